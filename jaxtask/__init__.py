@@ -1,0 +1,54 @@
+"""How fine-tuning tasks relate, measured from their LoRA adapters.
+
+The public names, imported on first use: reading adapters needs no JAX, and comparing them needs
+neither transformers nor flax.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxtask import metrics as metrics
+    from jaxtask.adapters import AdapterBank as AdapterBank
+    from jaxtask.adapters import LowRankUpdate as LowRankUpdate
+    from jaxtask.adapters import ModuleKey as ModuleKey
+    from jaxtask.adapters import load_adapters as load_adapters
+    from jaxtask.analysis import pool as pool
+    from jaxtask.engine import compare as compare
+    from jaxtask.engine import open_result as open_result
+    from jaxtask.engine import save as save
+    from jaxtask.errors import AdapterError as AdapterError
+    from jaxtask.errors import JaxtaskError as JaxtaskError
+    from jaxtask.errors import ResultError as ResultError
+    from jaxtask.metrics import metric as metric
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AdapterBank": "jaxtask.adapters",
+    "AdapterError": "jaxtask.errors",
+    "JaxtaskError": "jaxtask.errors",
+    "LowRankUpdate": "jaxtask.adapters",
+    "ModuleKey": "jaxtask.adapters",
+    "ResultError": "jaxtask.errors",
+    "compare": "jaxtask.engine",
+    "load_adapters": "jaxtask.adapters",
+    "metric": "jaxtask.metrics",
+    "open_result": "jaxtask.engine",
+    "pool": "jaxtask.analysis",
+    "save": "jaxtask.engine",
+}
+
+__all__ = ["metrics", *_HOME]  # noqa: PLE0604 (strings all)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return import_module("jaxtask.metrics")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'jaxtask' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

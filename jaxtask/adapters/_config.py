@@ -1,0 +1,213 @@
+"""`adapter_config.json`: the scaling of every module, and whether ΔW is s·B·A at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtask.adapters._fields import (
+    BASE_CHANGING_INITS,
+    HARMLESS,
+    OTHER_TYPES,
+    PLAIN_INITS,
+    REFUSED,
+    USED,
+    Refusal,
+)
+from jaxtask.errors import AdapterError
+
+CONFIG_NAME = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What the reader needs of a config, checked. Lists are as they stand in the file."""
+
+    file: Path
+    adalora: bool
+    base_model: str | None
+    r: int
+    alpha: float
+    rslora: bool
+    rank_pattern: dict[str, float]
+    alpha_pattern: dict[str, float]
+    init_r: int
+    bias: str
+    modules_to_save: tuple[str, ...]
+    target_modules: str | tuple[str, ...]
+    target_parameters: tuple[str, ...]
+    peft_version: str | None
+    fields: dict[str, Any]  # the fields that are set, for the provenance
+    excluded: dict[str, str]
+    notes: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+
+    def rank_of(self, name: str) -> int:
+        """The rank the config gives to the module `name` (its name within the base model)."""
+        return int(first_match(self.rank_pattern, name, self.r))
+
+    def scaling(self, name: str, rank: int) -> float:
+        """The s of ΔW = s·B·A for a module of that actual rank: α/r, or α/√r with rsLoRA."""
+        alpha = float(first_match(self.alpha_pattern, name, self.alpha))
+        return alpha / math.sqrt(rank) if self.rslora else alpha / rank
+
+
+def first_match(pattern: dict[str, float], name: str, default: float) -> float:
+    """The value of the first key, in the order of the file, that matches the end of `name`.
+
+    A key is a regular expression for the last parts of a module's name, or with ``^`` for all of
+    it. The first match wins, also over a longer or an exact one: that is PEFT's own rule.
+    """
+    for key, value in pattern.items():
+        if re.match(rf"(.*\.)?({key})$", name):
+            return value
+    return default
+
+
+def read_config(file: Path) -> AdapterConfig:
+    """Reads and checks one config.
+
+    Raises `AdapterError` for a file that is not a LoRA or AdaLoRA config. Kinds of LoRA whose ΔW is
+    not s·B·A are returned in `refusals`; the caller decides.
+    """
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AdapterError(f"{file}: cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{file}: is not valid JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise AdapterError(f"{file}: holds a {type(config).__name__}, expected a JSON object.")
+    kind = config.get("peft_type")
+    if kind not in ("LORA", "ADALORA"):
+        why = OTHER_TYPES.get(str(kind), "its update is not s·B·A")
+        raise AdapterError(f"{file}: peft_type is {kind!r}, expected 'LORA' or 'ADALORA': {why}.")
+    adalora = kind == "ADALORA"
+    excluded, notes, refusals = _decide(config)
+    if adalora:
+        notes.append(
+            "AdaLoRA: B·(A∘E)·α/(init_r + 1e-5), with A∘E rounded to A's type; use_rslora and "
+            "patterns have no part in it."
+        )
+    init_r = _integer(file, config, "init_r") if adalora else 0
+    return AdapterConfig(
+        file=file,
+        adalora=adalora,
+        base_model=_text(file, config, "base_model_name_or_path"),
+        r=init_r if adalora else _integer(file, config, "r"),
+        alpha=_number(file, "lora_alpha", config.get("lora_alpha")),
+        rslora=bool(config.get("use_rslora")),
+        # AdaLoRA's rank_pattern is a mask of kept ranks, already applied to the stored tensors.
+        rank_pattern={} if adalora else _pattern(file, config, "rank_pattern"),
+        alpha_pattern={} if adalora else _pattern(file, config, "alpha_pattern"),
+        init_r=init_r,
+        bias=str(config.get("bias") or "none"),
+        modules_to_save=_names(file, config, "modules_to_save"),
+        target_modules=_targets(file, config),
+        target_parameters=_names(file, config, "target_parameters"),
+        peft_version=_text(file, config, "peft_version"),
+        fields={k: v for k, v in config.items() if v and not (adalora and k == "rank_pattern")},
+        excluded=excluded,
+        notes=tuple(notes),
+        refusals=tuple(refusals),
+    )
+
+
+def _decide(config: dict[str, Any]) -> tuple[dict[str, str], list[str], list[Refusal]]:
+    """Goes through the fields that are set: what is left out, noted, and refused."""
+    excluded: dict[str, str] = {}
+    notes: list[str] = []
+    refusals: list[Refusal] = []
+    for name, value in config.items():
+        if not value or name in HARMLESS:
+            continue
+        if name in REFUSED:
+            refusals.append(REFUSED[name])
+        elif name not in USED:
+            shown = json.dumps(value)
+            shown = shown if len(shown) <= 60 else shown[:57] + "..."
+            why = "a field this reader does not know may change what ΔW is"
+            refusals.append(Refusal(f"{name} = {shown}", why, True))
+    if config.get("bias") not in (None, "none"):
+        excluded["bias"] = f"trained biases (bias = {config['bias']!r}) are not part of B·A"
+    if config.get("lora_bias"):
+        excluded["lora_bias"] = "the bias of lora_B is not part of B·A"
+    if config.get("modules_to_save"):
+        excluded["modules_to_save"] = "modules trained in full have no B·A"
+    if config.get("trainable_token_indices"):
+        excluded["trainable_token_indices"] = "single trained embedding rows are not part of B·A"
+    if config.get("alora_invocation_tokens"):
+        notes.append("aLoRA: B·A is applied from the invocation tokens on, not to every token.")
+    if config.get("ensure_weight_tying"):
+        notes.append("ensure_weight_tying: tied layers share one adapter.")
+    given = config.get("init_lora_weights")
+    init = "true" if given is None else str(given).lower()
+    if init == "loftq":
+        notes.append("LoftQ: the update belongs to a quantised base model.")
+    family = re.sub(r"^pissa_niter_\d+$", "pissa", init)
+    if family in BASE_CHANGING_INITS:
+        why = (
+            f"{BASE_CHANGING_INITS[family]} moves a part of the base weights into B·A, so B·A is "
+            "not the change from the base model (save it converted: PEFT's save_pretrained with "
+            "path_initial_model_for_weight_conversion)"
+        )
+        refusals.append(Refusal(f"init_lora_weights = '{init}'", why, True))
+    elif family not in PLAIN_INITS:
+        why = "an initialisation this reader does not know may change the base model"
+        refusals.append(Refusal(f"init_lora_weights = '{init}'", why, True))
+    return excluded, notes, refusals
+
+
+def _number(file: Path, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise AdapterError(
+            f"{file}: {name} is {value!r}, expected a finite number for the scaling."
+        )
+    return value
+
+
+def _integer(file: Path, config: dict[str, Any], name: str) -> int:
+    value = config.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise AdapterError(f"{file}: {name} is {value!r}, expected a positive whole number.")
+    return value
+
+
+def _pattern(file: Path, config: dict[str, Any], name: str) -> dict[str, float]:
+    pattern = config.get(name) or {}
+    if not isinstance(pattern, dict):
+        raise AdapterError(f"{file}: {name} is {pattern!r}, expected names with numbers.")
+    for key, value in pattern.items():
+        try:
+            re.compile(rf"(.*\.)?({key})$")
+        except re.error as error:
+            raise AdapterError(
+                f"{file}: the key '{key}' of {name} is not a regular expression: {error}."
+            ) from error
+        number = _number(file, f"{name}['{key}']", value)
+        if name == "rank_pattern" and (number < 1 or number != int(number)):
+            raise AdapterError(f"{file}: {name}['{key}'] is {value!r}, expected a positive rank.")
+    return pattern
+
+
+def _text(file: Path, config: dict[str, Any], name: str) -> str | None:
+    value = config.get(name)
+    if value is not None and not isinstance(value, str):
+        raise AdapterError(f"{file}: {name} is {value!r}, expected text.")
+    return value or None
+
+
+def _names(file: Path, config: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = config.get(name) or ()
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise AdapterError(f"{file}: {name} is {value!r}, expected a list of names.")
+    return tuple(value)
+
+
+def _targets(file: Path, config: dict[str, Any]) -> str | tuple[str, ...]:
+    value = config.get("target_modules")
+    return value if isinstance(value, str) else _names(file, config, "target_modules")

@@ -1,0 +1,173 @@
+"""From what the user names (folder, file, pattern, Hub id) to the files of each adapter."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtask.adapters._config import CONFIG_NAME
+from jaxtask.errors import AdapterError
+
+WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+_WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One adapter's files, and the path its name is taken from."""
+
+    weights: Path
+    config: Path | None
+    parts: tuple[str, ...]  # of the absolute folder (or file without suffix), or of the Hub id
+    depth: int  # how many last parts name it where nothing clashes
+    notes: tuple[str, ...] = ()
+
+
+def find_adapters(source: str | os.PathLike[str]) -> tuple[list[Found], list[str]]:
+    """All adapters that `source` names, and notes on what a pattern matched beside them.
+
+    In this order: an existing folder that is an adapter; an existing folder whose sub-folders are
+    (searched to any depth, but not inside an adapter); an existing file; a pattern with ``*``,
+    ``?`` or ``[``; a Hub id in the local cache. Raises `AdapterError` when nothing is found.
+    """
+    text = os.fspath(source)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = _in_folder(path)
+        if not found:
+            raise AdapterError(
+                f"{path}: holds no adapter: neither it nor a folder below it has {CONFIG_NAME} or "
+                f"{WEIGHT_NAMES[0]}{_hint(path)}."
+            )
+        return found, []
+    if path.is_file():
+        return [_file(path)], []
+    if glob.has_magic(text):
+        return _pattern(str(path))
+    if _HUB_ID.fullmatch(text):
+        return [_hub(text)], []
+    raise AdapterError(f"{path}: there is no such file or folder.")
+
+
+def _hint(folder: Path) -> str:
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES)
+    return f" (to read {others[0]}, name the file itself)" if others else ""
+
+
+def _is_adapter(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (CONFIG_NAME, *WEIGHT_NAMES))
+
+
+def _in_folder(folder: Path) -> list[Found]:
+    if _is_adapter(folder):
+        return [_folder(folder, 1)]
+    found = []
+    for here, below, _ in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if _is_adapter(Path(here)):
+            below.clear()
+            depth = len(Path(here).relative_to(folder).parts)
+            found.append(_folder(Path(here), depth))
+    return found
+
+
+def _folder(folder: Path, depth: int) -> Found:
+    """The adapter in `folder`; safetensors win over .bin, as in PEFT."""
+    present = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
+    if not present:
+        raise AdapterError(
+            f"{folder}: has {CONFIG_NAME} but no weights, expected {' or '.join(WEIGHT_NAMES)}."
+        )
+    config = folder / CONFIG_NAME
+    notes = ("adapter_model.bin is there too and was not read.",) if len(present) > 1 else ()
+    parts = Path(os.path.abspath(folder)).parts
+    return Found(present[0], config if config.is_file() else None, parts, depth, notes)
+
+
+def _file(path: Path) -> Found:
+    if path.name == CONFIG_NAME:
+        return _folder(path.parent, 1)
+    if path.suffix not in _WEIGHT_SUFFIXES:
+        raise AdapterError(
+            f"{path}: is no adapter file, expected {', '.join(sorted(_WEIGHT_SUFFIXES))} or a "
+            "folder."
+        )
+    absolute = Path(os.path.abspath(path))
+    named_by_folder = path.name in WEIGHT_NAMES
+    parts = absolute.parent.parts if named_by_folder else absolute.with_suffix("").parts
+    config = path.parent / CONFIG_NAME
+    return Found(path, config if config.is_file() else None, parts, 1)
+
+
+def _pattern(pattern: str) -> tuple[list[Found], list[str]]:
+    found: list[Found] = []
+    skipped: list[str] = []
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(match)
+        here = _in_folder(path) if path.is_dir() else []
+        if path.is_file() and path.suffix in _WEIGHT_SUFFIXES:
+            here = [_file(path)]
+        found.extend(here)
+        if not here:
+            skipped.append(match)
+    if not found:
+        what = f"matches only {', '.join(skipped[:3])}" if skipped else "matches nothing"
+        raise AdapterError(f"{pattern}: the pattern {what}, expected adapters.")
+    # `runs/**` matches a folder and what lies in it: the same file is the same adapter.
+    unique = {os.path.realpath(f.weights): f for f in reversed(found)}
+    kept = [f for f in found if unique.get(os.path.realpath(f.weights)) is f]
+    notes = [f"'{pattern}' also matched {name}, which is no adapter." for name in skipped]
+    return kept, notes
+
+
+def _hub(repository: str) -> Found:
+    """An adapter in the local Hugging Face cache. Nothing is ever downloaded."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise AdapterError(
+            f"'{repository}' is no path; to look it up in the local Hugging Face cache, install "
+            "huggingface_hub."
+        ) from None
+    for name in (CONFIG_NAME, *WEIGHT_NAMES):
+        cached = huggingface_hub.try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            found = _folder(Path(cached).parent, 2)
+            return Found(found.weights, found.config, tuple(repository.split("/")), 2, found.notes)
+    raise AdapterError(
+        f"'{repository}' is neither a path nor an adapter in the local Hugging Face cache; nothing "
+        f"is downloaded here: run `hf download {repository}` first."
+    )
+
+
+def name_adapters(found: Sequence[Found]) -> list[str]:
+    """A name for each: its last path parts, as few as tell it apart from all others.
+
+    Raises `AdapterError` when one file was given twice.
+    """
+    seen: dict[str, Found] = {}
+    for one in found:
+        real = os.path.realpath(one.weights)
+        if real in seen:
+            raise AdapterError(
+                f"{one.weights}: was given twice; to compare an adapter with itself, give names "
+                "(a mapping from name to path)."
+            )
+        seen[real] = one
+    depths = [one.depth for one in found]
+    while True:
+        names = ["/".join(one.parts[-depth:]) for one, depth in zip(found, depths, strict=True)]
+        clashing = [
+            i
+            for i, name in enumerate(names)
+            if names.count(name) > 1 and depths[i] < len(found[i].parts)
+        ]
+        if not clashing:
+            return names
+        for i in clashing:
+            depths[i] += 1

@@ -1,0 +1,121 @@
+"""Adapters of image models as kohya's scripts write them: one file, no config.
+
+``<module>.lora_down.weight`` is A (r, in), ``<module>.lora_up.weight`` is B (out, r), convolutions
+as kernels, and the scalar ``<module>.alpha`` gives the scaling α/r; without it the scaling is 1.
+Module names are flattened with underscores
+(``lora_te_text_model_encoder_layers_3_self_attn_q_proj``), so the first ``_<container>_<number>_``
+gives the layer, and everything else stays in the module's name.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from jaxtask.adapters._factors import MatrixFactor, ModuleEntry
+from jaxtask.adapters._peft import check_chain
+from jaxtask.adapters._stored import StoredTensor
+from jaxtask.adapters.adapter import Adapter, collect_entries
+from jaxtask.adapters.keys import CONTAINERS, ModuleKey, parse_module_path
+from jaxtask.errors import AdapterError
+
+_DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
+# Longer names first: "transformer_blocks" ends in "blocks".
+_LAYER = re.compile(
+    rf"^(.*?)_({'|'.join(sorted(CONTAINERS, key=len, reverse=True))})_([0-9]+)_(.+)$"
+)
+_OTHER_KINDS = {
+    ".dora_scale": "DoRA, which rescales the rows of W + s·B·A",
+    ".lora_mid.weight": "a Tucker decomposition, which is not B·A",
+    ".hada_w1_a": "LoHa, a Hadamard product",
+    ".hada_w1_b": "LoHa, a Hadamard product",
+    ".lokr_w1": "LoKr, a Kronecker product",
+    ".lokr_w1_a": "LoKr, a Kronecker product",
+    ".lokr_w2": "LoKr, a Kronecker product",
+    ".oft_blocks": "OFT, which rotates the base weights",
+    ".diff": "a full difference of weights, which is not low-rank",
+}
+
+
+def is_kohya(tensors: dict[str, StoredTensor]) -> bool:
+    """Whether any tensor has kohya's name of a factor."""
+    return any(name.endswith((_DOWN, _UP)) for name in tensors)
+
+
+def kohya_key(path: str) -> ModuleKey:
+    """The key of a module name of kohya's; dotted names follow `parse_module_path`.
+
+    ``lora_te_text_model_encoder_layers_3_mlp_fc1`` →
+    ``(3, "lora_te_text_model_encoder.layers.mlp_fc1")``.
+    """
+    if "." in path:
+        return parse_module_path(path)
+    found = _LAYER.match(path)
+    if found is None:
+        return ModuleKey(-1, path)
+    # The container stays: in a U-Net, equally named modules stand in several of them.
+    return ModuleKey(int(found[3]), f"{found[1]}.{found[2]}.{found[4]}")
+
+
+def read_kohya(
+    name: str, file: Path, tensors: dict[str, StoredTensor], metadata: dict[str, str]
+) -> Adapter:
+    """The adapter in `file`. Reads the alphas, no other tensor data.
+
+    Raises `AdapterError` for a pair that is not complete and for every other kind of tensor.
+    """
+    pairs: dict[str, dict[str, StoredTensor]] = {}
+    for tensor_name, tensor in tensors.items():
+        for ending in (_DOWN, _UP, _ALPHA):
+            if tensor_name.endswith(ending):
+                pairs.setdefault(tensor_name.removesuffix(ending), {})[ending] = tensor
+                break
+        else:
+            kind = next((k for e, k in _OTHER_KINDS.items() if tensor_name.endswith(e)), None)
+            what = f"belongs to {kind}" if kind else "has a name this reader does not know"
+            raise AdapterError(f"{file}: tensor '{tensor_name}' {what}.")
+    keyed, unscaled = [], 0
+    for path, found in pairs.items():
+        for ending in (_DOWN, _UP):
+            if ending not in found:
+                given = next(iter(found.values())).name
+                raise AdapterError(f"{file}: holds '{given}' but not '{path}{ending}'.")
+        A, B = found[_DOWN], found[_UP]
+        for tensor in (A, B):
+            if len(tensor.shape) < 2 or 0 in tensor.shape:
+                raise AdapterError(
+                    f"{file}: '{tensor.name}' has shape {tensor.shape}, expected two dimensions or "
+                    "more, none empty."
+                )
+            tensor.widened  # noqa: B018  (refuses a stored type that cannot be read)
+        check_chain(file, A, B)
+        unscaled += _ALPHA not in found
+        scale = _alpha(file, found[_ALPHA]) / A.shape[0] if _ALPHA in found else 1.0
+        keyed.append((kohya_key(path), ModuleEntry(path, scale, MatrixFactor(B), MatrixFactor(A))))
+    notes = [f"{unscaled} module(s) without alpha: scaling 1."] if unscaled else []
+    provenance = {
+        "source": str(file),
+        "format": "kohya",
+        "config": {k: v for k, v in metadata.items() if k in _METADATA},
+        "excluded": {},
+        "notes": notes,
+        "approximate": None,
+    }
+    return Adapter(name, None, provenance, collect_entries(keyed, str(file)))
+
+
+_METADATA = (
+    "ss_sd_model_name",
+    "ss_base_model_version",
+    "ss_network_module",
+    "ss_network_dim",
+    "ss_network_alpha",
+)
+
+
+def _alpha(file: Path, tensor: StoredTensor) -> float:
+    if tensor.shape not in ((), (1,)):
+        raise AdapterError(
+            f"{file}: '{tensor.name}' has shape {tensor.shape}, expected one number."
+        )
+    return float(tensor.read().reshape(-1)[0])

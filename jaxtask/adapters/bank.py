@@ -1,0 +1,180 @@
+"""Many adapters of one base model, handed out one module at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxtask.adapters._base_names import base_conflicts
+from jaxtask.adapters._describe import describe_bank
+from jaxtask.adapters._memory import adapter_from_factors
+from jaxtask.adapters.adapter import Adapter, ModuleShape
+from jaxtask.adapters.keys import ModuleKey
+from jaxtask.adapters.update import LowRankUpdate
+from jaxtask.errors import AdapterError
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleStack:
+    """n adapters' factors of one module, zero-padded to one rank: ΔW_i = scale_i · B_i @ A_i."""
+
+    B: np.ndarray  # [n, d_out, r] float32, or float64 if any stored factor is float64
+    A: np.ndarray  # [n, r, d_in] same dtype as B
+    scale: np.ndarray  # [n] float64
+    eps: np.ndarray  # [n] float64: machine epsilon of the stored precision of each
+
+
+class AdapterBank:
+    """Tasks × modules. Different ranks and different target modules are normal.
+
+    Nothing is read when a bank is made; `stack` reads one module of the tasks asked for, so a bank
+    may be far larger than memory.
+
+    Raises `AdapterError` for no adapters, two of one name, adapters of different base models
+    (`allow_base_mismatch` turns this into a note), and a module whose d_out or d_in differ. Base
+    names are compared as `_base_names` explains: an unknown base matches every other.
+
+    Attributes:
+        tasks: the adapters' names, in the order given.
+        adapters: the adapters, in the same order.
+        base_model: the first base model that is known, or None.
+        modules: the union of the adapters' module keys, sorted.
+        notes: what a reader of results should know about the bank as a whole.
+
+    """
+
+    def __init__(
+        self,
+        adapters: Sequence[Adapter],
+        *,
+        allow_base_mismatch: bool = False,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.adapters = tuple(adapters)
+        self.tasks = tuple(adapter.name for adapter in self.adapters)
+        if not self.adapters:
+            raise AdapterError("no adapter was given.")
+        for name in self.tasks:
+            if self.tasks.count(name) > 1:
+                raise AdapterError(f"two adapters are called '{name}': names must differ.")
+        bases = [(adapter.name, adapter.base_model) for adapter in self.adapters]
+        conflict, base_notes = base_conflicts(bases)
+        if conflict is not None and not allow_base_mismatch:
+            raise AdapterError(
+                f"{conflict}; adapters of different base models cannot be compared. If the two "
+                "names mean one model, pass allow_base_mismatch=True."
+            )
+        self.notes = (*notes, *base_notes)
+        if conflict is not None:
+            self.notes += (f"{conflict}, allowed on request.",)
+        self.base_model = next((base for _, base in bases if base), None)
+        self._shapes: dict[ModuleKey, ModuleShape] = {}
+        self._present: dict[ModuleKey, list[int]] = {}
+        for task in range(len(self.adapters)):
+            self._add(task)
+        self.modules = tuple(sorted(self._shapes))
+
+    def __repr__(self) -> str:
+        return f"AdapterBank({len(self.tasks)} tasks, {len(self.modules)} modules)"
+
+    def _add(self, task: int) -> None:
+        adapter = self.adapters[task]
+        for key, shape in adapter.modules.items():
+            known = self._shapes.setdefault(key, shape)
+            if (known.d_out, known.d_in) != (shape.d_out, shape.d_in):
+                other = self.adapters[self._present[key][0]]
+                raise AdapterError(
+                    f"module {tuple(key)} is {known.d_out} × {known.d_in} in adapter "
+                    f"'{other.name}' but {shape.d_out} × {shape.d_in} in adapter "
+                    f"'{adapter.name}': they do not belong to one base model."
+                )
+            for other_task in self._present.get(key, [])[:1]:
+                self._check_parameter(key, self.adapters[other_task], adapter)
+            self._shapes[key] = known._replace(rank=max(known.rank, shape.rank))
+            self._present.setdefault(key, []).append(task)
+
+    @staticmethod
+    def _check_parameter(key: ModuleKey, first: Adapter, second: Adapter) -> None:
+        """One key must mean one parameter.
+
+        The file of an adapted parameter stores the module that holds it, not its own name, so two
+        adapters of different parameters of one module would otherwise meet under one key.
+        """
+        names = [adapter.entry(key).parameter for adapter in (first, second)]
+        if names[0] != names[1]:
+            shown = [f"parameter '{name}'" if name else "the module itself" for name in names]
+            raise AdapterError(
+                f"module {tuple(key)} is {shown[0]} in adapter '{first.name}' but {shown[1]} in "
+                f"adapter '{second.name}': different weights cannot be compared."
+            )
+
+    def shape(self, key: ModuleKey) -> ModuleShape:
+        """d_out, d_in, and the largest rank over the tasks that have the module."""
+        self._check(key)
+        return self._shapes[key]
+
+    def present(self, key: ModuleKey) -> np.ndarray:
+        """The sorted indices [n] (int64) of the tasks that have the module."""
+        self._check(key)
+        return np.asarray(self._present[key], dtype=np.int64)
+
+    def dtype(self, key: ModuleKey) -> np.dtype:
+        """float64 if any stored factor of the module is float64, else float32; without reading."""
+        self._check(key)
+        return np.result_type(*(self.adapters[task].dtype(key) for task in self._present[key]))
+
+    def stack(self, key: ModuleKey, tasks: Sequence[int]) -> ModuleStack:
+        """Reads one module of the given tasks (indices into `tasks`), padded to `shape(key).rank`.
+
+        Padding is zeros in B's columns and A's rows, which leaves every ΔW unchanged. Memory: the
+        stack and one adapter's factors. Raises `AdapterError` for a task without the module.
+        """
+        d_out, d_in, rank = self.shape(key)
+        n = len(tasks)
+        B = np.zeros((n, d_out, rank), self.dtype(key))
+        A = np.zeros((n, rank, d_in), self.dtype(key))
+        scale, eps = np.zeros(n), np.zeros(n)
+        for i, task in enumerate(tasks):
+            if not 0 <= task < len(self.adapters):
+                raise AdapterError(f"there is no task {task}: the bank has {len(self.tasks)}.")
+            adapter = self.adapters[task]
+            update = adapter.load(key)
+            r = update.B.shape[1]
+            B[i, :, :r], A[i, :r] = update.B, update.A
+            scale[i], eps[i] = update.scale, adapter.entry(key).eps
+        return ModuleStack(B, A, scale, eps)
+
+    def describe(self) -> dict[str, Any]:
+        """A JSON-able summary: what `jaxtask inspect --json` prints. Reads no tensor data."""
+        return describe_bank(self)
+
+    @classmethod
+    def from_factors(
+        cls,
+        factors: Mapping[
+            str, Mapping[str | ModuleKey, tuple[ArrayLike, ArrayLike] | LowRankUpdate]
+        ],
+        *,
+        base_model: str | None = None,
+    ) -> AdapterBank:
+        """A bank of factors in memory: ``{task: {module: (B, A)}}``, ΔW = B @ A.
+
+        A module is a `ModuleKey` or a path (``"layers.0.self_attn.q_proj"``). B [d_out, r] and A
+        [r, d_in] are anything `numpy.asarray` takes, JAX arrays included; float16 and bfloat16
+        become float32. Give a `LowRankUpdate` to keep a scale apart. Arrays are not copied where
+        their type allows it. Raises `AdapterError` naming the task and the module.
+        """
+        adapters = [adapter_from_factors(name, f, base_model) for name, f in factors.items()]
+        return cls(adapters)
+
+    def _check(self, key: ModuleKey) -> None:
+        if key not in self._shapes:
+            names = sorted({known.module for known in self.modules})
+            raise AdapterError(
+                f"no adapter has a module {tuple(key)}; modules are {', '.join(names[:8])}"
+                f"{', …' if len(names) > 8 else ''}."
+            )

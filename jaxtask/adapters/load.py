@@ -1,0 +1,91 @@
+"""Reading adapters: the one entry point for files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxtask.adapters._config import CONFIG_NAME, read_config
+from jaxtask.adapters._find import Found, find_adapters, name_adapters
+from jaxtask.adapters._kohya import is_kohya, read_kohya
+from jaxtask.adapters._peft import read_peft
+from jaxtask.adapters._safetensors import read_header
+from jaxtask.adapters._torchzip import read_torch_zip
+from jaxtask.adapters.adapter import Adapter
+from jaxtask.adapters.bank import AdapterBank
+from jaxtask.errors import AdapterError
+
+PathLike = str | os.PathLike[str]
+
+
+def load_adapters(
+    source: Mapping[str, PathLike] | Sequence[PathLike] | PathLike,
+    *,
+    directional: bool = False,
+    allow_base_mismatch: bool = False,
+) -> AdapterBank:
+    """Opens adapters as a bank of tasks. Reads headers only; factors are read when asked for.
+
+    Args:
+        source: one path, several, or a mapping from task names to paths. A path is an adapter
+            folder (``adapter_config.json`` with ``adapter_model.safetensors`` or ``.bin``), a
+            single weights file (kohya's files need no config), a folder with adapters in
+            sub-folders (each is a task, named by its relative path; an adapter's own sub-folders,
+            such as checkpoints, are not searched), a pattern with ``*``, or a Hub id
+            ``org/name`` that is in the local Hugging Face cache (nothing is downloaded).
+            Without a mapping, tasks are named by their folder, with as much of the path in front
+            as tells equal names apart. A mapping's path with several adapters below it gives
+            tasks ``name/relative path``.
+        directional: take s·B·A also from kinds whose ΔW is more than that (DoRA, PiSSA, …); the
+            adapter's ``provenance["approximate"]`` then says so.
+        allow_base_mismatch: allow adapters that name different base models.
+
+    Raises `AdapterError`, naming the file and the tensor or field, for everything that is not
+    understood: nothing of a file is dropped silently.
+
+    """
+    found: list[Found] = []
+    names: list[str] = []
+    notes: list[str] = []
+    if isinstance(source, Mapping):
+        for name, path in source.items():
+            here, more = find_adapters(path)
+            found.extend(here)
+            notes.extend(more)
+            below = name_adapters(here)
+            names.extend([name] if len(here) == 1 else [f"{name}/{part}" for part in below])
+    else:
+        paths = [source] if isinstance(source, str | os.PathLike) else list(source)
+        for path in paths:
+            here, more = find_adapters(path)
+            found.extend(here)
+            notes.extend(more)
+        names = name_adapters(found)
+    adapters = [_read(name, files, directional) for name, files in zip(names, found, strict=True)]
+    return AdapterBank(adapters, allow_base_mismatch=allow_base_mismatch, notes=notes)
+
+
+def _read(name: str, files: Found, directional: bool) -> Adapter:
+    """One adapter from its files."""
+    weights: Path = files.weights
+    metadata: dict[str, str] = {}
+    # The config comes first: what kind of adapter it is explains what its tensors are.
+    config = None if files.config is None else read_config(files.config)
+    if weights.suffix == ".safetensors":
+        tensors, metadata = read_header(weights)
+    else:
+        tensors = read_torch_zip(weights)
+    if config is None and is_kohya(tensors):
+        return read_kohya(name, weights, tensors, metadata)
+    if config is None:
+        if any(".lora_" in tensor for tensor in tensors):
+            raise AdapterError(
+                f"{weights}: PEFT tensors need {weights.parent / CONFIG_NAME} for their scaling, "
+                "which is missing."
+            )
+        raise AdapterError(
+            f"{weights}: holds neither PEFT's (lora_A, lora_B) nor kohya's (lora_down, lora_up) "
+            f"tensors, and there is no {weights.parent / CONFIG_NAME}."
+        )
+    return read_peft(name, weights, tensors, config, list(files.notes), directional)

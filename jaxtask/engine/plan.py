@@ -1,0 +1,118 @@
+"""How a module's comparison is cut up: tasks per block, pairs per chunk, bytes in use."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxtask.adapters import ModuleShape
+from jaxtask.engine.program import Program
+from jaxtask.errors import JaxtaskError
+
+# A Gram tile of this width stays in the last-level cache and still runs at the full matrix rate.
+_TILE_COLUMNS = 1024
+_CHUNK_BYTES = 32 << 20
+_WIDE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Static sizes for all modules of one shape bucket."""
+
+    shape: ModuleShape
+    """Of the bucket, with the padded rank."""
+    tasks: int
+    """Most tasks that any module of the bucket has."""
+    block: int
+    """t: tasks per block; a tile compares two blocks."""
+    factor_chunk: int
+    """Updates widened to float64 at a time; divides `block`."""
+    pair_chunk: int
+    """P: pairs per step of the pair stage."""
+    chunks: int
+    """C: steps that a full tile takes."""
+    blocks_kept: int
+    """Factored blocks held at a time; fewer than needed means factoring again."""
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that cover all tasks."""
+        return math.ceil(self.tasks / self.block)
+
+
+def plan(shape: ModuleShape, tasks: int, stored: np.dtype, program: Program, budget: int) -> Plan:
+    """The largest blocks that keep everything within `budget` bytes.
+
+    Raises:
+        JaxtaskError: Not even one task per block fits.
+    """
+    r = shape.rank
+    item = np.dtype(program.dtype).itemsize
+    widths = [d for d, side in ((shape.d_out, "out"), (shape.d_in, "in")) if program.needs(side)]
+    bases = sum(widths) * r * item
+    raw = (shape.d_out + shape.d_in) * r * stored.itemsize
+    wide = 8 * (shape.d_out + shape.d_in) * r
+    per_pair = r * r * item * 8 * len(widths)
+
+    def layout(t: int) -> tuple[int, int, int, int, int]:
+        factor_chunk = _divisor(t, max(1, _WIDE_BYTES // wide))
+        pairs = t * t if t < tasks else t * (t + 1) // 2
+        pair_chunk = max(1, min(pairs, _CHUNK_BYTES // per_pair))
+        chunks = math.ceil(pairs / pair_chunk)
+        gram = (t * r) ** 2 * item * len(widths)
+        # QR, refinement and SVD of a chunk hold about six copies of its factors.
+        stage_factor = 2 * t * raw + t * bases + 6 * factor_chunk * wide
+        stage_pairs = 2 * gram + pair_chunk * per_pair
+        return factor_chunk, pair_chunk, chunks, t * bases, max(stage_factor, stage_pairs)
+
+    t = min(tasks, max(1, _TILE_COLUMNS // r))
+    t = math.ceil(tasks / math.ceil(tasks / t))
+    while True:
+        factor_chunk, pair_chunk, chunks, block_bytes, stage = layout(t)
+        need = stage + block_bytes * min(2, math.ceil(tasks / t))
+        if need <= budget or t == 1:
+            break
+        t = (t + 1) // 2
+    if need > budget:
+        raise JaxtaskError(
+            f"memory_budget of {_mib(budget)} is too small: one update of shape {shape.d_out}×"
+            f"{shape.d_in}, rank {r}, needs {_mib(need)}"
+        )
+    kept = min(math.ceil(tasks / t), max(2, (budget - stage) // max(block_bytes, 1)))
+    return Plan(shape, tasks, t, factor_chunk, pair_chunk, chunks, kept)
+
+
+def tiles(tasks: int, block: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The tiles (I, J ≥ I) that cover every unordered pair once, each with its pairs [n, 2]."""
+    count = math.ceil(tasks / block)
+    for i in range(count):
+        for j in range(i, count):
+            a = np.arange(min(block, tasks - i * block), dtype=np.int32)
+            b = np.arange(min(block, tasks - j * block), dtype=np.int32)
+            pairs = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
+            yield i, j, pairs[pairs[:, 0] <= pairs[:, 1]] if i == j else pairs
+
+
+def default_budget() -> int:
+    """Half of what is available now."""
+    return available_memory() // 2
+
+
+def available_memory() -> int:
+    """Bytes of main memory that can be had without swapping."""
+    try:
+        with open("/proc/meminfo") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux: all there is, since what is free is not said portably
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _divisor(n: int, at_most: int) -> int:
+    return next(c for c in range(min(n, at_most), 0, -1) if n % c == 0)
+
+
+def _mib(n: int) -> str:
+    return f"{n / 2**20:.1f} MiB"

@@ -1,0 +1,129 @@
+"""Results on disk: one Zarr group, written module by module, complete or not there at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxtask.engine.result import Layout
+from jaxtask.errors import ResultError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from jaxtask.engine.sweep import ModuleResult
+
+FORMAT = "jaxtask result 1"
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise unless `path` can be written, without touching it.
+
+    Raises:
+        ResultError: It exists and is not to be overwritten, is no result, or its folder is missing or
+            not writable.
+    """
+    if path.exists():
+        if not overwrite:
+            raise ResultError(f"{path} exists; give overwrite=True (--overwrite) to replace it")
+        if not (path / "zarr.json").is_file():
+            raise ResultError(f"{path} exists and is not a Zarr result; it is left alone")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise ResultError(f"cannot write {path}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ResultError(f"cannot write {path}: {parent} is not writable")
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A fresh folder beside `path` that takes its place if the block ends well, else vanishes."""
+    check_target(path, overwrite)
+    parent = path.absolute().parent
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
+    try:
+        draft.chmod(0o777 & ~_umask())
+        yield draft
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
+            os.rename(path, old / "old")
+            os.rename(draft, path)
+            shutil.rmtree(old)
+        else:
+            os.rename(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def create(folder: Path, layout: Layout, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """A Zarr group of this layout in `folder`, all NaN (False), one chunk a module.
+
+    Returns:
+        The data variables, to be filled by `variable[layer, module] = values`.
+    """
+    import zarr
+
+    group = zarr.open_group(str(folder), mode="w", attributes={"format": FORMAT, **attrs})
+    for name, labels in layout.coords.items():
+        values = np.asarray(labels) if not isinstance(labels[0], str) else np.array(labels, "T")
+        array = group.create_array(
+            name, shape=values.shape, dtype=_stored(values.dtype), dimension_names=(name,)
+        )
+        array[:] = values
+    arrays = {}
+    for name, v in layout.variables.items():
+        arrays[name] = group.create_array(
+            name,
+            shape=v.shape,
+            dtype=v.dtype,
+            chunks=(1, 1, *v.shape[2:]),
+            fill_value=False if v.dtype == bool else np.nan,
+            dimension_names=v.dims,
+            attributes=dict(v.attrs),
+        )
+    return arrays
+
+
+def save(ds: "xr.Dataset", path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a result as Zarr; an error leaves nothing behind.
+
+    Raises:
+        ResultError: See `check_target`.
+    """
+    path = Path(path)
+    with replacing(path, overwrite) as draft:
+        ds.assign_attrs(format=FORMAT).to_zarr(draft, mode="w", consolidated=False)
+
+
+def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
+    """Open a result; its variables are read when they are used.
+
+    Raises:
+        ResultError: There is none at `path`.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    if not path.exists():
+        raise ResultError(f"{path}: no such result")
+    try:
+        ds = xr.open_zarr(path, consolidated=False, chunks=None)
+    except (FileNotFoundError, KeyError, ValueError, json.JSONDecodeError) as error:
+        raise ResultError(f"{path} is not a Zarr result: {error}") from error
+    if ds.attrs.get("format") != FORMAT:
+        found = ds.attrs.get("format", "none")
+        raise ResultError(f"{path}: expected the attribute format={FORMAT!r}, found {found}")
+    return ds
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,13 @@
+"""The errors that users are meant to see: one clear sentence, no traceback needed."""
+
+
+class JaxtaskError(ValueError):
+    """Something the user gave cannot be used. The message names the file, key or argument."""
+
+
+class AdapterError(JaxtaskError):
+    """An adapter cannot be read, or adapters cannot be compared with each other."""
+
+
+class ResultError(JaxtaskError):
+    """A result cannot be written or read."""

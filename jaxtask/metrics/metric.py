@@ -1,0 +1,79 @@
+"""A metric: a pure function of one pair, and what the engine has to know about it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jax import Array
+
+from jaxtask.errors import JaxtaskError
+from jaxtask.metrics.pair import Pair, Side
+
+SIDES = ("out", "in")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the result, per side if `sided`.
+
+    Two metrics are the same to the compiler if all their fields are equal, so build `function` once
+    (at module level) if you want to compile once.
+    """
+
+    name: str
+    function: Callable[..., Array]
+    """`Side → scalar` if sided, else `Pair → scalar`."""
+    sided: bool = False
+    symmetric: bool = False
+    """f(i, j) = f(j, i): computed once per unordered pair."""
+    angles: bool = True
+    """Reads principal angles."""
+    outside: bool = False
+    """Reads `Side.outside`."""
+    pooled: bool = True
+    """Belongs in pooled tables (false for what can be infinite)."""
+    summary: str = ""
+    params: tuple[object, ...] = ()
+    """Passed to `function` after the pair."""
+
+    def __call__(self, x: Pair | Side) -> Array:
+        """The value for one pair, or for one side of it."""
+        return self.function(x, *self.params)
+
+    def variables(self, sides: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of its variables in a result that has these sides."""
+        return tuple(f"{self.name}_{side}" for side in sides) if self.sided else (self.name,)
+
+
+def metric(
+    function: Callable[..., Array],
+    *,
+    name: str,
+    sided: bool = False,
+    symmetric: bool = False,
+    summary: str = "",
+) -> Metric:
+    """Make a metric of your own, for the `metrics` list of `compare`.
+
+    Args:
+        function: A pure, traceable function of one `Pair` (or of one `Side`, if `sided`) that
+            returns a scalar. The engine vmaps it over all pairs and modules.
+        name: Variable name in the result, a Python identifier.
+        sided: Computed per side; variables are then `<name>_out` and `<name>_in`.
+        symmetric: f(i, j) = f(j, i); then it is computed for i ≤ j only and mirrored.
+        summary: One line for tables.
+
+    Raises:
+        JaxtaskError: `name` is not an identifier.
+    """
+    if not name.isidentifier():
+        raise JaxtaskError(f"metric name {name!r} must be a Python identifier")
+    return Metric(name, function, sided, symmetric, outside=True, summary=summary)
+
+
+def renamed(base: Metric, name: str, *params: object) -> Metric:
+    """`base` with other parameters, under another name."""
+    return replace(base, name=name, params=params)
+
+
+Padding = Literal["pi/2", "none"]

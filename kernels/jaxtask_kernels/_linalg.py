@@ -1,0 +1,52 @@
+"""What every kernel shares: exact-precision contractions, dtypes, safe division."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+# Accelerators default to TF32 or bfloat16 passes, which cost 6e-3 rad in an angle.
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def einsum(spec: str, *operands: Array) -> Array:
+    """`jnp.einsum` at the full precision of its operands on every device."""
+    return jnp.einsum(spec, *operands, precision=HIGHEST)
+
+
+def transpose(x: Array) -> Array:
+    """Swap the last two axes."""
+    return jnp.swapaxes(x, -1, -2)
+
+
+def floating(name: str, x: Array, ndim: int) -> Array:
+    """`x` as an array of at least `ndim` axes and at least float32, or an error that names it."""
+    x = jnp.asarray(x)
+    if x.ndim < ndim:
+        raise ValueError(f"`{name}` needs at least {ndim} axes, got shape {x.shape}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be real floating point, got {x.dtype}")
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def default_rtol(dtype: np.dtype, r: int) -> float:
+    """Relative size under which a singular value counts as zero: 4√r·eps of `dtype`."""
+    return 4.0 * float(np.sqrt(max(r, 1))) * float(jnp.finfo(dtype).eps)
+
+
+def widest(dtype: np.dtype) -> np.dtype:
+    """float64 where it is enabled for this trace, else `dtype`."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.float64)) if dtype == np.float32 else dtype
+
+
+def reciprocal(x: Array) -> Array:
+    """1/x, and 0 where x is 0."""
+    zero = x == 0
+    return jnp.where(zero, 0, 1 / jnp.where(zero, 1, x))
+
+
+def unit_columns(x: Array) -> Array:
+    """Columns of x [..., d, r] scaled to norm one; zero columns stay zero."""
+    # Scaling by the largest entry first keeps the squares of tiny columns from underflowing.
+    x = x * reciprocal(jnp.max(jnp.abs(x), axis=-2, keepdims=True))
+    return x * reciprocal(jnp.sqrt(jnp.sum(x * x, axis=-2, keepdims=True)))

@@ -1,0 +1,34 @@
+"""Fixtures: adapter folders on disk, and the folder of real adapters."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import save_file
+
+from adapters.adapter_files import CONFIG, WEIGHTS, peft_tensors
+
+
+@pytest.fixture
+def real_adapters():
+    """The folder of trained adapters; skips where it is not there."""
+    root = os.environ.get("JAXTASK_DATA") or Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(root) / "adapters"
+    if not folder.is_dir():
+        pytest.skip(f"no real adapters at {folder}: set JAXTASK_DATA to the data folder")
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write(tensors, name, **config)` makes an adapter folder and returns it."""
+
+    def _write(tensors=None, name="adapter", **config):
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "adapter_config.json").write_text(json.dumps({**CONFIG, **config}))
+        save_file(peft_tensors() if tensors is None else tensors, folder / WEIGHTS)
+        return folder
+
+    return _write

@@ -1,0 +1,176 @@
+"""From paths to tasks and their names."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapters.adapter_files import WEIGHTS, peft_tensors
+from jaxtask.adapters import load_adapters
+from jaxtask.errors import AdapterError
+
+
+def test_folder_file_and_config_name_the_folder(write):
+    folder = write()
+    for path in (folder, str(folder), f"{folder}/", folder / WEIGHTS):
+        assert load_adapters(path).tasks == ("adapter",)
+    assert load_adapters(folder / "adapter_config.json").tasks == ("adapter",)
+
+
+def test_relative_paths(write, monkeypatch):
+    folder = write()
+    monkeypatch.chdir(folder)
+    assert load_adapters(".").tasks == ("adapter",)
+    assert load_adapters(WEIGHTS).tasks == ("adapter",)
+
+
+def test_other_file_names(write):
+    folder = write()
+    (folder / WEIGHTS).rename(folder / "mine.safetensors")
+    assert load_adapters(folder / "mine.safetensors").tasks == ("mine",)
+
+
+def test_folder_of_adapters(write, tmp_path):
+    write(name="runs/b/checkpoint-2")
+    write(name="runs/a")
+    write(name="runs/a/checkpoint-1")  # inside an adapter: not searched
+    write(name="runs/.hidden/c")
+    (tmp_path / "runs" / "logs").mkdir()
+    assert load_adapters(tmp_path / "runs").tasks == ("a", "b/checkpoint-2")
+
+
+def test_broken_adapter_below_a_folder_is_an_error(write, tmp_path):
+    write(name="runs/a")
+    (write(name="runs/b") / WEIGHTS).unlink()
+    with pytest.raises(AdapterError, match=r"runs/b: has adapter_config\.json but no weights"):
+        load_adapters(tmp_path / "runs")
+
+
+def test_pattern(write, tmp_path):
+    write(name="runs/a")
+    write(name="runs/b")
+    (tmp_path / "runs" / "notes.txt").write_text("")
+    bank = load_adapters(f"{tmp_path}/runs/*")
+    assert bank.tasks == ("a", "b")
+    assert len(bank.notes) == 1
+    assert "notes.txt, which is no adapter" in bank.notes[0]
+    assert load_adapters(f"{tmp_path}/**/{WEIGHTS}").tasks == ("a", "b")
+    assert load_adapters(f"{tmp_path}/**").tasks == ("a", "b")
+    with pytest.raises(AdapterError, match="matches only .*notes.txt"):
+        load_adapters(f"{tmp_path}/runs/*.txt")
+    with pytest.raises(AdapterError, match="matches nothing"):
+        load_adapters(f"{tmp_path}/x*")
+
+
+def test_a_folder_with_pattern_signs_in_its_name(write):
+    assert load_adapters(write(name="run[1]")).tasks == ("run[1]",)
+
+
+def test_clashing_names_get_the_shortest_path(write):
+    folders = [write(name=name) for name in ("x/a/last", "x/b/last", "y/b/last", "y/c/other")]
+    assert load_adapters(folders).tasks == ("a/last", "x/b/last", "y/b/last", "other")
+
+
+def test_mapping(write, tmp_path):
+    folder = write(name="runs/a")
+    write(name="runs/b")
+    bank = load_adapters({"one": folder, "again": folder, "many": tmp_path / "runs"})
+    assert bank.tasks == ("one", "again", "many/a", "many/b")
+
+
+def test_the_same_file_twice(write, tmp_path):
+    folder = write()
+    link = tmp_path / "link"
+    os.symlink(folder, link)
+    for other in (folder, link):
+        with pytest.raises(AdapterError, match="was given twice"):
+            load_adapters([folder, other])
+
+
+def test_empty_folder(tmp_path):
+    with pytest.raises(AdapterError, match="holds no adapter"):
+        load_adapters(tmp_path)
+    (tmp_path / "style.safetensors").write_bytes(b"")
+    with pytest.raises(AdapterError, match=r"name the file itself"):
+        load_adapters(tmp_path)
+
+
+@pytest.mark.parametrize("source", [[], {}])
+def test_nothing(source):
+    with pytest.raises(AdapterError, match="no adapter was given"):
+        load_adapters(source)
+
+
+def test_no_such_path(tmp_path):
+    with pytest.raises(AdapterError, match="no such file or folder"):
+        load_adapters(tmp_path / "nowhere")
+    (tmp_path / "text.txt").write_text("")
+    with pytest.raises(AdapterError, match="is no adapter file"):
+        load_adapters(tmp_path / "text.txt")
+
+
+def test_safetensors_win_over_bin(write):
+    folder = write()
+    (folder / "adapter_model.bin").write_bytes(b"rubbish")
+    (adapter,) = load_adapters(folder).adapters
+    assert "adapter_model.bin is there too" in adapter.provenance["notes"][0]
+
+
+def test_bases_are_checked(write, tmp_path):
+    write(name="runs/a")
+    write(name="runs/b", base_model_name_or_path="org/other")
+    with pytest.raises(AdapterError, match=r"'a' was trained on 'org/base' and adapter 'b'"):
+        load_adapters(tmp_path / "runs")
+    assert len(load_adapters(tmp_path / "runs", allow_base_mismatch=True).tasks) == 2
+
+
+@pytest.fixture
+def cache(write, tmp_path, monkeypatch):
+    """A Hugging Face cache with one adapter, as the Hub client lays it out."""
+    hub = pytest.importorskip("huggingface_hub")
+    root = tmp_path / "hub" / "models--org--tuned"
+    commit = "0" * 40
+    write(name=f"hub/models--org--tuned/snapshots/{commit}")
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return root
+
+
+def test_hub_id_in_the_cache(cache):
+    (adapter,) = load_adapters("org/tuned").adapters
+    assert adapter.name == "org/tuned"
+    assert str(cache) in adapter.provenance["source"]
+
+
+def test_hub_id_that_is_not_cached(cache):
+    with pytest.raises(AdapterError, match=r"'org/absent' is neither .* hf download org/absent"):
+        load_adapters("org/absent")
+
+
+def test_hub_id_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(AdapterError, match="install huggingface_hub"):
+        load_adapters("org/absent")
+
+
+def test_imports_stay_light():
+    """Reading adapters must not pay for JAX, torch or transformers."""
+    code = (
+        "import sys, jaxtask.adapters; "
+        "heavy = {'jax', 'torch', 'transformers', 'flax', 'huggingface_hub'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_directional_is_passed_on(write):
+    folder = write({k: v * np.float32(2) for k, v in peft_tensors().items()}, use_dora=True)
+    with pytest.raises(AdapterError, match="directional=True"):
+        load_adapters(folder)
+    assert load_adapters(folder, directional=True).adapters[0].provenance["approximate"]

@@ -1,0 +1,235 @@
+"""`.bin` files, written here without torch, and pickles that try to run something."""
+
+import io
+import os
+import pickle
+import sys
+import types
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from adapters.adapter_files import WEIGHTS, peft_tensors
+from jaxtask.adapters import ModuleKey, load_adapters
+from jaxtask.errors import AdapterError
+
+Q0 = ModuleKey(0, "self_attn.q_proj")
+STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage"}
+STORAGES |= {"float64": "DoubleStorage", "int64": "LongStorage"}
+
+
+class Tensor:
+    """Stands for a torch tensor: base [..] is its storage, the rest how it views it."""
+
+    def __init__(self, base, offset=0, shape=None, strides=None):
+        self.base = np.ascontiguousarray(base)
+        self.offset, self.shape = offset, base.shape if shape is None else shape
+        self.strides = strides or tuple(s // base.itemsize for s in self.base.strides)
+
+
+@pytest.fixture
+def torch_save(monkeypatch):
+    """`torch_save(state, path)` writes what torch.save writes; torch's names are stand-ins."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for storage in STORAGES.values():
+        setattr(torch, storage, type(storage, (), {"__module__": "torch"}))
+
+    def _rebuild_tensor_v2(*args):
+        raise AssertionError("only a name to pickle")
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+    class Pickler(pickle.Pickler):
+        def __init__(self, file):
+            super().__init__(file, protocol=2)
+            self.storages = []
+
+        def persistent_id(self, value):
+            if not isinstance(value, np.ndarray):
+                return None
+            self.storages.append(value)
+            storage = getattr(torch, STORAGES[value.dtype.name])
+            return ("storage", storage, str(len(self.storages) - 1), "cpu", value.size)
+
+        def reducer_override(self, value):
+            if not isinstance(value, Tensor):
+                return NotImplemented
+            arguments = (value.base, value.offset, value.shape, value.strides, False, {})
+            return _rebuild_tensor_v2, arguments
+
+    def save(state, path, compression=zipfile.ZIP_STORED, **extra):
+        buffer = io.BytesIO()
+        pickler = Pickler(buffer)
+        pickler.dump(state)
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            archive.writestr("archive/data.pkl", buffer.getvalue())
+            for name, content in {"byteorder": b"little", "version": b"3\n", **extra}.items():
+                archive.writestr(f"archive/{name}", content)
+            for i, storage in enumerate(pickler.storages):
+                archive.writestr(f"archive/data/{i}", storage.tobytes())
+
+    return save
+
+
+@pytest.fixture
+def bin_folder(write):
+    folder = write()
+    (folder / WEIGHTS).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16, np.float64])
+def test_values(torch_save, bin_folder, stored):
+    tensors = {name: t.astype(stored) for name, t in peft_tensors().items()}
+    torch_save({n: Tensor(t) for n, t in tensors.items()}, bin_folder / "adapter_model.bin")
+    (adapter,) = load_adapters(bin_folder).adapters
+    B, A = (tensors[f"{adapter.path(Q0)}.lora_{side}.weight"] for side in "BA")
+    update = adapter.load(Q0)
+    np.testing.assert_array_equal(update.B, B.astype(float))
+    np.testing.assert_array_equal(update.A, A.astype(float))
+    assert update.B.flags.c_contiguous
+
+
+def test_views_of_one_storage(torch_save, bin_folder):
+    base = np.arange(100, dtype=np.float32)
+    state = {name: Tensor(np.ones(t.shape, np.float32)) for name, t in peft_tensors().items()}
+    name = next(name for name in state if "lora_A" in name)
+    state[name] = Tensor(base, 7, (4, 5), (2, 9))
+    torch_save(state, bin_folder / "adapter_model.bin")
+    (adapter,) = load_adapters(bin_folder).adapters
+    expected = np.array([[base[7 + 2 * i + 9 * j] for j in range(5)] for i in range(4)])
+    np.testing.assert_array_equal(adapter.load(Q0).A, expected)
+
+
+def test_state_that_is_not_tensors(torch_save, bin_folder):
+    path = bin_folder / "adapter_model.bin"
+    torch_save([1, 2], path)
+    with pytest.raises(AdapterError, match="holds a list"):
+        load_adapters(bin_folder)
+    torch_save({"a": 1}, path)
+    with pytest.raises(AdapterError, match="entry 'a' is a int"):
+        load_adapters(bin_folder)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor(np.ones(10, np.float32), 0, (4, 5), (5, 1)),
+        Tensor(np.ones(20, np.float32), 1, (4, 5), (5, 1)),
+        Tensor(np.ones(20, np.float32), 0, (4, 5), (500, 1)),
+    ],
+)
+def test_views_beyond_their_storage(torch_save, bin_folder, tensor):
+    torch_save({"a.lora_A.weight": tensor}, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="bytes of storage"):
+        load_adapters(bin_folder)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor(np.ones(20, np.float32), -1, (4, 5), (5, 1)),
+        Tensor(np.ones(20, np.float32), 0, (4, -5), (5, 1)),
+        Tensor(np.ones(20, np.float32), 0, (4, 5), (5,)),
+    ],
+)
+def test_records_that_are_malformed(torch_save, bin_folder, tensor):
+    torch_save({"a.lora_A.weight": tensor}, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="damaged"):
+        load_adapters(bin_folder)
+
+
+class Exploit:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("where", ["value", "key", "root"])
+@pytest.mark.parametrize("function", [os.mkdir, eval, exec, getattr, __import__])
+def test_an_exploit_does_not_run(torch_save, bin_folder, tmp_path, where, function):
+    target = tmp_path / "proof"
+    code = f"__import__('os').mkdir({str(target)!r})"
+    exploit = Exploit(function, str(target) if function is os.mkdir else code)
+    if function is getattr:
+        exploit = Exploit(getattr, os, "getcwd")
+    tensors = {name: Tensor(t) for name, t in peft_tensors().items()}
+    state = {"value": {**tensors, "x": exploit}, "key": {exploit: 1}, "root": exploit}[where]
+    torch_save(state, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="nothing of it was executed"):
+        load_adapters(bin_folder)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["collections OrderedDict.fromkeys", "torch.serialization load", "numpy load"]
+)
+def test_names_near_the_allowed_ones(bin_folder, name):
+    module, attribute = name.split()
+    # protocol 4: STACK_GLOBAL would look up dotted attributes
+    body = b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in (module, attribute))
+    content = b"\x80\x04" + body + b"\x93."
+    with zipfile.ZipFile(bin_folder / "adapter_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    with pytest.raises(AdapterError, match=f"asks for '{module}.{attribute}'"):
+        load_adapters(bin_folder)
+
+
+def test_an_honest_exploit_would_have_worked(tmp_path):
+    """The exploit used above does run in a free unpickler: the test could fail."""
+    target = tmp_path / "proof"
+    pickle.loads(pickle.dumps(Exploit(os.mkdir, str(target))))
+    assert target.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "bare pickle"),
+        (b"hello", "no ZIP archive"),
+        (b"", "no ZIP archive"),
+        (b"PK\x03\x04 and then nothing", "damaged or truncated"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+    ],
+)
+def test_files_that_are_no_archive(bin_folder, content, what):
+    path = bin_folder / "adapter_model.bin"
+    path.write_bytes(content)
+    with pytest.raises(AdapterError, match=what) as error:
+        load_adapters(bin_folder)
+    assert str(path) in str(error.value)
+
+
+def test_truncated_archive(torch_save, bin_folder):
+    path = bin_folder / "adapter_model.bin"
+    torch_save({name: Tensor(t) for name, t in peft_tensors().items()}, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(AdapterError, match="damaged or truncated"):
+        load_adapters(bin_folder)
+
+
+def test_archives_that_torch_does_not_write(torch_save, bin_folder):
+    path = bin_folder / "adapter_model.bin"
+    state = {name: Tensor(t) for name, t in peft_tensors().items()}
+    torch_save(state, path, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(AdapterError, match="is compressed"):
+        load_adapters(bin_folder)
+    torch_save(state, path, byteorder=b"big")
+    with pytest.raises(AdapterError, match="big-endian"):
+        load_adapters(bin_folder)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("something", b"")
+    with pytest.raises(AdapterError, match="expected one"):
+        load_adapters(bin_folder)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02K\x01")
+    with pytest.raises(AdapterError, match="pickle in it is damaged"):
+        load_adapters(bin_folder)
