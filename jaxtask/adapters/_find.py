@@ -135,7 +135,12 @@ def _hub(repository: str) -> Found:
             "huggingface_hub."
         ) from None
     for name in (CONFIG_NAME, *WEIGHT_NAMES):
-        cached = huggingface_hub.try_to_load_from_cache(repository, name)
+        try:
+            cached = huggingface_hub.try_to_load_from_cache(repository, name)
+        except ValueError as error:  # the Hub's own check of the name
+            raise AdapterError(
+                f"'{repository}' is neither a path nor a valid Hub id: {error}."
+            ) from error
         if isinstance(cached, str):
             found = _folder(Path(cached).parent, 2)
             return Found(found.weights, found.config, tuple(repository.split("/")), 2, found.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,7 +31,7 @@ def adapter_from_factors(
         else:
             key, path = ModuleKey(*module), f"{module[0]}:{module[1]}"
         named.append((key, _entry(f"adapter '{name}', module '{path}'", path, given)))
-    provenance = {
+    provenance: dict[str, Any] = {
         "source": "memory",
         "format": "memory",
         "config": {},
@@ -68,7 +69,8 @@ def _entry(
         factors.append(ArrayFactor(wide, stored_as))
     try:
         dtype = np.result_type(factors[0].dtype, factors[1].dtype)
-        LowRankUpdate(*(f.array.astype(dtype, copy=False) for f in factors), scale)
+        B, A = (factor.array.astype(dtype, copy=False) for factor in factors)
+        LowRankUpdate(B, A, scale)  # checks that the shapes chain
     except AdapterError as error:
         raise AdapterError(f"{where}: {error}") from error
     return ModuleEntry(path, scale, factors[0], factors[1])

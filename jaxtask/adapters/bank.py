@@ -127,7 +127,7 @@ class AdapterBank:
         self._check(key)
         return np.result_type(*(self.adapters[task].dtype(key) for task in self._present[key]))
 
-    def stack(self, key: ModuleKey, tasks: Sequence[int]) -> ModuleStack:
+    def stack(self, key: ModuleKey, tasks: Sequence[int] | np.ndarray) -> ModuleStack:
         """Reads one module of the given tasks (indices into `tasks`), padded to `shape(key).rank`.
 
         Padding is zeros in B's columns and A's rows, which leaves every ΔW unchanged. Memory: the

@@ -154,4 +154,5 @@ def _attributes(
         "base_model": bank.base_model or "",
         "adapters": json.dumps(bank.describe()),
         "command": command or "",
+        "variables": list(layout(bank, program).variables),
     }

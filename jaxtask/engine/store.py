@@ -72,11 +72,14 @@ def create(folder: Path, layout: Layout, attrs: Mapping[str, Any]) -> dict[str, 
 
     group = zarr.open_group(str(folder), mode="w", attributes={"format": FORMAT, **attrs})
     for name, labels in layout.coords.items():
-        values = np.asarray(labels) if not isinstance(labels[0], str) else np.array(labels, "T")
+        text = isinstance(labels[0], str)
         array = group.create_array(
-            name, shape=values.shape, dtype=_stored(values.dtype), dimension_names=(name,)
+            name,
+            shape=(len(labels),),
+            dtype=str if text else np.dtype("int64"),
+            dimension_names=(name,),
         )
-        array[:] = values
+        array[:] = np.array(labels, dtype=object if text else np.int64)
     arrays = {}
     for name, v in layout.variables.items():
         arrays[name] = group.create_array(
@@ -120,7 +123,9 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
     if ds.attrs.get("format") != FORMAT:
         found = ds.attrs.get("format", "none")
         raise ResultError(f"{path}: expected the attribute format={FORMAT!r}, found {found}")
-    return ds
+    # A folder has no order; the one that the result was made in reads better.
+    order = [name for name in ds.attrs.get("variables", ()) if name in ds]
+    return ds[[*order, *(name for name in ds.data_vars if name not in order)]]
 
 
 def _umask() -> int:

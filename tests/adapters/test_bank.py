@@ -104,7 +104,7 @@ def test_factors_that_are_refused(given, what):
 def test_empty():
     with pytest.raises(AdapterError, match="no adapter was given"):
         AdapterBank([])
-    with pytest.raises(AdapterError, match="adapter 'a' .* has no module"):
+    with pytest.raises(AdapterError, match=r"adapter 'a' .* has no module"):
         bank_of(a={})
 
 

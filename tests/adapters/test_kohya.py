@@ -36,7 +36,7 @@ def test_values_and_scalings(save):
     assert bank.tasks == ("style",)
     assert adapter.provenance["format"] == "kohya"
     text = ModuleKey(3, "lora_te_text_model_encoder.layers.self_attn_q_proj")
-    unet = ModuleKey(1, "lora_unet_down.blocks.attentions_0_proj_in")
+    unet = ModuleKey(1, "lora_unet.down_blocks.attentions_0_proj_in")
     assert set(adapter.modules) == {text, unet}
     assert (adapter.scale(text), adapter.scale(unet)) == (1 / 4, 1.0)
     B, A = (given[f"{TEXT}.lora_{side}.weight"].astype(float) for side in ("up", "down"))

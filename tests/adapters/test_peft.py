@@ -462,3 +462,12 @@ def test_a_file_that_changes_its_size_is_noticed(write):
     (folder / WEIGHTS).unlink()
     with pytest.raises(AdapterError, match="cannot be read any more"):
         adapter.load(Q0)
+
+
+def test_multihead_attention_is_one_module_for_patterns(write):
+    """PEFT wraps it as a whole and gives its output projection the same rank and alpha."""
+    tensors = peft_tensors(["0.attn", "0.attn.base_layer.out_proj"])
+    adapter = load_one(write(tensors, rank_pattern={"attn": 4}, alpha_pattern={"attn": 20}, r=9))
+    assert adapter.scale(ModuleKey(0, "attn")) == 5.0
+    assert adapter.scale(ModuleKey(0, "attn.base_layer.out_proj")) == 5.0
+    assert adapter.provenance["notes"] == []

@@ -160,7 +160,7 @@ def test_an_exploit_does_not_run(torch_save, bin_folder, tmp_path, where, functi
     code = f"__import__('os').mkdir({str(target)!r})"
     exploit = Exploit(function, str(target) if function is os.mkdir else code)
     if function is getattr:
-        exploit = Exploit(getattr, os, "getcwd")
+        exploit = Exploit(getattr, "text", "upper")
     tensors = {name: Tensor(t) for name, t in peft_tensors().items()}
     state = {"value": {**tensors, "x": exploit}, "key": {exploit: 1}, "root": exploit}[where]
     torch_save(state, bin_folder / "adapter_model.bin")

@@ -1,0 +1,5 @@
+"""`python -m jaxtask` is `jaxtask`."""
+
+from jaxtask.cli import main
+
+main()

@@ -1,0 +1,4 @@
+"""From tensors of numbers to findings."""
+
+from jaxtask.analysis.pooling import pool as pool
+from jaxtask.analysis.pooling import poolable as poolable

@@ -1,0 +1,136 @@
+"""Tables for the terminal, and the same numbers as JSON."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+
+from jaxtask.analysis import pool, poolable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# What a reader looks at first; a result without them shows its first variables.
+_FIRST = ("grassmann_out", "grassmann_in", "cosine", "rec", "energy_core")
+
+# A matrix of more tasks than this does not fit a terminal: its extreme pairs are listed instead.
+_MATRIX_TASKS = 12
+_EXTREMES = 10
+
+
+def default_variables(ds: "xr.Dataset") -> list[str]:
+    """The variables that a table shows if nobody chooses."""
+    known = poolable(ds)
+    return [name for name in _FIRST if name in known] or known[: len(_FIRST)]
+
+
+def pooled_tables(ds: "xr.Dataset", variables: Sequence[str]) -> Iterator[Table]:
+    """One table per variable: source × target, or the extreme pairs if there are many tasks."""
+    for name in variables:
+        pooled = pool(ds, name)
+        few = pooled.sizes["source"] <= _MATRIX_TASKS
+        yield _matrix(name, pooled) if few else _extremes(name, pooled)
+
+
+def pooled_json(ds: "xr.Dataset", variables: Sequence[str]) -> dict[str, Any]:
+    """The pooled matrices, rows are sources; null where there is no number."""
+    return {
+        "tasks": [str(t) for t in ds["source"].values],
+        "dtype": ds.attrs["dtype"],
+        "sizes": {d: ds.sizes[d] for d in ("layer", "module")},
+        "pooled": {
+            name: [[_json(x) for x in row] for row in pool(ds, name).values] for name in variables
+        },
+    }
+
+
+def adapter_table(adapter: dict[str, Any]) -> Table:
+    """What one adapter holds, from an entry of `AdapterBank.describe()["adapters"]`."""
+    title = f"{adapter['name']}  (base: {adapter['base_model'] or 'unknown'}, {adapter['format']})"
+    table = Table(title=title, title_justify="left")
+    for column in ("module", "layers", "out × in", "rank", "scaling", "stored as"):
+        table.add_column(column, justify="left" if column == "module" else "right")
+    for name, module in adapter["modules"].items():
+        table.add_row(
+            name,
+            _ranges(module["layers"]),
+            _each(f"{o} × {i}" for o, i in module["shapes"]),
+            _each(module["ranks"]),
+            _each(f"{s:g}" for s in module["scalings"]),
+            _each(module["dtypes"]),
+        )
+    return table
+
+
+def _matrix(name: str, pooled: "xr.DataArray") -> Table:
+    # Columns go by number, so that long names do not squeeze the numbers out.
+    table = Table(title=_title(name, pooled), title_justify="left")
+    table.add_column("source ↓   target →")
+    number = _format(pooled.values)
+    for n in range(pooled.sizes["target"]):
+        table.add_column(str(n + 1), justify="right", no_wrap=True)
+    for n, (task, row) in enumerate(zip(pooled["source"].values, pooled.values, strict=True)):
+        table.add_row(f"{n + 1} {task}", *(number(x) for x in row))
+    return table
+
+
+def _extremes(name: str, pooled: "xr.DataArray") -> Table:
+    values = pooled.values
+    tasks = pooled["source"].values
+    mirrored = bool(pooled.attrs.get("symmetric", False))
+    keep = np.triu(np.ones_like(values, bool), 1) if mirrored else ~np.eye(len(values), dtype=bool)
+    i, j = np.nonzero(keep & np.isfinite(values))
+    order = np.argsort(values[i, j], kind="stable")
+    chosen = order
+    if len(order) > 2 * _EXTREMES:
+        chosen = np.concatenate([order[:_EXTREMES], order[-_EXTREMES:]])
+    table = Table(title=f"{_title(name, pooled)}: lowest and highest pairs", title_justify="left")
+    for column in ("source", "target"):
+        table.add_column(column)
+    table.add_column(name, justify="right")
+    number = _format(values)
+    for n, at in enumerate(chosen):
+        last_low = n == _EXTREMES - 1 and len(order) > 2 * _EXTREMES
+        table.add_row(
+            str(tasks[i[at]]),
+            str(tasks[j[at]]),
+            number(values[i[at], j[at]]),
+            end_section=last_low,
+        )
+    return table
+
+
+def _title(name: str, pooled: "xr.DataArray") -> str:
+    summary = pooled.attrs.get("long_name", "")
+    return f"{name}: {summary}" if summary else name
+
+
+def _format(values: np.ndarray) -> Callable[[float], str]:
+    """Three decimals where they say something of the largest value, else three digits."""
+    finite = np.abs(values[np.isfinite(values)])
+    largest = finite.max(initial=0)
+    spec = ".3f" if largest == 0 or 0.05 <= largest < 10000 else ".3g"
+    # Adding zero turns -0.000 into 0.000.
+    return lambda x: "–" if math.isnan(x) else f"{round(x, 3) + 0.0 if spec == '.3f' else x:{spec}}"
+
+
+def _json(x: float) -> float | None:
+    return float(x) if math.isfinite(x) else None
+
+
+def _each(values: Any) -> str:
+    return ", ".join(str(v) for v in values)
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """0–11 for twelve layers in a row; a dash for none."""
+    spans: list[list[int]] = []
+    for layer in sorted(layers):
+        if spans and layer == spans[-1][1] + 1:
+            spans[-1][1] = layer
+        else:
+            spans.append([layer, layer])
+    text = (str(a) if a == b else f"{a}–{b}" for a, b in spans if b >= 0)
+    return ", ".join(text) or "–"
