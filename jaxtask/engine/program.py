@@ -48,6 +48,10 @@ class Program:
         """Whether `Side.outside` of this side is needed."""
         return (side in self.sides and self._any(True, "outside")) or self._any(False, "outside")
 
+    def needs_cosines(self, side: str) -> bool:
+        """Whether singular values of this side's Gram blocks are needed."""
+        return self.needs_angles(side) or self.needs_outside(side)
+
     def _any(self, sided: bool, need: str) -> bool:
         return any(getattr(m, need) for m in self.metrics if m.sided == sided)
 

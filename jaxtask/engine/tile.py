@@ -9,6 +9,7 @@
     {variable: [C, P] or [C, P, 2]}      2: source→target and target→source
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -17,6 +18,7 @@ from jax import Array
 
 from jaxtask.engine.program import Program
 from jaxtask.metrics import Pair, Side, projected_spectrum
+from jaxtask_kernels._linalg import after
 from jaxtask_kernels.angles import angles_between, complement_gram, residual_sines
 from jaxtask_kernels.factor_rows import FactorRows
 from jaxtask_kernels.gram import gram_rows
@@ -47,18 +49,16 @@ def measure_tile(
         place; kept vectors have a last axis of r.
     """
     bases = {"out": (rows.U, cols.U), "in": (rows.V, cols.V)}
-    grams = {side: gram_rows(*bases[side]) for side in bases if program.needs(side)}
+    bases = {side: pair for side, pair in bases.items() if program.needs(side)}
+    grams = {side: gram_rows(*pair) for side, pair in bases.items()}
 
     def one_chunk(a: Array, b: Array) -> dict[str, Array]:
         ranks = rows.rank[a], cols.rank[b]
-        there: dict[str, Side | None] = {"out": None, "in": None}
-        back: dict[str, Side | None] = {"out": None, "in": None}
-        for side, gram in grams.items():
-            X, Y = bases[side]
-            there[side], back[side] = _sides(gram[a, :, b, :], X, Y, a, b, ranks, side, program)
+        blocks = {side: gram[a, :, b, :] for side, gram in grams.items()}
+        there, back = _both_ways(blocks, bases, a, b, ranks, program)
         s, t = rows.s[a], cols.s[b]
-        forward = Pair(s, t, *ranks, there["out"], there["in"])
-        backward = Pair(t, s, *ranks[::-1], back["out"], back["in"])
+        forward = Pair(s, t, *ranks, there.get("out"), there.get("in"))
+        backward = Pair(t, s, *ranks[::-1], back.get("out"), back.get("in"))
         return _measure(forward, backward, program)
 
     shapes = jax.eval_shape(one_chunk, pairs[0, :, 0], pairs[0, :, 1])
@@ -75,15 +75,17 @@ def measure_tile(
 
 
 def _measure(forward: Pair, backward: Pair, program: Program) -> dict[str, Array]:
-    values = {}
+    values: dict[str, Array] = {}
+    done = [side.angles for side in (forward.out, forward.inp) if side is not None]
     for name, metric in program.variables().items():
         of = _selector(name, sided=metric.sided)
-        there = jax.vmap(lambda pair, f=metric, of=of: f(of(pair)))(forward)
-        if metric.symmetric:
-            values[name] = there
-        else:
-            back = jax.vmap(lambda pair, f=metric, of=of: f(of(pair)))(backward)
-            values[name] = jnp.stack([there, back], axis=1)
+        both = []
+        for pair in (forward,) if metric.symmetric else (forward, backward):
+            turn = _after_all(pair, done) if metric.decomposes else pair
+            both.append(jax.vmap(lambda pair, f=metric, of=of: f(of(pair)))(turn))
+            if metric.decomposes:
+                done = both[-1:]
+        values[name] = both[0] if metric.symmetric else jnp.stack(both, axis=1)
     if "angles" in program.keep:
         for side in program.sides:
             of = _selector(f"angles_{side}", sided=True)
@@ -92,6 +94,13 @@ def _measure(forward: Pair, backward: Pair, program: Program) -> dict[str, Array
         both = [jax.vmap(_kept_projection)(pair) for pair in (forward, backward)]
         values["projected"] = jnp.stack(both, axis=1)
     return values
+
+
+def _after_all(pair: Pair, done: list[Array]) -> Pair:
+    """The pair, once all that is in `done` has been computed."""
+    for last in done:
+        pair = jax.tree.map(lambda x, last=last: after(x, last), pair)
+    return pair
 
 
 def _selector(variable: str, *, sided: bool):  # type: ignore[no-untyped-def]
@@ -110,77 +119,122 @@ def _kept_projection(pair: Pair) -> Array:
     return jnp.where(pair.live_source, projected_spectrum(pair), jnp.nan)
 
 
-# --------------------------------------------------------------------------- one side of the pairs
+# --------------------------------------------------------------------------- the sides of the pairs
 
 
-def _sides(
-    G: Array,
-    X: Array,
-    Y: Array,
+def _both_ways(
+    blocks: dict[str, Array],
+    bases: dict[str, tuple[Array, Array]],
     a: Array,
     b: Array,
     ranks: tuple[Array, Array],
-    side: str,
     program: Program,
-) -> tuple[Side, Side]:
-    """Both directions' view of one side, for P pairs with Gram blocks G [P, r, r]."""
-    r = G.shape[-1]
+) -> tuple[dict[str, Side], dict[str, Side]]:
+    """The sides of P pairs with Gram blocks [P, r, r], as seen from the rows and from the columns."""
     k, l = ranks  # noqa: E741
+    r = next(iter(blocks.values())).shape[-1]
     index = jnp.arange(r)
-    live_k, live_l = index < k[:, None], index < l[:, None]
-    cosines = singular_values(G)
-    sines = jnp.sqrt(jnp.maximum((1 - cosines) * (1 + cosines), 0))
-    Gt = jnp.swapaxes(G, 1, 2)
-    need_outside = program.needs_outside(side)
-    found = {"sines": sines} if program.needs_angles(side) else {}
-    if need_outside:
-        found["there"] = _complement(Gt, live_l)
-        found["back"] = _complement(G, live_k)
+    live = {"there": index < l[:, None], "back": index < k[:, None]}
+    cosines = _cosines({s: G for s, G in blocks.items() if program.needs_cosines(s)})
+    found = {side: _from_gram(side, blocks[side], cosines[side], live, program) for side in cosines}
 
-    def accurate(X: Array, Y: Array, G: Array, live: Array) -> dict[str, Array]:
+    def accurate(side: str, i: Array) -> dict[str, Array]:
+        X, Y, G = bases[side][0][a[i]], bases[side][1][b[i]], blocks[side][i]
         R = Y - jnp.einsum("pkl,pkd->pld", G, X, precision="highest")
         exact = {}
-        if "sines" in found:
-            exact["sines"] = residual_sines(R, live)
-        if need_outside:
-            exact["there"] = complement_gram(R)
-            exact["back"] = complement_gram(
-                X - jnp.einsum("pkl,pld->pkd", G, Y, precision="highest")
-            )
+        if "sines" in found[side]:
+            exact["sines"] = residual_sines(R, live["there"][i])
+        if program.needs_outside(side):
+            R_back = X - jnp.einsum("pkl,pld->pkd", G, Y, precision="highest")
+            exact |= {"there": complement_gram(R), "back": complement_gram(R_back)}
         return exact
 
-    near = cosines[:, 0] > _NEAR
-    if found:
-        found = _where_near(near, found, lambda i: accurate(X[a[i]], Y[b[i]], G[i], live_l[i]), X)
+    near = {side: cosines[side][:, 0] > _NEAR for side in cosines}
+    width = max(X.shape[1] * X.shape[2] for X, _ in bases.values())
+    found = _where_near(near, found, accurate, width)
+
+    there, back = {}, {}
     shared, larger = jnp.minimum(k, l)[:, None], jnp.maximum(k, l)[:, None]
-    angles = angles_between(cosines, found.get("sines", sines))
     beyond = jnp.where(index < larger, jnp.pi / 2 if program.padding == "pi/2" else 0.0, 0.0)
-    angles = jnp.where(index < shared, angles, beyond.astype(angles.dtype))
-    there = Side(G, angles, k, l, found.get("there"))
-    return there, Side(Gt, angles, l, k, found.get("back"))
+    for side, gram in blocks.items():
+        # NaN where no metric said that it reads them.
+        angles = jnp.full(gram.shape[:2], jnp.nan, gram.dtype)
+        own = found.get(side, {})
+        if "sines" in own:
+            angles = angles_between(cosines[side], own["sines"])
+            angles = jnp.where(index < shared, angles, beyond.astype(angles.dtype))
+        there[side] = Side(gram, angles, k, l, own.get("there"))
+        back[side] = Side(jnp.swapaxes(gram, 1, 2), angles, l, k, own.get("back"))
+    return there, back
+
+
+def _cosines(blocks: dict[str, Array]) -> dict[str, Array]:
+    """Singular values of each side's Gram blocks, [P, r]."""
+    if not blocks:
+        return {}
+    # One call for both sides: see `after` on why decompositions must not run side by side.
+    return dict(zip(blocks, singular_values(jnp.stack(list(blocks.values()))), strict=True))
+
+
+def _from_gram(
+    side: str, gram: Array, cosines: Array, live: dict[str, Array], program: Program
+) -> dict[str, Array]:
+    """What one side needs beside its Gram blocks, good enough where no angle is small."""
+    found = {}
+    if program.needs_angles(side):
+        found["sines"] = _sines(cosines)
+    if program.needs_outside(side):
+        found["there"] = _complement(jnp.swapaxes(gram, 1, 2), live["there"])
+        found["back"] = _complement(gram, live["back"])
+    return found
+
+
+def _sines(cosines: Array) -> Array:
+    return jnp.sqrt(jnp.maximum((1 - cosines) * (1 + cosines), 0))
 
 
 def _complement(Gt: Array, live: Array) -> Array:
-    """I − GᵀG on the live directions: good enough where nothing in it is small."""
+    """I − G Gᵀ on the live directions."""
     eye = live[..., None] * jnp.eye(live.shape[-1], dtype=Gt.dtype)
     return eye - jnp.einsum("plk,pmk->plm", Gt, Gt, precision="highest")
 
 
-def _where_near(near: Array, values: dict[str, Array], recompute, X: Array) -> dict[str, Array]:  # type: ignore[no-untyped-def]
-    """Replace the values of the pairs that are `near`, a few at a time, and only those.
+_Values = dict[str, dict[str, Array]]
+
+
+def _where_near(
+    near: dict[str, Array],
+    values: _Values,
+    recompute: Callable[[str, Array], dict[str, Array]],
+    width: int,
+) -> _Values:
+    """Replace the values of the pairs that are `near` on a side, a few at a time, and only those.
 
     They are sorted to the front, so that the work is proportional to their number; what else a last
-    batch holds comes out right as well.
+    batch holds comes out right as well. One loop takes the sides in turn, never two at once.
     """
-    P = near.shape[0]
-    batch = max(1, min(P, _RESIDUAL_ENTRIES // (X.shape[1] * X.shape[2])))
-    order = jnp.argsort(~near, stable=True)
-    order = jnp.pad(order, (0, -P % batch), mode="edge")
+    if not near:
+        return values
+    P = next(iter(near.values())).shape[0]
+    batch = max(1, min(P, _RESIDUAL_ENTRIES // width))
+    sides = tuple(near)
+    order, batches = {}, []
+    for side in sides:
+        order[side] = jnp.pad(jnp.argsort(~near[side], stable=True), (0, -P % batch), mode="edge")
+        batches.append((jnp.sum(near[side], dtype=jnp.int32) + batch - 1) // batch)
 
-    def body(c: Array, values: dict[str, Array]) -> dict[str, Array]:
-        index = jax.lax.dynamic_slice_in_dim(order, c * batch, batch)
-        new = recompute(index)
-        return {k: v.at[index].set(new[k]) for k, v in values.items()}
+    def step(side: str, c: Array, values: _Values) -> _Values:
+        index = jax.lax.dynamic_slice_in_dim(order[side], c * batch, batch)
+        new = recompute(side, index)
+        return values | {side: {k: v.at[index].set(new[k]) for k, v in values[side].items()}}
 
-    batches = (jnp.sum(near, dtype=jnp.int32) + batch - 1) // batch
-    return jax.lax.fori_loop(0, batches, body, values)
+    def body(c: Array, values: _Values) -> _Values:
+        if len(sides) == 1:
+            return step(sides[0], c, values)
+        return jax.lax.cond(
+            c < batches[0],
+            lambda: step(sides[0], c, values),
+            lambda: step(sides[1], c - batches[0], values),
+        )
+
+    return jax.lax.fori_loop(0, sum(batches), body, values)

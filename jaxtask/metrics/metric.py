@@ -32,6 +32,8 @@ class Metric:
     """Reads `Side.outside`."""
     pooled: bool = True
     """Belongs in pooled tables (false for what can be infinite)."""
+    decomposes: bool = False
+    """May call a matrix decomposition, and so is kept from running beside another one."""
     summary: str = ""
     params: tuple[object, ...] = ()
     """Passed to `function` after the pair."""
@@ -68,7 +70,9 @@ def metric(
     """
     if not name.isidentifier():
         raise JaxtaskError(f"metric name {name!r} must be a Python identifier")
-    return Metric(name, function, sided, symmetric, outside=True, summary=summary)
+    return Metric(
+        name, function, sided, symmetric, outside=True, decomposes=True, summary=summary
+    )
 
 
 def renamed(base: Metric, name: str, *params: object) -> Metric:

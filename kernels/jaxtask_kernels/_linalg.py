@@ -50,3 +50,21 @@ def unit_columns(x: Array) -> Array:
     # Scaling by the largest entry first keeps the squares of tiny columns from underflowing.
     x = x * reciprocal(jnp.max(jnp.abs(x), axis=-2, keepdims=True))
     return x * reciprocal(jnp.sqrt(jnp.sum(x * x, axis=-2, keepdims=True)))
+
+
+def after(x: Array, done: Array) -> Array:
+    """`x` unchanged, but not before `done` has been computed.
+
+    On CPU, jaxlib spreads a batched LAPACK call over XLA's thread pool and blocks the thread it came
+    on, which is one of the pool. As many such calls at a time as the pool has threads (two, on two
+    cores) wait for each other for ever. So all decompositions in a program have to depend on each
+    other, and where they do not by nature, this makes them. `optimization_barrier` does not help: it
+    is gone before the program is scheduled. What stays is a zero that the compiler cannot foresee,
+    because it is made of bits of `done`.
+    """
+    first = jax.lax.stop_gradient(done.astype(jnp.promote_types(done.dtype, jnp.float32)))[(0,) * done.ndim]
+    unsigned = jnp.uint32 if first.dtype.itemsize == 4 else jnp.uint64
+    bits = jax.lax.bitcast_convert_type(first, unsigned)
+    half = jnp.array(bits.dtype.itemsize * 4, unsigned)
+    zero = jax.lax.shift_right_logical(jax.lax.shift_right_logical(bits, half), half)
+    return x + zero.astype(x.dtype)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxtask_kernels._linalg import (
+    after,
     default_rtol,
     einsum,
     floating,
@@ -99,7 +100,8 @@ def _diagonal(x: Array) -> Array:
 
 @jax.custom_jvp
 def _angles_any(X: Array, Y: Array) -> Array:
-    return _angles(_orthonormal(X)[0], _orthonormal(Y)[0])
+    Qx, Tx = _orthonormal(X)
+    return _angles(Qx, _orthonormal(after(Y, Tx))[0])
 
 
 @jax.custom_jvp
@@ -110,19 +112,20 @@ def _angles_given(X: Array, Y: Array) -> Array:
 @_angles_any.defjvp
 def _angles_any_jvp(primals: tuple, tangents: tuple) -> tuple:
     X, Y = primals
-    (Qx, Tx), (Qy, Ty) = _orthonormal(X), _orthonormal(Y)
-    Nx, Ny, Zx, Zy = _normals(Qx, Qy)
-    slope = _slope(Nx, tangents[0], Tx, Zx) + _slope(Ny, tangents[1], Ty, Zy)
-    return _angles(Qx, Qy), slope
+    Qx, Tx = _orthonormal(X)
+    Qy, Ty = _orthonormal(after(Y, Tx))
+    angles = _angles(Qx, Qy)
+    Nx, Ny, Zx, Zy = _normals(Qx, after(Qy, angles))
+    return angles, _slope(Nx, tangents[0], Tx, Zx) + _slope(Ny, tangents[1], Ty, Zy)
 
 
 @_angles_given.defjvp
 def _angles_given_jvp(primals: tuple, tangents: tuple) -> tuple:
     Qx, Qy = primals
-    Nx, Ny, Zx, Zy = _normals(Qx, Qy)
+    angles = _angles(Qx, Qy)
+    Nx, Ny, Zx, Zy = _normals(Qx, after(Qy, angles))
     slope = -einsum("...da,...dk,...ka->...a", Nx, tangents[0], Zx)
-    slope -= einsum("...da,...dk,...ka->...a", Ny, tangents[1], Zy)
-    return _angles(Qx, Qy), slope
+    return angles, slope - einsum("...da,...dk,...ka->...a", Ny, tangents[1], Zy)
 
 
 def _orthonormal(X: Array) -> tuple[Array, Array]:
@@ -135,7 +138,8 @@ def _angles(Qx: Array, Qy: Array) -> Array:
     G = einsum("...dk,...dl->...kl", Qx, Qy)
     R = transpose(Qy - einsum("...dk,...kl->...dl", Qx, G))
     live = jnp.any(Qy != 0, axis=-2)
-    return angles_between(singular_values(G), residual_sines(R, live))
+    cosines = singular_values(G)
+    return angles_between(cosines, residual_sines(after(R, cosines), live))
 
 
 def _slope(N: Array, dX: Array, T: Array, Z: Array) -> Array:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxtask_kernels._linalg import default_rtol, einsum, floating, reciprocal, transpose
+from jaxtask_kernels._linalg import after, default_rtol, einsum, floating, reciprocal, transpose
 
 
 class Factors(NamedTuple):
@@ -146,7 +146,7 @@ def _no_tangent(x: Array) -> np.ndarray:
 @jax.custom_jvp
 def _factor(B: Array, A: Array, rtol: Array) -> tuple[Array, Array, Array, Array]:
     QB, RB = jnp.linalg.qr(B)
-    QA, RA = jnp.linalg.qr(transpose(A))
+    QA, RA = jnp.linalg.qr(after(transpose(A), RB))
     X, s, Yt = jnp.linalg.svd(einsum("...ik,...jk->...ij", RB, RA), full_matrices=False)
     live = _live(s, rtol)
     s = jnp.where(live, s, 0)

@@ -83,8 +83,8 @@ def factor_rows(
 
 
 def _by_cholesky_or_qr(B: Array, A: Array, rtol: Array) -> tuple[Array, Array, Array, Array]:
-    RB, TB, fine_b = _cholesky_qr(einsum("ndk,ndl->nkl", B, B))
-    RA, TA, fine_a = _cholesky_qr(einsum("nkd,nld->nkl", A, A))
+    grams = jnp.stack([einsum("ndk,ndl->nkl", B, B), einsum("nkd,nld->nkl", A, A)])
+    (RB, RA), (TB, TA), fine = _cholesky_qr(grams)
 
     def by_cholesky() -> tuple[Array, Array, Array, Array]:
         X, s, Yt = jnp.linalg.svd(einsum("nik,njk->nij", RB, RA), full_matrices=False)
@@ -98,7 +98,7 @@ def _by_cholesky_or_qr(B: Array, A: Array, rtol: Array) -> tuple[Array, Array, A
         U, s, V, rank = factor(B, A, rtol=rtol)
         return transpose(U), s, transpose(V), rank
 
-    return jax.lax.cond(jnp.all(fine_b & fine_a), by_cholesky, by_qr)
+    return jax.lax.cond(jnp.all(fine), by_cholesky, by_qr)
 
 
 def _cholesky_qr(K: Array) -> tuple[Array, Array, Array]:

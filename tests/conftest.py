@@ -1,0 +1,52 @@
+"""Shared by all tests: worst errors by claim, and a guard against a program that never returns."""
+
+import faulthandler
+import sys
+
+import pytest
+
+MINUTES = 5
+
+
+@pytest.fixture(autouse=True)
+def never_hang():
+    """End the run with all stacks if one test takes minutes: XLA cannot be interrupted."""
+    stderr = sys.__stderr__
+    try:
+        stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        yield
+        return
+    faulthandler.dump_traceback_later(60 * MINUTES, exit=True, file=stderr)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+_worst = pytest.StashKey[dict]()
+
+
+def pytest_configure(config):
+    config.stash[_worst] = {}
+
+
+@pytest.fixture
+def within(request):
+    """`within(claim, error, bound)` asserts error ≤ bound and keeps each claim's worst share."""
+    table = request.config.stash[_worst]
+
+    def check(claim, error, bound):
+        error, bound = float(error), float(bound)
+        share = error / bound if bound else float(error > 0)
+        if claim not in table or not share <= table[claim][0]:
+            table[claim] = (share, error, bound)
+        assert error <= bound, f"{claim}: {error:.3g} exceeds {bound:.3g}"
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    table = config.stash[_worst]
+    if table and config.getoption("verbose") > 0:
+        terminalreporter.section("worst error of each claim")
+        for claim, (share, error, bound) in sorted(table.items()):
+            terminalreporter.write_line(f"{share:8.2%} {error:10.2e} of {bound:9.2e}  {claim}")

@@ -1,0 +1,118 @@
+"""Who imports whom: data flows one way, and comparing costs no training library."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What a package may import of the project, itself apart. `cli` and `demo` sit on top of all.
+ALLOWED = {
+    "jaxtask_kernels": set(),
+    "jaxtask.errors": set(),
+    "jaxtask.adapters": {"jaxtask.errors"},
+    "jaxtask.metrics": {"jaxtask.errors"},
+    "jaxtask.engine": {
+        "jaxtask",
+        "jaxtask.adapters",
+        "jaxtask.errors",
+        "jaxtask.metrics",
+        "jaxtask_kernels",
+    },
+    "jaxtask.analysis": {"jaxtask.errors"},
+    "jaxtask.report": {"jaxtask.analysis"},
+}
+HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
+
+
+def files(package: str) -> list[Path]:
+    if package == "jaxtask_kernels":
+        return sorted((ROOT / "kernels" / package).rglob("*.py"))
+    path = ROOT / package.replace(".", "/")
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def package_of(module: str) -> str | None:
+    """The package of ours that a module belongs to."""
+    parts = module.split(".")
+    if parts[0] == "jaxtask_kernels":
+        return "jaxtask_kernels"
+    return ".".join(parts[:2]) if parts[0] == "jaxtask" else None
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_arrows_run_one_way(package):
+    assert files(package)
+    for path in files(package):
+        ours = {package_of(m) for m in imported(path)} - {None, package}
+        assert ours <= ALLOWED[package], f"{path} imports {ours - ALLOWED[package]}"
+
+
+def test_every_package_is_listed():
+    found = {
+        f"jaxtask.{p.stem}"
+        for p in (ROOT / "jaxtask").iterdir()
+        if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
+    }
+    on_top = {"jaxtask.__init__", "jaxtask.__main__", "jaxtask.cli", "jaxtask.demo"}
+    assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
+
+
+def test_kernels_know_nothing_but_jax():
+    for path in files("jaxtask_kernels"):
+        roots = {m.split(".")[0] for m in imported(path)}
+        assert roots <= {"jax", "numpy", "jaxtask_kernels", "functools", "typing"}, path
+
+
+def run(code: str) -> str:
+    env_path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'kernels')!r}]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", env_path + code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_comparing_imports_no_training_library():
+    loaded = run(
+        "import numpy as np, jaxtask as jt\n"
+        "B, A = np.ones((8, 2), 'f'), np.ones((2, 8), 'f')\n"
+        "bank = jt.AdapterBank.from_factors({n: {'layers.0.q': (B, A)} for n in 'ab'})\n"
+        "jt.pool(jt.compare(bank), 'cosine')\n"
+        "print(*sys.modules)\n"
+    ).split()
+    assert "jaxtask.engine.sweep" in loaded
+    assert not [m for m in loaded if m.startswith(HEAVY)]
+
+
+def test_reading_adapters_imports_no_jax():
+    loaded = run(
+        "import jaxtask as jt\njt.load_adapters, jt.AdapterBank\nprint(*sys.modules)\n"
+    ).split()
+    assert "jaxtask.adapters" in loaded
+    assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "xarray", "pandas"))]
+
+
+def test_public_names_are_all_there():
+    import jaxtask as jt
+
+    assert set(jt.__all__) == set(dir(jt))
+    for name in jt.__all__:
+        assert getattr(jt, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        jt.no_such_name  # noqa: B018
