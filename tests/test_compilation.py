@@ -71,7 +71,7 @@ def test_one_compilation_a_bucket_and_none_the_second_time():
 
 def test_tiles_of_one_sweep_share_one_compilation():
     """Full, diagonal and ragged tiles run the same program."""
-    many, budget = bank(23, [(44, 28, 4)]), 400_000
+    many, budget = bank(23, [(44, 28, 4)]), 200_000
     program = Program(resolve(["grassmann", "cosine"]))
     (made,) = plans(many, program, budget).values()
     assert made.blocks > 2

@@ -68,3 +68,9 @@ def after(x: Array, done: Array) -> Array:
     half = jnp.array(bits.dtype.itemsize * 4, unsigned)
     zero = jax.lax.shift_right_logical(jax.lax.shift_right_logical(bits, half), half)
     return x + zero.astype(x.dtype)
+
+
+def qr(X: Array) -> tuple[Array, Array]:
+    """Householder QR of [..., d, r] whose R waits for Q: they come from two calls."""
+    Q, R = jnp.linalg.qr(X)
+    return Q, after(R, Q)

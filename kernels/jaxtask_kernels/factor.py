@@ -20,7 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxtask_kernels._linalg import after, default_rtol, einsum, floating, reciprocal, transpose
+from jaxtask_kernels._linalg import (
+    after,
+    default_rtol,
+    einsum,
+    floating,
+    qr,
+    reciprocal,
+    transpose,
+)
 
 
 class Factors(NamedTuple):
@@ -113,7 +121,7 @@ def _basis(B: Array, rtol: Array) -> tuple[Array, Array]:
 
 def _basis_svd(B: Array, rtol: Array) -> tuple[Array, Array, Array]:
     """Q [..., d, r], σ [..., r] (dead ones zero) and T [..., r, r] with Q = B T."""
-    Q, R = jnp.linalg.qr(B)
+    Q, R = qr(B)
     X, s, Wt = jnp.linalg.svd(R, full_matrices=False)
     live = _live(s, rtol)
     s = jnp.where(live, s, 0)
@@ -145,8 +153,8 @@ def _no_tangent(x: Array) -> np.ndarray:
 
 @jax.custom_jvp
 def _factor(B: Array, A: Array, rtol: Array) -> tuple[Array, Array, Array, Array]:
-    QB, RB = jnp.linalg.qr(B)
-    QA, RA = jnp.linalg.qr(after(transpose(A), RB))
+    QB, RB = qr(B)
+    QA, RA = qr(after(transpose(A), RB))
     X, s, Yt = jnp.linalg.svd(einsum("...ik,...jk->...ij", RB, RA), full_matrices=False)
     live = _live(s, rtol)
     s = jnp.where(live, s, 0)
