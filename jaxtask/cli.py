@@ -61,18 +61,21 @@ Variables = Annotated[
 @app.command(epilog=EXIT)
 def compare(
     paths: Paths,
-    out: Annotated[Path | None, typer.Option(help="Write the result there (a Zarr folder).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result there (a Zarr folder).")
+    ] = None,
     metrics: Annotated[
-        str, typer.Option(help="Comma-separated metric names; all by default. See `jaxtask metrics`.")
+        str,
+        typer.Option(help="Comma-separated metric names; all by default. See `jaxtask metrics`."),
     ] = "",
     sides: Annotated[str, typer.Option(help="out, in or out,in.")] = "out,in",
-    dtype: Annotated[str, typer.Option(help="float32, or float64 for angles below 1e-6.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32, or float64 for angles below 1e-6.")
+    ] = "float32",
     padding: Annotated[
         str, typer.Option(help='What unequal ranks count: "pi/2" (right angles) or "none".')
     ] = "pi/2",
-    keep: Annotated[
-        str, typer.Option(help="Also keep: angles, spectra (comma-separated).")
-    ] = "",
+    keep: Annotated[str, typer.Option(help="Also keep: angles, spectra (comma-separated).")] = "",
     rank_rtol: Annotated[
         float | None, typer.Option(help="Relative size of a singular value that counts as zero.")
     ] = None,
@@ -192,7 +195,9 @@ def metrics(as_json: AsJson = False) -> None:
 
 @app.command(epilog=EXIT)
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the adapters and the result.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the adapters and the result.")] = Path(
+        "demo"
+    ),
 ) -> None:
     """Build a small family of adapters with planted structure, and compare them."""
     from jaxtask.demo import PLANTED, write_family
@@ -248,6 +253,7 @@ def _show(ds: Any, variables: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(pooled_json(ds, chosen), ensure_ascii=False))
         return
+    tables = list(pooled_tables(ds, chosen))
     console = _out()
     layers, modules = ds.sizes["layer"], ds.sizes["module"]
     console.print(
@@ -255,7 +261,7 @@ def _show(ds: Any, variables: str, as_json: bool) -> None:
         "means over layers, then over module types",
         highlight=False,
     )
-    for table in pooled_tables(ds, chosen):
+    for table in tables:
         console.print(table)
 
 
@@ -270,14 +276,22 @@ def _bytes(text: str) -> int | None:
     units |= {f"{u}i": 1024**n for n, u in enumerate("kmgt", 1)}
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
     if not found or found[2] not in units:
-        raise jt.JaxtaskError(f"memory budget {text!r}: expected a number of bytes such as 500MB, 4GiB")
+        raise jt.JaxtaskError(
+            f"memory budget {text!r}: expected a number of bytes such as 500MB, 4GiB"
+        )
     return int(float(found[1]) * units[found[2]])
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error, of pairs × modules."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("comparing"),

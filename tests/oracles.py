@@ -168,6 +168,15 @@ def distances(theta, k, l, padding="pi/2", angle_error=0.0):  # noqa: E741
     return found
 
 
+def martin_slope(values):
+    """At least the slope of `martin` in any angle, from its value m: tan θ/m ≤ 1/(m Π cos θ).
+
+    With Π cos θ = exp(−m²/2). 1 where m is small, 0 where it is infinite (and must stay so).
+    """
+    m = np.nan_to_num(values, nan=0.0, posinf=0.0)
+    return np.where(np.isinf(values), 0, 1 + np.exp(m**2 / 2) / np.maximum(m, 1))
+
+
 # --------------------------------------------------------------------------- dense matrices
 
 

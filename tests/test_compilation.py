@@ -125,7 +125,7 @@ def stages(dtype):
         shaped(3, dtype="int32"),
     )
     program = Program(tuple(METRICS.values()), dtype=dtype, keep=("angles", "spectra"))
-    pairs = (shaped(2, 3, 2, dtype="int32"), shaped(dtype="int32"))
+    pairs = (shaped(2, 3, 2, dtype="int32"), shaped(dtype="int32"), shaped(dtype="bool"))
     return (widen, stored), (partial(measure_tile, program=program), (block, block, *pairs))
 
 

@@ -60,7 +60,9 @@ def unordered(text):
             or any(n in all_of and decomposes(n) for n in mentioned)
         ]
         heavy_in_all += len(heavy)
-        bad += [(a, b) for a, b in combinations(heavy, 2) if a not in above[b] and b not in above[a]]
+        bad += [
+            (a, b) for a, b in combinations(heavy, 2) if a not in above[b] and b not in above[a]
+        ]
     return bad, heavy_in_all
 
 

@@ -14,7 +14,10 @@ from jaxtask.errors import JaxtaskError
 # A Gram tile of this width stays in the last-level cache and still runs at the full matrix rate.
 _TILE_COLUMNS = 1024
 _CHUNK_BYTES = 32 << 20
-_WIDE_BYTES = 16 << 20
+_WIDE_BYTES = 4 << 20
+
+# The allocator keeps what is freed: peaks were measured at up to 1.7 times what is in use.
+_IN_USE = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def plan(shape: ModuleShape, tasks: int, stored: np.dtype, program: Program, bud
     Raises:
         JaxtaskError: Not even one task per block fits.
     """
+    usable = int(budget * _IN_USE)
     r = shape.rank
     item = np.dtype(program.dtype).itemsize
     widths = [d for d, side in ((shape.d_out, "out"), (shape.d_in, "in")) if program.needs(side)]
@@ -72,15 +76,15 @@ def plan(shape: ModuleShape, tasks: int, stored: np.dtype, program: Program, bud
     while True:
         factor_chunk, pair_chunk, chunks, block_bytes, stage = layout(t)
         need = stage + block_bytes * min(2, math.ceil(tasks / t))
-        if need <= budget or t == 1:
+        if need <= usable or t == 1:
             break
         t = (t + 1) // 2
-    if need > budget:
+    if need > usable:
         raise JaxtaskError(
             f"memory_budget of {_mib(budget)} is too small: one update of shape {shape.d_out}×"
-            f"{shape.d_in}, rank {r}, needs {_mib(need)}"
+            f"{shape.d_in}, rank {r}, needs {_mib(need / _IN_USE)}"
         )
-    kept = min(math.ceil(tasks / t), max(2, (budget - stage) // max(block_bytes, 1)))
+    kept = min(math.ceil(tasks / t), max(2, (usable - stage) // max(block_bytes, 1)))
     return Plan(shape, tasks, t, factor_chunk, pair_chunk, chunks, kept)
 
 
@@ -114,5 +118,5 @@ def _divisor(n: int, at_most: int) -> int:
     return next(c for c in range(min(n, at_most), 0, -1) if n % c == 0)
 
 
-def _mib(n: int) -> str:
+def _mib(n: float) -> str:
     return f"{n / 2**20:.1f} MiB"

@@ -71,7 +71,12 @@ def layout(bank: AdapterBank, program: Program) -> Layout:
         add("spectra", (*TASK, "component"), np.dtype("f8"), long_name="singular values of ΔW")
     add("frobenius", TASK, np.dtype("f8"), long_name="‖ΔW‖_F")
     add("rank", TASK, np.dtype("f8"), long_name="numerical rank of ΔW")
-    add("gap", TASK, np.dtype("f8"), long_name="least relative gap of the spectrum: at 0, S₂ is not unique")
+    add(
+        "gap",
+        TASK,
+        np.dtype("f8"),
+        long_name="least relative gap of the spectrum: at 0, S₂ is not unique",
+    )
     add("valid", PAIR, np.dtype(bool), long_name="both updates are there and neither is zero")
     return Layout(coords, variables)
 

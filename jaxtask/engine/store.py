@@ -101,8 +101,12 @@ def save(ds: "xr.Dataset", path: str | os.PathLike[str], *, overwrite: bool = Fa
         ResultError: See `check_target`.
     """
     path = Path(path)
+    # Zarr has no settled type for NumPy's strings of fixed width.
+    text = {name: c.astype(object) for name, c in ds.coords.items() if c.dtype.kind in "UT"}
     with replacing(path, overwrite) as draft:
-        ds.assign_attrs(format=FORMAT).to_zarr(draft, mode="w", consolidated=False)
+        ds.assign_coords(text).assign_attrs(format=FORMAT).to_zarr(
+            draft, mode="w", consolidated=False
+        )
 
 
 def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":

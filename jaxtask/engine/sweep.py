@@ -91,16 +91,16 @@ class _Module:
 
     def measure(self, tick: Callable[[int], None]) -> ModuleResult:
         for i, j, pairs in tiles(len(self.tasks), self.plan.block):
-            # The inner block last, so that the outer one is not what a full cache gives up.
-            cols, rows = self._block(j), self._block(i)
-            self._store(i, j, pairs, self._tile(rows, cols, pairs))
+            self._store(i, j, pairs, self._tile(i, j, pairs))
             tick(len(pairs))
         live = self.rank > 0
         return ModuleResult(
             self.key, self.pairs, live[:, None] & live[None, :], self.rank, self.spectra
         )
 
-    def _tile(self, rows: FactorRows, cols: FactorRows, pairs: np.ndarray) -> dict:
+    def _tile(self, i: int, j: int, pairs: np.ndarray) -> dict[str, np.ndarray]:
+        # The outer block last, so that it is not what a full cache gives up next.
+        cols, rows = self._block(j), self._block(i)
         P = self.plan.pair_chunk
         padded = np.zeros((self.plan.chunks * P, 2), np.int32)
         padded[: len(pairs)] = pairs
@@ -109,6 +109,7 @@ class _Module:
             cols,
             padded.reshape(self.plan.chunks, P, 2),
             np.int32(-(-len(pairs) // P)),
+            np.bool_(i == j),
             program=self.program,
         )
         return jax.device_get(out)

@@ -1,12 +1,12 @@
 """The pair stage: every metric for every pair of one tile, as one compiled program.
 
-    rows, cols   thin SVDs of two blocks of t updates
-      │ two matrix products
-    G, H         [t, r, t, r] Gram blocks of the tile
-      │ loop over chunks of P pairs
-      │   cosines σ(G);  where one exceeds .95, sines from the residual basis
-      │   metrics, written for one pair and vmapped
-    {variable: [C, P] or [C, P, 2]}      2: source→target and target→source
+rows, cols   thin SVDs of two blocks of t updates
+  │ two matrix products
+G, H         [t, r, t, r] Gram blocks of the tile
+  │ loop over chunks of P pairs
+  │   cosines σ(G);  where one exceeds .95, sines from the residual basis
+  │   metrics, written for one pair and vmapped
+{variable: [C, P] or [C, P, 2]}      2: source→target and target→source
 """
 
 from collections.abc import Callable
@@ -27,13 +27,19 @@ from jaxtask_kernels.singular_values import singular_values
 # Above this cosine, arccos loses too much; below it, sqrt(1 − cos²) is as good as any sine.
 _NEAR = 0.95
 
-# Entries of the residual bases worked on at a time.
-_RESIDUAL_ENTRIES = 1 << 21
+# Entries of the residual bases worked on at a time: few, since most tiles have few such pairs.
+_RESIDUAL_ENTRIES = 1 << 18
 
 
 @partial(jax.jit, static_argnames=("program",))
 def measure_tile(
-    rows: FactorRows, cols: FactorRows, pairs: Array, chunks: Array, *, program: Program
+    rows: FactorRows,
+    cols: FactorRows,
+    pairs: Array,
+    chunks: Array,
+    diagonal: Array,
+    *,
+    program: Program,
 ) -> dict[str, Array]:
     """All pair variables of the pairs (a, b), a in `rows` as source and b in `cols` as target.
 
@@ -42,6 +48,7 @@ def measure_tile(
         cols: t updates.
         pairs: [C, P, 2] int32 indices into rows and cols.
         chunks: [] int32, how many of the C chunks hold pairs; the others are left as they come.
+        diagonal: [] bool, rows and cols are the same updates, so that (a, a) is one update and itself.
         program: What to compute.
 
     Returns:
@@ -55,7 +62,7 @@ def measure_tile(
     def one_chunk(a: Array, b: Array) -> dict[str, Array]:
         ranks = rows.rank[a], cols.rank[b]
         blocks = {side: gram[a, :, b, :] for side, gram in grams.items()}
-        there, back = _both_ways(blocks, bases, a, b, ranks, program)
+        there, back = _both_ways(blocks, bases, a, b, diagonal & (a == b), ranks, program)
         s, t = rows.s[a], cols.s[b]
         forward = Pair(s, t, *ranks, there.get("out"), there.get("in"))
         backward = Pair(t, s, *ranks[::-1], back.get("out"), back.get("in"))
@@ -67,9 +74,7 @@ def measure_tile(
     def body(c: Array, done: dict[str, Array]) -> dict[str, Array]:
         ab = jax.lax.dynamic_index_in_dim(pairs, c, keepdims=False)
         new = one_chunk(ab[:, 0], ab[:, 1])
-        return {
-            k: jax.lax.dynamic_update_index_in_dim(done[k], new[k], c, axis=0) for k in done
-        }
+        return {k: jax.lax.dynamic_update_index_in_dim(done[k], new[k], c, axis=0) for k in done}
 
     return jax.lax.fori_loop(0, chunks, body, empty)
 
@@ -127,10 +132,14 @@ def _both_ways(
     bases: dict[str, tuple[Array, Array]],
     a: Array,
     b: Array,
+    same: Array,
     ranks: tuple[Array, Array],
     program: Program,
 ) -> tuple[dict[str, Side], dict[str, Side]]:
-    """The sides of P pairs with Gram blocks [P, r, r], as seen from the rows and from the columns."""
+    """The sides of P pairs with Gram blocks [P, r, r], as seen from the rows and from the columns.
+
+    Where a pair is one update and itself (`same`), nothing of it lies outside, by definition.
+    """
     k, l = ranks  # noqa: E741
     r = next(iter(blocks.values())).shape[-1]
     index = jnp.arange(r)
@@ -149,7 +158,8 @@ def _both_ways(
             exact |= {"there": complement_gram(R), "back": complement_gram(R_back)}
         return exact
 
-    near = {side: cosines[side][:, 0] > _NEAR for side in cosines}
+    found = {side: _of_itself(own, same, live["there"]) for side, own in found.items()}
+    near = {side: (cosines[side][:, 0] > _NEAR) & ~same for side in cosines}
     width = max(X.shape[1] * X.shape[2] for X, _ in bases.values())
     found = _where_near(near, found, accurate, width)
 
@@ -187,6 +197,14 @@ def _from_gram(
         found["there"] = _complement(jnp.swapaxes(gram, 1, 2), live["there"])
         found["back"] = _complement(gram, live["back"])
     return found
+
+
+def _of_itself(own: dict[str, Array], same: Array, live: Array) -> dict[str, Array]:
+    """Sines 0 and nothing outside where a pair is an update and itself."""
+    fixed = {k: jnp.where(same[:, None, None], 0, own[k]) for k in ("there", "back") if k in own}
+    if "sines" in own:
+        fixed["sines"] = jnp.where(same[:, None] & live, 0, own["sines"])
+    return fixed
 
 
 def _sines(cosines: Array) -> Array:

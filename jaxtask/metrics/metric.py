@@ -70,9 +70,7 @@ def metric(
     """
     if not name.isidentifier():
         raise JaxtaskError(f"metric name {name!r} must be a Python identifier")
-    return Metric(
-        name, function, sided, symmetric, outside=True, decomposes=True, summary=summary
-    )
+    return Metric(name, function, sided, symmetric, outside=True, decomposes=True, summary=summary)
 
 
 def renamed(base: Metric, name: str, *params: object) -> Metric:

@@ -57,9 +57,7 @@ def _entropy_source(pair: Pair, base: float | None) -> Array:
     return _entropy(_of_both(pair, pair.s_source), pair.rank_source, base)
 
 
-def _entropy_projected(
-    pair: Pair, base: float | None, sign: Sign, projection: Projection
-) -> Array:
+def _entropy_projected(pair: Pair, base: float | None, sign: Sign, projection: Projection) -> Array:
     s2 = projected_spectrum(pair, projection, sign)
     return _entropy(_of_both(pair, s2), pair.rank_source, base)
 
@@ -188,7 +186,9 @@ def residual(*, projection: Projection = "diagonal", name: str | None = None) ->
 
 def _check(where: str, argument: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise JaxtaskError(f"{where}: {argument} must be one of {', '.join(allowed)}; got {value!r}")
+        raise JaxtaskError(
+            f"{where}: {argument} must be one of {', '.join(allowed)}; got {value!r}"
+        )
 
 
 def _named(stem: str, *parts: tuple[str, str]) -> str:
@@ -215,8 +215,6 @@ METRICS = (
     rec(),
     entropy_source(),
     entropy_projected(),
-    Metric(
-        "negative_mass", negative_mass, angles=False, summary="share of |S₂| that is negative"
-    ),
+    Metric("negative_mass", negative_mass, angles=False, summary="share of |S₂| that is negative"),
     residual(),
 )

@@ -62,7 +62,9 @@ def after(x: Array, done: Array) -> Array:
     is gone before the program is scheduled. What stays is a zero that the compiler cannot foresee,
     because it is made of bits of `done`.
     """
-    first = jax.lax.stop_gradient(done.astype(jnp.promote_types(done.dtype, jnp.float32)))[(0,) * done.ndim]
+    first = jax.lax.stop_gradient(done.astype(jnp.promote_types(done.dtype, jnp.float32)))[
+        (0,) * done.ndim
+    ]
     unsigned = jnp.uint32 if first.dtype.itemsize == 4 else jnp.uint64
     bits = jax.lax.bitcast_convert_type(first, unsigned)
     half = jnp.array(bits.dtype.itemsize * 4, unsigned)

@@ -161,9 +161,7 @@ def _factor(B: Array, A: Array, rtol: Array) -> tuple[Array, Array, Array, Array
     X, Y = X * live[..., None, :], transpose(Yt) * live[..., None, :]
     per_s = reciprocal(s)[..., None, :]
     # U = B·(A V)/s and V = Aᵀ·(Bᵀ U)/s, with A V = R_Aᵀ Y and Bᵀ U = R_Bᵀ X.
-    U = _refine(
-        einsum("...dk,...kl->...dl", QB, X), B, einsum("...ki,...kj->...ij", RA, Y) * per_s
-    )
+    U = _refine(einsum("...dk,...kl->...dl", QB, X), B, einsum("...ki,...kj->...ij", RA, Y) * per_s)
     V = _refine(
         einsum("...dk,...kl->...dl", QA, Y),
         transpose(A),

@@ -1,0 +1,87 @@
+"""The bank may be larger than what may be used: peak anonymous memory follows the budget."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+ROOT = Path(__file__).parents[1]
+WIDTH, RANK, LAYERS = 1024, 16, 8
+BUDGET = 32 << 20
+
+# Anonymous memory only: pages of mapped files are the system's to take back.
+CHILD = """
+import sys, threading
+from pathlib import Path
+root, folder, budget = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sys.path[:0] = [root, root + "/kernels"]
+import numpy as np
+import jaxtask as jt
+
+def anonymous():
+    fields = dict(l.split(":", 1) for l in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
+
+B, A = np.ones((8, 2), "f"), np.ones((2, 8), "f")
+jt.compare(jt.AdapterBank.from_factors({n: {"layers.0.q": (B, A)} for n in "ab"}))
+bank = jt.load_adapters(folder)
+before, peak, done = anonymous(), 0, threading.Event()
+
+def watch():
+    global peak
+    while not done.wait(0.002):
+        peak = max(peak, anonymous())
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+ds = jt.compare(bank, metrics=["grassmann", "cosine"], memory_budget=budget)
+done.set()
+watcher.join()
+assert np.isfinite(ds["grassmann_out"].values).all()
+print(peak - before - ds.nbytes)
+"""
+
+
+def write_adapters(folder, count):
+    rng = np.random.default_rng(0)
+    factors = [rng.standard_normal(s, "f") for s in ((RANK, WIDTH), (WIDTH, RANK))]
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK}
+    for n in range(count):
+        home = folder / f"task{n:03d}"
+        home.mkdir(parents=True)
+        tensors = {
+            f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{x}.weight": np.roll(
+                factor, n + 7 * layer
+            )
+            for layer in range(LAYERS)
+            for x, factor in zip("AB", factors, strict=True)
+        }
+        save_file(tensors, home / "adapter_model.safetensors")
+        (home / "adapter_config.json").write_text(json.dumps(config))
+
+
+def peak(folder):
+    """Bytes above what was there before, less the result itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(ROOT), str(folder), str(BUDGET)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_memory_follows_the_budget_not_the_number_of_adapters(tmp_path):
+    write_adapters(tmp_path / "few", 4)
+    write_adapters(tmp_path / "many", 200)
+    total = sum(f.stat().st_size for f in (tmp_path / "many").rglob("*.safetensors"))
+    assert total > 6 * BUDGET
+    # Four adapters take no memory to speak of: what they show is what compiling takes.
+    compiling = peak(tmp_path / "few")
+    assert peak(tmp_path / "many") <= compiling + BUDGET

@@ -1,0 +1,133 @@
+"""Results on disk: the same numbers, labelled, complete or not there."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import jaxtask as jt
+
+
+def bank(tasks=3, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def update(r):
+        return rng.standard_normal((20, r), "f"), rng.standard_normal((r, 24), "f")
+
+    return jt.AdapterBank.from_factors(
+        {
+            f"task {t}": {f"layers.{n}.q": update(2 + t % 2) for n in (0, 3)} | {"head": update(2)}
+            for t in range(tasks)
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def result():
+    return jt.compare(bank(), keep=["angles", "spectra"])
+
+
+def test_labels(result):
+    assert result["layer"].values.tolist() == [-1, 0, 3]
+    assert result["module"].values.tolist() == ["head", "q"]
+    assert result["source"].values.tolist() == ["task 0", "task 1", "task 2"]
+    assert result["cosine"].dims == ("layer", "module", "source", "target")
+    assert result["rank"].dims == ("layer", "module", "task")
+    assert result["angles_in"].dims == ("layer", "module", "source", "target", "component")
+    # A module type that a layer does not have is missing, not zero.
+    assert np.isnan(result["cosine"].sel(layer=-1, module="q")).all()
+    assert not result["valid"].sel(layer=-1, module="q").any()
+    assert result["valid"].sel(layer=0, module="q").all()
+
+
+def test_provenance(result):
+    assert json.loads(result.attrs["versions"]).keys() == {
+        "jaxtask",
+        "jax",
+        "jaxlib",
+        "numpy",
+        "python",
+    }
+    assert json.loads(result.attrs["adapters"])["tasks"] == ["task 0", "task 1", "task 2"]
+    assert result.attrs["dtype"] == "float32"
+
+
+def test_written_while_comparing_equals_returned(result, tmp_path):
+    streamed = jt.compare(bank(), keep=["angles", "spectra"], out=tmp_path / "r.zarr")
+    xr.testing.assert_identical(streamed.load(), result)
+    assert list(streamed.data_vars) == list(result.data_vars)
+    assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]
+
+
+def test_save_and_open(result, tmp_path):
+    jt.save(result, tmp_path / "r.zarr")
+    back = jt.open_result(tmp_path / "r.zarr")
+    xr.testing.assert_identical(back.load(), result)
+    assert list(back.data_vars) == list(result.data_vars)
+    with pytest.raises(jt.ResultError, match="exists"):
+        jt.save(result, tmp_path / "r.zarr")
+    jt.save(result[["cosine"]], tmp_path / "r.zarr", overwrite=True)
+    assert list(jt.open_result(tmp_path / "r.zarr").data_vars) == ["cosine"]
+    assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]
+
+
+def test_existing_result_stands_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "r.zarr"
+    old = jt.compare(bank(), metrics=["cosine"], out=path).load()
+    with pytest.raises(jt.ResultError, match="overwrite"):
+        jt.compare(bank(seed=1), metrics=["cosine"], out=path)
+
+    def fail(done, total):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jt.compare(bank(seed=1), metrics=["cosine"], out=path, overwrite=True, progress=fail)
+    xr.testing.assert_identical(jt.open_result(path).load(), old)
+    new = jt.compare(bank(seed=1), metrics=["cosine"], out=path, overwrite=True)
+    assert not np.allclose(new["cosine"], old["cosine"], equal_nan=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]
+
+
+def test_what_is_no_result_is_never_replaced(tmp_path):
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.txt").write_text("…")
+    with pytest.raises(jt.ResultError, match="not a Zarr result"):
+        jt.compare(bank(), out=precious, overwrite=True)
+    file = tmp_path / "file"
+    file.write_text("…")
+    with pytest.raises(jt.ResultError, match="not a Zarr result"):
+        jt.compare(bank(), out=file, overwrite=True)
+    assert (precious / "chapter1.txt").exists()
+
+
+def test_bad_places(tmp_path):
+    with pytest.raises(jt.ResultError, match=r"missing.*not a folder"):
+        jt.compare(bank(), out=tmp_path / "missing" / "r.zarr")
+    with pytest.raises(jt.ResultError, match="no such result"):
+        jt.open_result(tmp_path / "none.zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(jt.ResultError, match="empty is not a"):
+        jt.open_result(tmp_path / "empty")
+    xr.Dataset({"x": ("n", [1.0])}).to_zarr(tmp_path / "other.zarr", consolidated=False)
+    with pytest.raises(jt.ResultError, match="expected the attribute format"):
+        jt.open_result(tmp_path / "other.zarr")
+
+
+def test_pooling_weighs_module_types_alike(result):
+    by_hand = np.nanmean(np.nanmean(result["cosine"].values.astype(float), axis=0), axis=0)
+    np.testing.assert_allclose(jt.pool(result, "cosine"), by_hand, rtol=1e-6)
+    with pytest.raises(jt.JaxtaskError, match="infinite"):
+        jt.pool(result, "martin_out")
+    with pytest.raises(jt.JaxtaskError, match="not in this result"):
+        jt.pool(result, "grasman_out")
+
+
+def test_pooling_of_tasks_that_share_no_module():
+    rng = np.random.default_rng(0)
+    update = rng.standard_normal((9, 2), "f"), rng.standard_normal((2, 9), "f")
+    apart = jt.AdapterBank.from_factors({"a": {"layers.0.q": update}, "b": {"layers.1.q": update}})
+    pooled = jt.pool(jt.compare(apart, metrics=["cosine"]), "cosine").values
+    np.testing.assert_array_equal(np.isnan(pooled), [[False, True], [True, False]])

@@ -1,0 +1,168 @@
+"""How the work is cut up must not show in the numbers: budgets, tiles, chunks, missing modules."""
+
+import numpy as np
+import oracles
+import pytest
+from makers import near_update, orthonormal, random_update, spectrum
+
+import jaxtask as jt
+from jaxtask.engine import plan as planning
+from jaxtask.engine.program import Program
+from jaxtask.engine.sweep import plans
+from jaxtask.metrics import resolve
+
+T, D_OUT, D_IN, R = 11, 36, 28, 3
+METRICS = ("grassmann", "martin", "containment", "l2", "residual", "rec", "energy_out")
+BIG = 1 << 30
+TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
+"""A pair may meet its residual sines in one batch and not in another, and a last digit with it."""
+
+
+def factors(stored=np.float32):
+    """Eleven tasks, some near each other, two modules of one shape and one of another."""
+    rng = np.random.default_rng(0)
+    U, V = orthonormal(rng, D_OUT, R), orthonormal(rng, D_IN, R)
+    every = {}
+    for i in range(T):
+        near = near_update(rng, U, spectrum(R), V, (1e-5, 1e-2, 0.2), stored, drift=0.1)
+        other = random_update(rng, D_OUT, D_IN, 1 + i % R, stored)
+        third = random_update(rng, D_IN, D_OUT, R, stored)
+        every[f"t{i}"] = {
+            "layers.0.q": near if i % 3 else other,
+            "layers.1.q": other,
+            "layers.1.down": third,
+        }
+    return every
+
+
+def run(every, budget, dtype="float32", **options):
+    bank = jt.AdapterBank.from_factors(every)
+    return jt.compare(
+        bank, metrics=METRICS, keep=["angles"], memory_budget=budget, dtype=dtype, **options
+    )
+
+
+def cut(every, budget, dtype="float32"):
+    """Blocks and blocks kept of every module under this budget."""
+    program = Program(resolve(METRICS), dtype=dtype, keep=("angles",))
+    return list(plans(jt.AdapterBank.from_factors(every), program, budget).values())
+
+
+def smallest(every, dtype="float32"):
+    """The least budget [bytes] that is accepted."""
+    low, high = 0, BIG
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            cut(every, middle, dtype)
+            high = middle
+        except jt.JaxtaskError:
+            low = middle
+    return high
+
+
+def assert_equal(name, found, expected, dtype):
+    """Absolute and relative, more for `martin` where a last digit of an angle weighs more."""
+    slope = oracles.martin_slope(expected) if name.startswith("martin") else 1.0
+    both = np.isnan(found) == np.isnan(expected)
+    assert both.all(), name
+    same = np.isclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * slope)
+    assert (same | np.isnan(expected)).all(), name
+
+
+def assert_same(found, expected, dtype):
+    for name, values in expected.data_vars.items():
+        assert_equal(name, found[name].values, values.values, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_budget_does_not_show(dtype):
+    """One block, a few, and one task a block with fewer blocks kept than needed: equal numbers."""
+    every = factors(dtype)
+    whole = run(every, BIG, dtype)
+    least = smallest(every, dtype)
+    assert all(p.blocks == 1 for p in cut(every, BIG, dtype))
+    assert all(p.block == 1 and p.blocks_kept < p.blocks for p in cut(every, least, dtype))
+    between = next(b for b in range(least, BIG, 512) if 1 < cut(every, b, dtype)[0].block < T // 2)
+    for budget in (least, between):
+        assert_same(run(every, budget, dtype), whole, dtype)
+
+
+def test_chunks_do_not_show(monkeypatch):
+    """Pair chunks of 1 and 4, and factor chunks of 1, against everything at once."""
+    every = factors()
+    whole = run(every, BIG)
+    per_pair = R * R * 4 * 8 * 2
+    for pairs in (1, 4):
+        monkeypatch.setattr(planning, "_CHUNK_BYTES", pairs * per_pair)
+        monkeypatch.setattr(planning, "_WIDE_BYTES", 1)
+        assert {(p.pair_chunk, p.factor_chunk) for p in cut(every, BIG)} == {(pairs, 1)}
+        assert_same(run(every, BIG), whole, "float32")
+
+
+def test_tiles_of_any_width(monkeypatch):
+    """Blocks of 2, 3 and 5 tasks, none of which divides 11."""
+    every = factors()
+    whole = run(every, BIG)
+    for width in (2, 5):
+        monkeypatch.setattr(planning, "_TILE_COLUMNS", width * R)
+        assert all(1 < p.block <= width for p in cut(every, BIG))
+        assert_same(run(every, BIG), whole, "float32")
+
+
+@pytest.mark.parametrize(("tasks", "block"), [(1, 1), (5, 2), (6, 3), (7, 10), (9, 1)])
+def test_every_unordered_pair_is_in_one_tile(tasks, block):
+    """Tiles cover i ≤ j, each exactly once."""
+    seen = []
+    for i, j, pairs in planning.tiles(tasks, block):
+        seen += [(i * block + a, j * block + b) for a, b in pairs.tolist()]
+    assert sorted(seen) == [(a, b) for a in range(tasks) for b in range(a, tasks)]
+
+
+@pytest.mark.parametrize("budget", [0, 1000, -1])
+def test_too_small_a_budget_is_one_clear_error(budget):
+    """It says which budget, which shape, and what is needed; and that much is then enough."""
+    every = factors()
+    with pytest.raises(
+        jt.JaxtaskError, match=r"memory_budget of .* too small.*rank 3, needs .* MiB"
+    ):
+        run(every, budget)
+    least = smallest(every)
+    with pytest.raises(jt.JaxtaskError, match="too small"):
+        run(every, least - 1)
+
+
+@pytest.mark.parametrize("budget", ["big", "least"])
+def test_missing_modules_are_nan(budget):
+    """NaN and invalid where either task lacks the module, and everything else as without them."""
+    every = factors()
+    whole = run(every, BIG)
+    lacking = {"t2": "layers.0.q", "t7": "layers.0.q", "t5": "layers.1.down"}
+    some = {n: {k: f for k, f in m.items() if lacking.get(n) != k} for n, m in every.items()}
+    ds = run(some, BIG if budget == "big" else smallest(some))
+    for layer, module, names in ((0, "q", ("t2", "t7")), (1, "down", ("t5",)), (1, "q", ())):
+        at = {"layer": layer, "module": module}
+        absent = np.isin(ds["source"].values, names)
+        pair = absent[:, None] | absent
+        part, full = ds.sel(at), whole.sel(at)
+        for name in ds.data_vars:
+            gone = absent if "task" in ds[name].dims else pair
+            found, expected = part[name].values, full[name].values
+            if name == "valid":
+                assert not found[gone].any()
+            else:
+                assert np.isnan(found[gone]).all(), name
+            assert_equal(name, found[~gone], expected[~gone], "float32")
+    nowhere = ds.sel(layer=0, module="down")
+    assert all(np.isnan(nowhere[n]).all() for n in nowhere.data_vars if n != "valid")
+    assert not nowhere["valid"].any()
+
+
+def test_progress_counts_every_pair():
+    """Told (done, all) in unordered pairs × modules, ending with done = all."""
+    said = []
+    every = factors()
+    run(every, smallest(every), progress=lambda done, total: said.append((done, total)))
+    total = 3 * T * (T + 1) // 2
+    assert said[-1] == (total, total)
+    assert [done for done, _ in said] == sorted({done for done, _ in said})
