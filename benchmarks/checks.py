@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtask_kernels import gram_blocks, principal_angles, singular_values
-from jaxtask_kernels.factor_rows import factor_rows
 
 from benchmarks.problem import principal_angles as right_angles
+from jaxtask_kernels import gram_blocks, principal_angles, singular_values
+from jaxtask_kernels.factor_rows import factor_rows
 
 _EPS = float(np.finfo(np.float32).eps)
 _PRESCRIBED = np.array([1e-6, 1e-4, 1e-3, 0.03, 0.3, 0.9, 1.4, np.pi / 2])

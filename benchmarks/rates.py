@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from benchmarks.checks import wide
 from jaxtask_kernels import singular_values
 from jaxtask_kernels.factor_rows import factor_rows
 from jaxtask_kernels.gram import gram_rows
-
-from benchmarks.checks import wide
 
 _REPEATS = 5
 _LONG = 5.0

@@ -14,9 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtask_kernels import singular_values
-from jaxtask_kernels.factor_rows import factor_rows
-from jaxtask_kernels.gram import gram_rows
 
 import jaxtask
 from benchmarks.checks import wide
@@ -27,6 +24,9 @@ from jaxtask.engine.program import Program
 from jaxtask.engine.sweep import plans
 from jaxtask.engine.tile import measure_tile
 from jaxtask.metrics import resolve
+from jaxtask_kernels import singular_values
+from jaxtask_kernels.factor_rows import factor_rows
+from jaxtask_kernels.gram import gram_rows
 
 
 def stages(shape: Shape, repeats: int = 3) -> dict[str, float]:

@@ -39,7 +39,7 @@ _HOME = {
     "save": "jaxtask.engine",
 }
 
-__all__ = ["metrics", *_HOME]  # noqa: PLE0604 (strings all)
+__all__ = ["metrics", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -43,7 +43,7 @@ Paths = Annotated[
 Directional = Annotated[
     bool,
     typer.Option(
-        help="Take B·A also from kinds whose update is more than that (DoRA, PiSSA, …), labelled so."
+        help="Take B·A also from kinds whose update is more (DoRA, PiSSA, …), labelled so."
     ),
 ]
 AnyBase = Annotated[
@@ -172,24 +172,19 @@ def inspect(
 @app.command(epilog=EXIT)
 def metrics(as_json: AsJson = False) -> None:
     """List the metrics and the variables that they make."""
-    rows = [
-        {
-            "name": m.name,
-            "variables": list(m.variables(jt.metrics.SIDES)),
-            "symmetric": m.symmetric,
-            "summary": m.summary,
-        }
-        for m in jt.metrics.METRICS.values()
-    ]
+    known = [(m, m.variables(jt.metrics.SIDES)) for m in jt.metrics.METRICS.values()]
     if as_json:
+        rows = [
+            {"name": m.name, "variables": v, "symmetric": m.symmetric, "summary": m.summary}
+            for m, v in known
+        ]
         print(json.dumps(rows, ensure_ascii=False))
         return
     from rich.table import Table
 
     table = Table("metric", "variables", "symmetric", "what it is")
-    for row in rows:
-        symmetric = "yes" if row["symmetric"] else "no"
-        table.add_row(row["name"], ", ".join(row["variables"]), symmetric, row["summary"])
+    for m, variables in known:
+        table.add_row(m.name, ", ".join(variables), "yes" if m.symmetric else "no", m.summary)
     _out().print(table)
 
 
@@ -246,10 +241,7 @@ def _show(ds: Any, variables: str, as_json: bool) -> None:
     from jaxtask.analysis import poolable
     from jaxtask.report import default_variables, pooled_json, pooled_tables
 
-    if variables == "all":
-        chosen = poolable(ds)
-    else:
-        chosen = _split(variables) or default_variables(ds)
+    chosen = poolable(ds) if variables == "all" else _split(variables) or default_variables(ds)
     if as_json:
         print(json.dumps(pooled_json(ds, chosen), ensure_ascii=False))
         return
@@ -257,8 +249,8 @@ def _show(ds: Any, variables: str, as_json: bool) -> None:
     console = _out()
     layers, modules = ds.sizes["layer"], ds.sizes["module"]
     console.print(
-        f"{ds.sizes['source']} tasks, {layers} layers, {modules} module types, {ds.attrs['dtype']}; "
-        "means over layers, then over module types",
+        f"{ds.sizes['source']} tasks, {layers} layers, {modules} module types, "
+        f"{ds.attrs['dtype']}; means over layers, then over module types",
         highlight=False,
     )
     for table in tables:

@@ -4,12 +4,12 @@ from functools import lru_cache
 
 import jax
 import numpy as np
-import oracles
 import pytest
-from jaxtask_kernels import principal_angles
-from makers import MIXED_ANGLES, bases_at_angles, conditioned, pair_at_angles, spectrum_matrix
 
 import jaxtask as jt
+import oracles
+from jaxtask_kernels import principal_angles
+from makers import MIXED_ANGLES, bases_at_angles, conditioned, pair_at_angles, spectrum_matrix
 
 SHAPES = [
     (64, 1, 1),

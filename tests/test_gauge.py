@@ -1,11 +1,11 @@
 """What must not change a score: factorisation, order of adapters, rotations of the model."""
 
 import numpy as np
-import oracles
 import pytest
-from makers import conditioned, near_update, orthonormal, random_update, spectrum, update
 
 import jaxtask as jt
+import oracles
+from makers import conditioned, near_update, orthonormal, random_update, spectrum, update
 
 KEY = "layers.0.q"
 D_OUT, D_IN, R = 40, 32, 4

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+
+import oracles
 from jaxtask_kernels import factor, orthonormal_basis
 from makers import conditioned, orthonormal, spectrum, update
 

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+
+import oracles
 from jaxtask_kernels import gram_blocks, principal_angles, singular_values
 from makers import conditioned, orthonormal, pair_at_angles
 

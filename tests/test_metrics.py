@@ -4,11 +4,11 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-import oracles
 import pytest
-from makers import near_update, orthonormal, random_update, spectrum, update
 
 import jaxtask as jt
+import oracles
+from makers import near_update, orthonormal, random_update, spectrum, update
 
 KEY = "layers.3.q"
 D_OUT, D_IN, R = 48, 40, 5

@@ -1,8 +1,9 @@
 """The references themselves: extended precision against mpmath and against known angles."""
 
 import numpy as np
-import oracles
 import pytest
+
+import oracles
 from makers import MIXED_ANGLES, bases_at_angles, conditioned, orthonormal, pair_at_angles
 
 extended = pytest.mark.skipif(not oracles.EXTENDED, reason="numpy.longdouble is float64 here")

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_compilation import KERNELS, shaped, stages
 
 import jaxtask as jt
 from jaxtask.engine.program import Program
 from jaxtask.engine.tile import measure_tile
 from jaxtask.metrics import METRICS
 from jaxtask_kernels import factor, principal_angles
+from test_compilation import KERNELS, shaped, stages
 
 COMPUTATION = re.compile(r"^(?:ENTRY )?%([\w.\-]+) .*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = .*?[\])}] ([\w\-]+)\((.*)$")

@@ -5,11 +5,11 @@ from itertools import product
 
 import ml_dtypes
 import numpy as np
-import oracles
 import pytest
-from makers import orthonormal, random_update, spectrum, update
 
 import jaxtask as jt
+import oracles
+from makers import orthonormal, random_update, spectrum, update
 
 KEY = "layers.0.q"
 D_OUT, D_IN = 30, 24

@@ -1,15 +1,15 @@
 """How the work is cut up must not show in the numbers: budgets, tiles, chunks, missing modules."""
 
 import numpy as np
-import oracles
 import pytest
-from makers import near_update, orthonormal, random_update, spectrum
 
 import jaxtask as jt
+import oracles
 from jaxtask.engine import plan as planning
 from jaxtask.engine.program import Program
 from jaxtask.engine.sweep import plans
 from jaxtask.metrics import resolve
+from makers import near_update, orthonormal, random_update, spectrum
 
 T, D_OUT, D_IN, R = 11, 36, 28, 3
 METRICS = ("grassmann", "martin", "containment", "l2", "residual", "rec", "energy_out")

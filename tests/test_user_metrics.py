@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
-from makers import near_update, orthonormal, random_update, spectrum
 
 import jaxtask as jt
+import oracles
 from jaxtask.metrics import entropy_projected, entropy_source, rec, residual, spectral_lp
+from makers import near_update, orthonormal, random_update, spectrum
 
 KEY = "layers.0.q"
 D_OUT, D_IN, R = 20, 16, 4

@@ -32,6 +32,7 @@ def pool(ds: "xr.Dataset", name: str) -> "xr.DataArray":
 
     Raises:
         JaxtaskError: `name` is no pair variable of `ds`, or may be infinite and so has no mean.
+
     """
     known = poolable(ds)
     if name not in known:

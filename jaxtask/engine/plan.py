@@ -50,6 +50,7 @@ def plan(shape: ModuleShape, tasks: int, stored: np.dtype, program: Program, bud
 
     Raises:
         JaxtaskError: Not even one task per block fits.
+
     """
     usable = int(budget * _IN_USE)
     r = shape.rank

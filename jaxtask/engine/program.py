@@ -61,7 +61,7 @@ class Program:
 
     def vectors(self) -> dict[str, bool]:
         """Every kept vector-valued pair variable, and whether it is symmetric."""
-        kept = {}
+        kept: dict[str, bool] = {}
         if "angles" in self.keep:
             kept |= {f"angles_{side}": True for side in self.sides}
         if "spectra" in self.keep:

@@ -108,7 +108,7 @@ def values(result: ModuleResult, program: Program, component: int) -> dict[str, 
 
 
 def _least_gap(s: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """min over neighbours of (s_k − s_{k+1})/s_k among the live values; 1 with fewer than two."""
+    """Min over neighbours of (s_k − s_{k+1})/s_k among the live values; 1 with fewer than two."""
     pairs = np.arange(s.shape[1] - 1) < rank[:, None] - 1
     first = np.where(pairs, s[:, :-1], 1)
     gaps = np.where(pairs, (first - s[:, 1:]) / first, 1)

@@ -17,7 +17,6 @@ from jaxtask.errors import ResultError
 if TYPE_CHECKING:
     import xarray as xr
 
-    from jaxtask.engine.sweep import ModuleResult
 
 FORMAT = "jaxtask result 1"
 
@@ -26,8 +25,9 @@ def check_target(path: Path, overwrite: bool) -> None:
     """Raise unless `path` can be written, without touching it.
 
     Raises:
-        ResultError: It exists and is not to be overwritten, is no result, or its folder is missing or
-            not writable.
+        ResultError: It exists and is not to be overwritten, is no result, or its folder is missing
+            or not writable.
+
     """
     if path.exists():
         if not overwrite:
@@ -67,6 +67,7 @@ def create(folder: Path, layout: Layout, attrs: Mapping[str, Any]) -> dict[str, 
 
     Returns:
         The data variables, to be filled by `variable[layer, module] = values`.
+
     """
     import zarr
 
@@ -99,6 +100,7 @@ def save(ds: "xr.Dataset", path: str | os.PathLike[str], *, overwrite: bool = Fa
 
     Raises:
         ResultError: See `check_target`.
+
     """
     path = Path(path)
     # Zarr has no settled type for NumPy's strings of fixed width.
@@ -114,6 +116,7 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
 
     Raises:
         ResultError: There is none at `path`.
+
     """
     import xarray as xr
 

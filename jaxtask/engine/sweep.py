@@ -37,7 +37,7 @@ def plans(bank: AdapterBank, program: Program, budget: int) -> dict[ModuleKey, P
     buckets: dict[tuple[ModuleShape, np.dtype], list[ModuleKey]] = {}
     for key in bank.modules:
         buckets.setdefault((bank.shape(key), bank.dtype(key)), []).append(key)
-    found = {}
+    found: dict[ModuleKey, Plan] = {}
     for (shape, stored), keys in buckets.items():
         tasks = max(len(bank.present(key)) for key in keys)
         made = plan(shape, tasks, stored, program, budget)
@@ -60,6 +60,7 @@ def sweep(
         budget: Bytes to stay within.
         rank_rtol: See `compare`.
         tick: Told how many unordered pairs each tile has dealt with.
+
     """
     for key, made in plans(bank, program, budget).items():
         yield _Module(bank, key, made, program, rank_rtol).measure(tick)

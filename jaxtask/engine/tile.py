@@ -11,6 +11,7 @@ G, H         [t, r, t, r] Gram blocks of the tile
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,15 +49,16 @@ def measure_tile(
         cols: t updates.
         pairs: [C, P, 2] int32 indices into rows and cols.
         chunks: [] int32, how many of the C chunks hold pairs; the others are left as they come.
-        diagonal: [] bool, rows and cols are the same updates, so that (a, a) is one update and itself.
+        diagonal: [] bool, rows and cols are the same updates: (a, a) is an update and itself.
         program: What to compute.
 
     Returns:
         For every pair variable [C, P] if symmetric, else [C, P, 2] with the pair (b, a) in the last
         place; kept vectors have a last axis of r.
+
     """
-    bases = {"out": (rows.U, cols.U), "in": (rows.V, cols.V)}
-    bases = {side: pair for side, pair in bases.items() if program.needs(side)}
+    held = (("out", rows.U, cols.U), ("in", rows.V, cols.V))
+    bases = {side: (X, Y) for side, X, Y in held if X is not None and Y is not None}
     grams = {side: gram_rows(*pair) for side, pair in bases.items()}
 
     def one_chunk(a: Array, b: Array) -> dict[str, Array]:
@@ -108,7 +110,7 @@ def _after_all(pair: Pair, done: list[Array]) -> Pair:
     return pair
 
 
-def _selector(variable: str, *, sided: bool):  # type: ignore[no-untyped-def]
+def _selector(variable: str, *, sided: bool) -> Callable[[Pair], Any]:
     """What a variable's metric reads: the pair, or the side that the variable is named after."""
     if not sided:
         return lambda pair: pair
@@ -201,7 +203,7 @@ def _from_gram(
 
 def _of_itself(own: dict[str, Array], same: Array, live: Array) -> dict[str, Array]:
     """Sines 0 and nothing outside where a pair is an update and itself."""
-    fixed = {k: jnp.where(same[:, None, None], 0, own[k]) for k in ("there", "back") if k in own}
+    fixed = {k: jnp.where(same[:, None, None], 0, x) for k, x in own.items() if k != "sines"}
     if "sines" in own:
         fixed["sines"] = jnp.where(same[:, None] & live, 0, own["sines"])
     return fixed

@@ -3,6 +3,8 @@
 All are shares in [0, 1], asymmetric, and NaN if either update is zero.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -13,8 +15,8 @@ from jaxtask.metrics.pair import Pair, Side
 def outside_energy(pair: Pair) -> Array:
     """‖ΔW₂‖² − ‖U₁ᵀ ΔW₂ V₁‖² as a sum of what lies outside, free of cancellation.
 
-    = tr(P S₂²) + ‖G S₂ Q^½‖², where P and Q are what of the target's bases lies outside the source's
-    output and input space.
+    = tr(P S₂²) + ‖G S₂ Q^½‖², where P and Q are what of the target's bases lies outside the
+    source's output and input space.
     """
     out, inp = pair.both
     assert out.outside is not None
@@ -64,7 +66,7 @@ def _energy_side(pair: Pair, side: Side) -> Array:
     return jnp.sum((side.gram * unit_target(pair).s_target) ** 2)
 
 
-def _metric(function, summary: str) -> Metric:  # type: ignore[no-untyped-def]
+def _metric(function: Callable[[Pair], Array], summary: str) -> Metric:
     return Metric(function.__name__, function, angles=False, summary=summary)
 
 

@@ -67,6 +67,7 @@ def metric(
 
     Raises:
         JaxtaskError: `name` is not an identifier.
+
     """
     if not name.isidentifier():
         raise JaxtaskError(f"metric name {name!r} must be a Python identifier")

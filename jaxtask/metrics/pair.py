@@ -16,7 +16,7 @@ class Side(NamedTuple):
     gram: Array
     """[r, r] U_sourceᵀ U_target: cosines between the bases."""
     angles: Array
-    """[r] principal angles in radians, ascending; then, with padding "pi/2", |k − l| times π/2; then 0.
+    """[r] principal angles in radians, ascending; with padding "pi/2", |k − l| times π/2; then 0.
 
     Zeros add nothing to a sum of angles, so most distances are one line over this vector."""
     rank_source: Array
@@ -34,7 +34,7 @@ class Side(NamedTuple):
 
     @property
     def principal(self) -> Array:
-        """[r] the min(k, l) principal angles alone, zero after: what `angles` is without padding."""
+        """[r] the min(k, l) principal angles alone, zero after: `angles` without padding."""
         return jnp.where(jnp.arange(self.angles.shape[0]) < self.shared, self.angles, 0)
 
 

@@ -1,7 +1,7 @@
-"""Spectral projection of the target on the source (Fosse, "Towards similarity and inclusion metrics").
+"""Spectral projection of the target on the source (Fosse's talk, see `spaces.grassmann`).
 
-With ΔW₁ = U S₁ Vᵀ, S₂ minimises ‖U S Vᵀ − ΔW₂‖_F over diagonal S: S₂[k] = u_kᵀ ΔW₂ v_k, which may be
-negative, or max(0, ·) of it over nonnegative S. Only the source's k live directions count.
+With ΔW₁ = U S₁ Vᵀ, S₂ minimises ‖U S Vᵀ − ΔW₂‖_F over diagonal S: S₂[k] = u_kᵀ ΔW₂ v_k, which may
+be negative, or max(0, ·) of it over nonnegative S. Only the source's k live directions count.
 """
 
 import math
@@ -91,7 +91,7 @@ def _normalised(s: Array, how: Normalize) -> Array:
 
 
 def _entropy(s: Array, rank: Array, base: float | None) -> Array:
-    """Shannon entropy of s/Σs, over ln k if no base is given; 0 at k = 1, NaN for a zero spectrum."""
+    """Shannon entropy of s/Σs, over ln k by default; 0 at k = 1, NaN for a zero spectrum."""
     p = _normalised(s, "sum")
     nats = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), p * 0))
     if base is not None:
@@ -124,14 +124,15 @@ def spectral_lp(
 
     Args:
         p: At least 1; `math.inf` for the maximum.
-        normalize: Divide each spectrum by its "sum", "max" or "l2" norm first. Then NaN where one is
-            zero.
+        normalize: Divide each spectrum by its "sum", "max" or "l2" norm first; NaN where that
+            is zero.
         sign: What to do with a negative S₂[k]: "keep", "abs" or "clip" at 0.
         projection: "diagonal" or "nonnegative".
         name: In the result; by default made of the arguments, e.g. `spectral_l3_sum_clip`.
 
     Raises:
         JaxtaskError: An argument is none of these.
+
     """
     if not p >= 1:
         raise JaxtaskError(f"spectral_lp: p must be at least 1, got {p}")

@@ -18,6 +18,7 @@ def resolve(metrics: Sequence[str | Metric] | str | None) -> tuple[Metric, ...]:
 
     Raises:
         JaxtaskError: A name is unknown, or two metrics share one.
+
     """
     if metrics is None:
         return tuple(METRICS.values())

@@ -1,9 +1,11 @@
 """Distances between spaces, each a line over the principal angles θ of one side.
 
-Unless said otherwise the formulas are those of Ye and Lim, "Schubert varieties and distances between
-subspaces of different dimensions" (SIAM J. Matrix Anal. 37, 2016), table 2; see `Side.angles` for
-what they make of unequal dimensions.
+Unless said otherwise the formulas are those of Ye and Lim, "Schubert varieties and distances
+between subspaces of different dimensions" (SIAM J. Matrix Anal. 37, 2016), table 2; see
+`Side.angles` for what they make of unequal dimensions.
 """
+
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array
@@ -28,7 +30,7 @@ def chordal(side: Side) -> Array:
 
 
 def projection(side: Side) -> Array:
-    """sin θ_max: 2-norm distance of the projectors."""
+    """Sin θ_max: 2-norm distance of the projectors."""
     return jnp.sin(jnp.max(side.angles))
 
 
@@ -43,7 +45,7 @@ def binet_cauchy(side: Side) -> Array:
 
 
 def fubini_study(side: Side) -> Array:
-    """arccos Π cos θ_i."""
+    """Arccos Π cos θ_i."""
     log_p = _log_cosines(side)
     p = jnp.exp(log_p)
     return jnp.atan2(jnp.sqrt(-jnp.expm1(log_p) * (1 + p)), p)
@@ -95,9 +97,16 @@ def _log_cosines(side: Side) -> Array:
     return jnp.sum(jnp.where(sine2 < 0.5, jnp.log1p(-sine2) / 2, jnp.log(cosine)))
 
 
-def _distance(function, summary: str, **flags: bool) -> Metric:  # type: ignore[no-untyped-def]
-    flags = {"sided": True, "symmetric": True} | flags
-    return Metric(function.__name__, function, summary=summary, **flags)
+def _distance(
+    function: Callable[[Side], Array],
+    summary: str,
+    *,
+    symmetric: bool = True,
+    angles: bool = True,
+    pooled: bool = True,
+) -> Metric:
+    name = function.__name__
+    return Metric(name, function, True, symmetric, angles, pooled=pooled, summary=summary)
 
 
 METRICS = (

@@ -1,7 +1,7 @@
 """Task vectors as vectors: inner product, cosine and Euclidean distance of the updates themselves.
 
-All from the Gram identity ⟨ΔW₁, ΔW₂⟩ = tr(S₁ G S₂ Hᵀ), never from the flattened factors, which depend
-on how ΔW was factored.
+All from the Gram identity ⟨ΔW₁, ΔW₂⟩ = tr(S₁ G S₂ Hᵀ), never from the flattened factors, which
+depend on how ΔW was factored.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Array → array device programs for comparing low-rank matrices. They know nothing of files or tasks."""
+"""Array → array device programs for comparing low-rank matrices."""
 
 from jaxtask_kernels.angles import principal_angles as principal_angles
 from jaxtask_kernels.factor import Factors as Factors

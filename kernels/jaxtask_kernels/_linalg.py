@@ -55,12 +55,12 @@ def unit_columns(x: Array) -> Array:
 def after(x: Array, done: Array) -> Array:
     """`x` unchanged, but not before `done` has been computed.
 
-    On CPU, jaxlib spreads a batched LAPACK call over XLA's thread pool and blocks the thread it came
-    on, which is one of the pool. As many such calls at a time as the pool has threads (two, on two
-    cores) wait for each other for ever. So all decompositions in a program have to depend on each
-    other, and where they do not by nature, this makes them. `optimization_barrier` does not help: it
-    is gone before the program is scheduled. What stays is a zero that the compiler cannot foresee,
-    because it is made of bits of `done`.
+    On CPU, jaxlib spreads a batched LAPACK call over XLA's thread pool and blocks the thread it
+    came on, which is one of the pool. As many such calls at a time as the pool has threads (two, on
+    two cores) wait for each other for ever. So all decompositions in a program have to depend on
+    each other, and where they do not by nature, this makes them. `optimization_barrier` does not
+    help: it is gone before the program is scheduled. What stays is a zero that the compiler cannot
+    foresee, because it is made of bits of `done`.
     """
     first = jax.lax.stop_gradient(done.astype(jnp.promote_types(done.dtype, jnp.float32)))[
         (0,) * done.ndim

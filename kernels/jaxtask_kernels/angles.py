@@ -43,6 +43,7 @@ def principal_angles(X: Array, Y: Array, *, orthonormal: bool = False) -> Array:
 
     Raises:
         ValueError: The shapes do not match.
+
     """
     X, Y = floating("X", X, 2), floating("Y", Y, 2)
     if X.shape[:-1] != Y.shape[:-1]:
@@ -74,6 +75,7 @@ def residual_sines(R: Array, live: Array) -> Array:
 
     Returns:
         [..., l] ascending, each within a few eps; 1 for every row that is not live.
+
     """
     dtype = R.dtype
     dead = jnp.where(live, 0, 1).astype(dtype)
@@ -150,8 +152,8 @@ def _slope(N: Array, dX: Array, T: Array, Z: Array) -> Array:
 def _normals(Qx: Array, Qy: Array) -> tuple[Array, Array, Array, Array]:
     """Unit normals n_a ⟂ space and coordinates z_a of the principal vectors, on both sides.
 
-    With p = Q_x z_x and q = Q_y z_y the a-th principal vectors, dθ = −n_xᵀ dp − n_yᵀ dq, where n_x is
-    q's direction outside the space of Q_x and n_y is p's outside Q_y. Neither grows as θ → 0.
+    With p = Q_x z_x and q = Q_y z_y the a-th principal vectors, dθ = −n_xᵀ dp − n_yᵀ dq, where n_x
+    is q's direction outside the space of Q_x and n_y is p's outside Q_y. Neither grows as θ → 0.
     """
     G = einsum("...dk,...dl->...kl", Qx, Qy)
     Zx, cosines, Zy_t = jnp.linalg.svd(G, full_matrices=False)

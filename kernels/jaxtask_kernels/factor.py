@@ -2,7 +2,7 @@
 
     B = Q_B R_B,  Aᵀ = Q_A R_A                    Householder QR of the tall factors
     R_B R_Aᵀ = X diag(s) Yᵀ                       SVD of an r×r core
-    U = Q_B X,  V = Q_A Y                         ΔW = B·A = U diag(s) Vᵀ, and no d×d matrix anywhere
+    U = Q_B X,  V = Q_A Y                         ΔW = U diag(s) Vᵀ, and no d×d matrix anywhere
 
 A basis from QR is off by about κ(B)·eps, whichever way it is computed. One step of refinement
 (`_refine`), with a residual of twice the working precision, brings that down to eps for every κ
@@ -56,6 +56,7 @@ def orthonormal_basis(B: Array, *, rtol: float | Array | None = None) -> tuple[A
 
     Returns:
         Q [..., d, r] and the rank [...] int32.
+
     """
     B = floating("B", B, 2)
     d = B.shape[-2]
@@ -78,6 +79,7 @@ def factor(B: Array, A: Array, *, rtol: float | Array | None = None) -> Factors:
 
     Raises:
         ValueError: The shapes do not chain.
+
     """
     B, A = floating("B", B, 2), floating("A", A, 2)
     if B.shape[:-2] != A.shape[:-2] or B.shape[-1] != A.shape[-2]:
@@ -220,7 +222,7 @@ def _residual(B: Array, T: Array, Q: Array) -> Array:
 
 
 def _slices(x: Array, bits: int, axis: int) -> tuple[Array, Array, Array]:
-    """x = x1 + x2 + x3 exactly, with x1 and x2 of `bits` bits below the largest entry on `axis`."""
+    """X = x1 + x2 + x3 exactly, with x1 and x2 of `bits` bits below the largest entry on `axis`."""
     largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
     _, exponent = jnp.frexp(jnp.where(largest > 0, largest, 1))
 

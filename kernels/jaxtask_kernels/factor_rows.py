@@ -57,6 +57,7 @@ def factor_rows(
         chunk: How many are widened at a time; divides n.
         need_u: Return U.
         need_v: Return V.
+
     """
     wide = jax.dtypes.canonicalize_dtype(jnp.float64)
     n = B.shape[0]

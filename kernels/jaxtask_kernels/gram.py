@@ -17,6 +17,7 @@ def gram_blocks(X: Array, Y: Array | None = None) -> Array:
 
     Raises:
         ValueError: The stacks do not share d.
+
     """
     X = floating("X", X, 3)
     Y = X if Y is None else floating("Y", Y, 3)

@@ -1,4 +1,4 @@
-"""Singular values of many small matrices: one function, the fastest backend of the platform behind it."""
+"""Singular values of many small matrices, behind one function."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -17,6 +17,7 @@ def singular_values(G: Array) -> Array:
 
     Returns:
         [..., min(m, n)] of the same dtype, with absolute errors of a few eps times the largest.
+
     """
     G = floating("G", G, 2)
     return jnp.linalg.svd(G, compute_uv=False)

@@ -47,17 +47,17 @@ def compare(
         bank: The adapters, from `load_adapters` or `AdapterBank.from_factors`.
         metrics: Names or `Metric` objects; all of the package's by default.
         sides: "out" (spans of U, im ΔW), "in" (spans of V, im ΔWᵀ) or both.
-        dtype: Of the large products and of the result. In "float32" the bases are still computed in
-            float64 where the device has it, and angles are right to about 3e-7 rad; "float64" is for
-            angles below that.
+        dtype: Of the large products and of the result. In "float32" the bases are still computed
+            in float64 where the device has it, and angles are right to about 3e-7 rad; "float64" is
+            for angles below that.
         padding: What unequal ranks k ≠ l count: "pi/2", |k − l| further right angles (a metric), or
             "none".
         keep: "angles" adds every principal angle (`angles_out`, `angles_in`), "spectra" adds S₁
             (`spectra`) and S₂ (`projected`), NaN beyond each rank.
         rank_rtol: Singular values up to rank_rtol·σ_max count as zero; 4√r·eps of the stored
             precision by default (never narrower than float32's).
-        memory_budget: Bytes of main memory for bases, tiles and reading; half of what is available by
-            default. The result itself comes on top, unless `out` is given.
+        memory_budget: Bytes of main memory for bases, tiles and reading; half of what is available
+            by default. The result itself comes on top, unless `out` is given.
         out: Write the result there as Zarr, module by module, and return it opened from there.
         overwrite: Replace a result at `out`.
         command: Recorded in the result's attributes.
@@ -72,6 +72,7 @@ def compare(
         JaxtaskError: An argument is not known, or the budget is too small.
         AdapterError: A file turned out to be damaged when it was read.
         ResultError: `out` cannot be written.
+
     """
     program = Program(resolve(metrics), tuple(sides), dtype, padding, tuple(keep))
     if rank_rtol is not None and not 0 <= rank_rtol < 1:
