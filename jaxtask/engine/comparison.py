@@ -2,8 +2,9 @@
 
 import json
 import platform
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jaxlib
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 import jaxtask
 from jaxtask.adapters import AdapterBank
@@ -82,7 +84,7 @@ def compare(
     attrs = _attributes(bank, program, rank_rtol, command)
 
     def fill(sink: dict[str, Any]) -> None:
-        with _wide():
+        with _numerics():
             _fill(sink, bank, program, shape, budget, rank_rtol, progress)
 
     if out is None:
@@ -122,10 +124,19 @@ def _fill(
             sink[name][at] = value
 
 
-def _wide() -> AbstractContextManager[Any]:
-    """Allow float64 for the calls inside, where the device has it; the user's own flag stays."""
-    # TPUs emulate float64 and have no decompositions for it.
-    return nullcontext() if jax.default_backend() == "tpu" else jax.enable_x64(True)
+@contextmanager
+def _numerics() -> Iterator[None]:
+    """Settings of the process for the calls inside; the user's own come back after."""
+    with ExitStack() as settings:
+        # TPUs emulate float64 and have no decompositions for it.
+        if jax.default_backend() != "tpu":
+            settings.enter_context(jax.enable_x64(True))
+        if jax.default_backend() == "cpu":
+            # jaxlib calls LAPACK from every core at once. Where each call asks for all cores again,
+            # as it does from 32 columns on, that was 10 to 20 times slower on two cores.
+            import_module("scipy.linalg.cython_lapack")
+            settings.enter_context(threadpool_limits(1, user_api="blas"))
+        yield
 
 
 def _dataset(arrays: dict[str, np.ndarray], shape: Layout, attrs: dict[str, Any]) -> "xr.Dataset":
