@@ -25,7 +25,7 @@ _MP_ENTRIES = 20_000
 def orthonormal_rows(X):
     """Rows [k, d] that span the columns of X [d, k] (independent ones), in longdouble.
 
-    Modified Gram-Schmidt, three passes a vector: "twice is enough" and one to spare.
+    Gram-Schmidt with two passes a vector, which is enough (Giraud, Langou and Rozložník 2005).
     """
     return _gram_schmidt(np.asarray(X).T)[0]
 
@@ -35,7 +35,7 @@ def _gram_schmidt(rows):
     Q = np.array(rows, np.longdouble)
     T = np.zeros((len(Q), len(Q)), np.longdouble)
     for i, row in enumerate(Q):
-        for _ in range(3):
+        for _ in range(2):
             if i:
                 along = Q[:i] @ row
                 T[i, :i] += along

@@ -1,6 +1,6 @@
 """Angles against truth from the stored bits, where float32 is hardest: tiny and right ones."""
 
-from functools import lru_cache
+from functools import cache
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ def angle_error(found, truth):
     return np.max(np.abs(found[: len(truth)] - truth))
 
 
-@lru_cache(maxsize=8)
+@cache
 def case(d, k, l, kappa, dtype):  # noqa: E741
     """A pair with mixed angles and the truth from its stored bits."""
     rng = np.random.default_rng([d, k, l, int(kappa)])

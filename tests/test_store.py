@@ -131,3 +131,10 @@ def test_pooling_of_tasks_that_share_no_module():
     apart = jt.AdapterBank.from_factors({"a": {"layers.0.q": update}, "b": {"layers.1.q": update}})
     pooled = jt.pool(jt.compare(apart, metrics=["cosine"]), "cosine").values
     np.testing.assert_array_equal(np.isnan(pooled), [[False, True], [True, False]])
+
+
+@pytest.mark.parametrize("name", ["rank", "source", "grassmann_out", "projected"])
+def test_names_that_a_result_has_already_are_refused(name):
+    own = jt.metric(lambda pair: pair.s_source[0], name=name)
+    with pytest.raises(jt.JaxtaskError, match=f"variable '{name}'"):
+        jt.compare(bank(), metrics=["grassmann", own], keep=["spectra"])

@@ -18,15 +18,15 @@ TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
 """A pair may meet its residual sines in one batch and not in another, and a last digit with it."""
 
 
-def factors(stored=np.float32):
-    """Eleven tasks, some near each other, two modules of one shape and one of another."""
+def factors(stored=np.float32, third_shape=(D_OUT, D_IN)):
+    """Eleven tasks, some near each other, and three modules: one of a shape of its own, if asked."""
     rng = np.random.default_rng(0)
     U, V = orthonormal(rng, D_OUT, R), orthonormal(rng, D_IN, R)
     every = {}
     for i in range(T):
         near = near_update(rng, U, spectrum(R), V, (1e-5, 1e-2, 0.2), stored, drift=0.1)
         other = random_update(rng, D_OUT, D_IN, 1 + i % R, stored)
-        third = random_update(rng, D_IN, D_OUT, R, stored)
+        third = random_update(rng, *third_shape, R, stored)
         every[f"t{i}"] = {
             "layers.0.q": near if i % 3 else other,
             "layers.1.q": other,
@@ -89,15 +89,14 @@ def test_budget_does_not_show(dtype):
 
 
 def test_chunks_do_not_show(monkeypatch):
-    """Pair chunks of 1 and 4, and factor chunks of 1, against everything at once."""
+    """Chunks of 4 pairs and of 1 update against everything at once."""
     every = factors()
     whole = run(every, BIG)
     per_pair = R * R * 4 * 8 * 2
-    for pairs in (1, 4):
-        monkeypatch.setattr(planning, "_CHUNK_BYTES", pairs * per_pair)
-        monkeypatch.setattr(planning, "_WIDE_BYTES", 1)
-        assert {(p.pair_chunk, p.factor_chunk) for p in cut(every, BIG)} == {(pairs, 1)}
-        assert_same(run(every, BIG), whole, "float32")
+    monkeypatch.setattr(planning, "_CHUNK_BYTES", 4 * per_pair)
+    monkeypatch.setattr(planning, "_WIDE_BYTES", 1)
+    assert {(p.pair_chunk, p.factor_chunk) for p in cut(every, BIG)} == {(4, 1)}
+    assert_same(run(every, BIG), whole, "float32")
 
 
 def test_tiles_of_any_width(monkeypatch):
@@ -134,7 +133,7 @@ def test_too_small_a_budget_is_one_clear_error(budget):
 @pytest.mark.parametrize("budget", ["big", "least"])
 def test_missing_modules_are_nan(budget):
     """NaN and invalid where either task lacks the module, and everything else as without them."""
-    every = factors()
+    every = factors(third_shape=(D_IN, D_OUT))
     whole = run(every, BIG)
     lacking = {"t2": "layers.0.q", "t7": "layers.0.q", "t5": "layers.1.down"}
     some = {n: {k: f for k, f in m.items() if lacking.get(n) != k} for n, m in every.items()}

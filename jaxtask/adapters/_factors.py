@@ -123,13 +123,14 @@ class ExpertFactor:
         return dtype_name(self.tensor.dtype)
 
     def load(self) -> np.ndarray:
-        """Reads this expert's part of the mapped tensor only."""
-        raw = self.tensor.view()
+        """Reads this expert's rows of A, or columns of B, only."""
+        rows, columns = self.shape
         if self.side == "A":
-            part = raw.reshape(self.experts, -1, raw.shape[1])[self.expert]
+            raw = self.tensor.raw(slice(self.expert * rows, (self.expert + 1) * rows))
         else:
-            part = raw.reshape(raw.shape[0], -1, self.experts)[:, :, self.expert]
-        return self.tensor.widen(part)
+            places = range(self.expert, columns * self.experts, self.experts)
+            raw = np.hstack([self.tensor.raw(slice(None), slice(n, n + 1)) for n in places])
+        return self.tensor.widen(raw)
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,58 @@
-"""The header of a safetensors file.
+"""The tensors of a safetensors file, through the `safetensors` library.
 
-A file is eight bytes with the header's length (little endian), the header as JSON, then the data:
-https://github.com/huggingface/safetensors#format. The header is parsed here, once, rather than
-through the `safetensors` package: a bank touches one module of every file at a time, and the
-package parses the whole header again at each opening; its NumPy reader also has no bfloat16 of
-its own. The checks are the ones the format demands.
+A file stays open as long as one of its tensors is in use: the library has then parsed the header
+and mapped the data, and holds no file descriptor. Reading a tensor copies it.
 """
 
 from __future__ import annotations
 
-import json
-import math
+from dataclasses import dataclass
+from os import stat_result
 from pathlib import Path
 from typing import Any
 
-from jaxtask.adapters._stored import StoredTensor
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from jaxtask.adapters._stored import StoredTensor, first_look, reading_again
 from jaxtask.errors import AdapterError
 
-_MAX_HEADER = 100_000_000  # the format's own limit
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
-_ITEM_BYTES |= {"U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8}
-_ITEM_BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1}
-LFS_POINTER = b"version https://git-lfs"
+
+class _OpenFile:
+    """A file that stays open: one for all its tensors."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        self._opened: tuple[int, ...] = ()
+        self._handle: Any = None  # the library's stubs have no type for its slices
+
+    def handle(self, state: stat_result) -> Any:
+        """The library's handle, made anew if the file was replaced or written to since."""
+        now = state.st_dev, state.st_ino, state.st_mtime_ns
+        if now != self._opened:
+            self._handle, self._opened = safe_open(self.path, framework="numpy"), now
+        return self._handle
+
+
+@dataclass(frozen=True)
+class SafeTensor(StoredTensor):
+    """One tensor of a safetensors file."""
+
+    file: _OpenFile
+
+    def raw(self, *index: slice) -> np.ndarray:
+        """See `StoredTensor.raw`."""
+        with reading_again(self.path, self.file.size) as state:
+            handle = self.file.handle(state)
+            stored = handle.get_slice(self.name)
+            dtype, shape = stored.get_dtype(), tuple(stored.get_shape())
+            if (dtype, shape) != (self.dtype, self.shape):
+                raise AdapterError(
+                    f"{self.path}: the file changed after it was opened: tensor '{self.name}' was "
+                    f"{self.dtype} {self.shape} and is {dtype} {shape}."
+                )
+            # No steps in `index`: before its version 0.8 the library ignores them.
+            return stored[index] if index else handle.get_tensor(self.name)
 
 
 def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
@@ -29,83 +60,18 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
     Raises `AdapterError` for anything that is not a complete, consistent safetensors file.
     """
+    state, _ = first_look(path)
+    file = _OpenFile(path, state.st_size)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(len(LFS_POINTER))
-            if start == LFS_POINTER:
-                raise AdapterError(
-                    f"{path}: is a Git LFS pointer, not the weights: run `git lfs pull` there."
-                )
-            length = int.from_bytes(start[:8], "little")
-            if size < 8 or length > min(_MAX_HEADER, size - 8):
-                raise AdapterError(
-                    f"{path}: is not a safetensors file, or is truncated: it has {size} bytes, and "
-                    f"its first eight announce a header of {length}."
-                )
-            file.seek(8)
-            text = file.read(length)
-    except OSError as error:
-        raise AdapterError(f"{path}: cannot be read: {error.strerror}.") from error
-    try:
-        header = json.loads(text, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{path}: the safetensors header is not valid JSON: {error}.") from error
-    if not isinstance(header, dict):
-        raise AdapterError(f"{path}: the safetensors header is not a JSON object.")
-    metadata = header.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict):
-        raise AdapterError(f"{path}: the safetensors metadata is not a JSON object.")
-    tensors: dict[str, StoredTensor] = {}
-    spans: list[tuple[int, int, str]] = []
-    for name, entry in header.items():
-        dtype, shape, begin, end = _entry(path, name, entry)
-        spans.append((begin, end, name))
-        tensors[name] = StoredTensor(path, size, name, dtype, shape, 8 + length + begin)
-    _check_spans(path, sorted(spans), size - 8 - length)
-    return tensors, {str(k): str(v) for k, v in metadata.items()}
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return result
-
-
-def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
-    """dtype, shape, begin and end of one header entry, checked against each other."""
-    try:
-        dtype, shape = entry["dtype"], entry["shape"]
-        begin, end = entry["data_offsets"]
-        numbers = [*shape, begin, end]
-        if not all(type(n) is int and n >= 0 for n in numbers) or not isinstance(dtype, str):
-            raise TypeError
-    except (TypeError, KeyError, ValueError) as error:
+        handle = file.handle(state)
+    except (OSError, SafetensorError) as error:
         raise AdapterError(
-            f"{path}: the safetensors header of tensor '{name}' has no valid dtype, shape and "
-            "data_offsets."
+            f"{path}: is not a safetensors file, or is truncated or damaged: it has "
+            f"{state.st_size} bytes, and the safetensors library says '{error}'."
         ) from error
-    if dtype in _ITEM_BYTES and end - begin != math.prod(shape) * _ITEM_BYTES[dtype]:
-        raise AdapterError(
-            f"{path}: tensor '{name}' of shape {tuple(shape)} and type {dtype} needs "
-            f"{math.prod(shape) * _ITEM_BYTES[dtype]} bytes, the header gives it {end - begin}."
-        )
-    return dtype, tuple(shape), begin, end
-
-
-def _check_spans(path: Path, spans: list[tuple[int, int, str]], available: int) -> None:
-    """The tensors must tile the data exactly, as the format demands."""
-    position = 0
-    for begin, end, name in spans:
-        if begin != position or end < begin:
-            raise AdapterError(
-                f"{path}: tensor '{name}' starts at byte {begin} of the data, expected {position}: "
-                "the header leaves a hole or lets tensors overlap."
-            )
-        position = end
-    if position != available:
-        raise AdapterError(
-            f"{path}: the header announces {position} bytes of data and the file holds "
-            f"{available}: it is {'truncated' if available < position else 'too long'}."
-        )
+    tensors: dict[str, StoredTensor] = {}
+    for name in handle.keys():  # noqa: SIM118  (the handle is no dictionary)
+        stored = handle.get_slice(name)
+        dtype, shape = stored.get_dtype(), tuple(stored.get_shape())
+        tensors[name] = SafeTensor(path, name, dtype, shape, file)
+    return tensors, handle.metadata() or {}

@@ -1,24 +1,25 @@
-"""A tensor in a file: what the header says, and how its bytes are read when they are wanted."""
+"""A tensor in a file: what the file says of it, and how its values are read when they are wanted.
+
+A kind of file adds one method, `StoredTensor.raw`.
+"""
 
 from __future__ import annotations
 
-import mmap
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from os import stat_result
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401  (NumPy, and safetensors through it, then know "bfloat16" by name)
 import numpy as np
+from safetensors import SafetensorError
 
 from jaxtask.errors import AdapterError
 
-# Names as in the safetensors format. bfloat16 is read as its 16 bits: they are the upper half of
-# the float32 with the same value, so widening is a shift and needs no extra package.
-RAW_DTYPES: dict[str, np.dtype] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-}
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_LFS_POINTER = b"version https://git-lfs"
 
 
 def dtype_name(dtype: str) -> str:
@@ -27,16 +28,13 @@ def dtype_name(dtype: str) -> str:
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """One tensor of one file. Nothing but the file's header has been read to make it."""
+class StoredTensor(ABC):
+    """One tensor of one file. No data has been read to make it."""
 
     path: Path
-    file_size: int  # bytes, when the header was read
     name: str
-    dtype: str  # as in RAW_DTYPES, or another name that is refused where a factor is read
+    dtype: str  # as in the safetensors format; any but four is refused where a factor is read
     shape: tuple[int, ...]
-    offset: int  # bytes from the start of the file to the first element
-    strides: tuple[int, ...] | None = None  # in elements; None: row-major
 
     @property
     def widened(self) -> np.dtype:
@@ -44,7 +42,7 @@ class StoredTensor:
 
         Raises `AdapterError` for any other type, by its name.
         """
-        if self.dtype not in RAW_DTYPES:
+        if self.dtype not in _NAMES:
             raise AdapterError(
                 f"{self.path}: tensor '{self.name}' is stored as {self.dtype}, expected float64, "
                 "float32, float16 or bfloat16 (the true values of a quantised factor need scales "
@@ -52,34 +50,15 @@ class StoredTensor:
             )
         return np.dtype(np.float64) if self.dtype == "F64" else np.dtype(np.float32)
 
-    def view(self) -> np.ndarray:
-        """The raw elements (bfloat16 as uint16), memory-mapped, not copied, shape `shape`."""
-        self.widened  # noqa: B018  (refuses a type that cannot be read)
-        raw = RAW_DTYPES[self.dtype]
-        if 0 in self.shape:
-            return np.zeros(self.shape, raw)
-        try:
-            with self.path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise AdapterError(f"{self.path}: cannot be read any more: {error}.") from error
-        if len(mapped) != self.file_size:
-            raise AdapterError(
-                f"{self.path}: the file changed after it was opened: it had {self.file_size} bytes "
-                f"and has {len(mapped)}."
-            )
-        strides = None if self.strides is None else [s * raw.itemsize for s in self.strides]
-        return np.ndarray(self.shape, raw, buffer=mapped, offset=self.offset, strides=strides)
+    @abstractmethod
+    def raw(self, *index: slice) -> np.ndarray:
+        """A copy of the tensor, or of the part at `index` (steps of 1 only), in the stored type."""
 
     def widen(self, raw: np.ndarray) -> np.ndarray:
-        """A contiguous copy of (part of) `view()` in the type `widened`. Raises if not finite."""
-        if self.dtype == "BF16":
-            wide = (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        else:
-            wide = raw.astype(self.widened, order="C")
-        wide = np.ascontiguousarray(wide)
-        if not np.isfinite(wide).all():
-            bad = int(np.size(wide) - np.isfinite(wide).sum())
+        """The values of `raw` in the type `widened`, contiguous. Raises if they are not finite."""
+        wide = np.asarray(raw, self.widened, order="C")
+        bad = wide.size - np.count_nonzero(np.isfinite(wide))
+        if bad:
             raise AdapterError(
                 f"{self.path}: tensor '{self.name}' holds {bad} value(s) that are not finite "
                 "(NaN or infinity)."
@@ -88,4 +67,38 @@ class StoredTensor:
 
     def read(self) -> np.ndarray:
         """The whole tensor, widened and checked to be finite."""
-        return self.widen(self.view())
+        self.widened  # noqa: B018  (refuses a type that cannot be read)
+        return self.widen(self.raw())
+
+
+def first_look(path: Path) -> tuple[stat_result, bytes]:
+    """The state of a weights file and its first bytes; raises `AdapterError` for an LFS pointer."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+        state = path.stat()
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read: {error.strerror}.") from error
+    if start == _LFS_POINTER:
+        raise AdapterError(
+            f"{path}: is a Git LFS pointer, not the weights: run `git lfs pull` there."
+        )
+    return state, start
+
+
+@contextmanager
+def reading_again(path: Path, size: int) -> Iterator[stat_result]:
+    """Around every read after the first: `AdapterError` if the file vanished or changed its size.
+
+    A mapped file that was cut must not be touched: the system would end the process.
+    """
+    try:
+        state = path.stat()
+        if state.st_size != size:
+            raise AdapterError(
+                f"{path}: the file changed after it was opened: it had {size} bytes and has "
+                f"{state.st_size}."
+            )
+        yield state
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{path}: cannot be read any more: {error}.") from error

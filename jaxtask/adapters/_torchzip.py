@@ -15,11 +15,13 @@ import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxtask.adapters._safetensors import LFS_POINTER
-from jaxtask.adapters._stored import StoredTensor
+import numpy as np
+
+from jaxtask.adapters._stored import StoredTensor, dtype_name, first_look, reading_again
 from jaxtask.errors import AdapterError
 
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
@@ -52,6 +54,24 @@ _PICKLE_ERRORS = (
     TypeError,
     ValueError,
 )
+
+
+@dataclass(frozen=True)
+class ZippedTensor(StoredTensor):
+    """One tensor of a `.bin` file, mapped while it is copied."""
+
+    file_size: int  # bytes, when the file was opened
+    offset: int  # bytes from the start of the file to the first element
+    strides: tuple[int, ...]  # bytes
+
+    def raw(self, *index: slice) -> np.ndarray:
+        """See `StoredTensor.raw`."""
+        dtype = np.dtype(dtype_name(self.dtype))
+        if 0 in self.shape:
+            return np.zeros(self.shape, dtype)[index]
+        with reading_again(self.path, self.file_size):
+            mapped = np.memmap(self.path, np.uint8, "r")
+        return np.ndarray(self.shape, dtype, mapped, self.offset, self.strides)[index].copy()
 
 
 class _StorageType(NamedTuple):
@@ -121,14 +141,7 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     Reads the pickle, not the tensor data. Raises `AdapterError` for the format of torch before
     1.6, for damaged files, and for a pickle that holds anything but a dictionary of tensors.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(len(LFS_POINTER))
-    except OSError as error:
-        raise AdapterError(f"{path}: cannot be read: {error.strerror}.") from error
-    if start == LFS_POINTER:
-        raise AdapterError(f"{path}: is a Git LFS pointer, not the weights: run `git lfs pull`.")
+    state, start = first_look(path)
     if start[:1] == b"\x80":
         raise AdapterError(
             f"{path}: is a bare pickle (torch.save before torch 1.6 wrote such files), which is "
@@ -147,16 +160,16 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     except (zipfile.BadZipFile, OSError, EOFError, struct.error, NotImplementedError) as error:
         raise AdapterError(f"{path}: the archive is damaged or truncated: {error}.") from error
     try:
-        state = _Unpickler(pickled, path).load()
+        loaded = _Unpickler(pickled, path).load()
     except AdapterError:
         raise
     except _PICKLE_ERRORS as error:
         raise AdapterError(f"{path}: the pickle in it is damaged: {error}.") from error
-    if not isinstance(state, dict):
+    if not isinstance(loaded, dict):
         raise AdapterError(
-            f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors."
+            f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors."
         )
-    return {str(name): _stored(path, size, name, t, starts) for name, t in state.items()}
+    return {str(name): _stored(path, state.st_size, name, t, starts) for name, t in loaded.items()}
 
 
 def _open_pickle(
@@ -208,4 +221,5 @@ def _stored(
             f"'{key}', which has {available}."
         )
     offset = start + tensor.offset * item
-    return StoredTensor(path, size, name, dtype, tensor.shape, offset, tensor.strides)
+    strides = tuple(s * item for s in tensor.strides)
+    return ZippedTensor(path, name, dtype, tensor.shape, size, offset, strides)

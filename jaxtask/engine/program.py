@@ -11,6 +11,11 @@ PADDINGS = ("pi/2", "none")
 DTYPES = ("float32", "float64")
 KEEPABLE = ("angles", "spectra")
 
+# What every result has of its own: coordinates and quantities of single tasks.
+_RESERVED = frozenset(
+    "layer module source target task component frobenius rank gap valid spectra".split()
+)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -29,6 +34,15 @@ class Program:
         _check("keep", self.keep, KEEPABLE)
         if not self.sides:
             raise JaxtaskError("`sides` is empty; expected out, in or both")
+        taken = {*_RESERVED, *self.vectors()}
+        for metric in self.metrics:
+            for name in metric.variables(self.sides):
+                if name in taken:
+                    raise JaxtaskError(
+                        f"metric {metric.name!r} makes a variable {name!r}, which the result has "
+                        "already; give it another name"
+                    )
+                taken.add(name)
 
     @property
     def spectral(self) -> bool:
