@@ -13,9 +13,8 @@ from makers import MIXED_ANGLES, bases_at_angles, conditioned, pair_at_angles, s
 
 SHAPES = [
     (64, 1, 1),
-    (64, 8, 5),
     (64, 32, 32),
-    (1024, 8, 8),
+    (1024, 8, 5),
     (4096, 16, 16),
     (4096, 40, 7),
     (14336, 16, 1),
@@ -81,7 +80,7 @@ def test_compare_float32_of_float64_factors(within, r):
 
 
 CASES32 = [(*shape, kappa) for shape in SHAPES for kappa in (1.0, 1e4)]
-CASES32 += [(1024, 8, 8, 10.0), (4096, 16, 16, 1e2), (4096, 40, 7, 1e3)]
+CASES32 += [(1024, 8, 5, 10.0), (4096, 16, 16, 1e2), (4096, 40, 7, 1e3)]
 
 
 @pytest.mark.parametrize(("d", "k", "l", "kappa"), CASES32)
@@ -96,7 +95,7 @@ def test_principal_angles_float32(within, d, k, l, kappa):  # noqa: E741
 
 
 @pytest.mark.parametrize("kappa", [1.0, 1e6])
-@pytest.mark.parametrize(("d", "k", "l"), [(64, 8, 5), (1024, 12, 12), (4096, 16, 40)])
+@pytest.mark.parametrize(("d", "k", "l"), [(64, 8, 5), (4096, 16, 40)])
 def test_principal_angles_float64(within, d, k, l, kappa):  # noqa: E741
     """With x64 the kernel holds what `compare` promises in float64: 1e-11 up to κ = 1e6."""
     rng = np.random.default_rng(d + l)

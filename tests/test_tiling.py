@@ -19,7 +19,7 @@ TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
 
 
 def factors(stored=np.float32, third_shape=(D_OUT, D_IN)):
-    """Eleven tasks, some near each other, and three modules: one of a shape of its own, if asked."""
+    """Eleven tasks, some near each other, and three modules, one of a shape of its own if asked."""
     rng = np.random.default_rng(0)
     U, V = orthonormal(rng, D_OUT, R), orthonormal(rng, D_IN, R)
     every = {}

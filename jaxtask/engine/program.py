@@ -12,9 +12,8 @@ DTYPES = ("float32", "float64")
 KEEPABLE = ("angles", "spectra")
 
 # What every result has of its own: coordinates and quantities of single tasks.
-_RESERVED = frozenset(
-    "layer module source target task component frobenius rank gap valid spectra".split()
-)
+_RESERVED = {"layer", "module", "source", "target", "task", "component"}
+_RESERVED |= {"frobenius", "rank", "gap", "valid", "spectra"}
 
 
 @dataclass(frozen=True)
