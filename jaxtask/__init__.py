@@ -7,6 +7,8 @@ neither transformers nor flax.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jaxtask.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from jaxtask import metrics as metrics
     from jaxtask.adapters import AdapterBank as AdapterBank
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from jaxtask.errors import JaxtaskError as JaxtaskError
     from jaxtask.errors import ResultError as ResultError
     from jaxtask.metrics import metric as metric
-
-__version__ = "0.1.0"
 
 _HOME = {
     "AdapterBank": "jaxtask.adapters",

@@ -147,22 +147,22 @@ def test_adapter_against_itself(within, d, r, factors):
     within("self: cosine", slip, 1e-6)
 
 
-@pytest.mark.parametrize("spread", [0.0, 1e-5])
-@pytest.mark.parametrize("theta", [0.2, 0.33, 0.9])
+@pytest.mark.parametrize("spread", [0.0, 1e-4])
+@pytest.mark.parametrize("theta", [0.3, 0.33, 0.9])
 def test_clustered_angles(within, theta, spread):
-    """64 equal or nearly equal angles, where singular values are hardest, on both sides of the
-    cosine (.95, θ = 0.318) at which the engine changes its formula.
+    """32 equal or nearly equal angles: where float32 singular values are least accurate.
+
+    On both sides of the cosine (.95, θ = 0.318) at which the engine changes its formula.
     """
     rng = np.random.default_rng(12)
-    every = theta * (1 + spread * rng.standard_normal(64))
-    X, Y = bases_at_angles(rng, 256, 64, 64, every)
-    X, Y = X.astype(np.float32), (Y @ conditioned(rng, 64, 2.0)).astype(np.float32)
-    mate = np.eye(72, 64, dtype=np.float32)
+    X, Y = bases_at_angles(rng, 256, 32, 32, theta * (1 + spread * rng.standard_normal(32)))
+    X, Y = X.astype(np.float32), (Y @ conditioned(rng, 32, 2.0)).astype(np.float32)
+    mate = np.eye(72, 32, dtype=np.float32)
     truth = oracles.angles(X, Y)
-    found, _ = measured((X, Y), (mate, mate), "float32")
-    within("compare angles, float32, clustered angles", angle_error(found, truth), 5e-6)
     found = jax.jit(principal_angles)(X, Y)
     within("principal_angles, float32, clustered angles", angle_error(found, truth), 5e-6)
+    found, _ = measured((X, Y), (mate, mate), "float32")
+    within("compare angles, float32, clustered angles", angle_error(found, truth), 5e-6)
 
 
 def test_clustered_spectrum_changes_no_angle(within):

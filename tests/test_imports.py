@@ -13,13 +13,14 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "jaxtask_kernels": set(),
     "jaxtask.errors": set(),
+    "jaxtask.version": set(),
     "jaxtask.adapters": {"jaxtask.errors"},
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
-        "jaxtask",
         "jaxtask.adapters",
         "jaxtask.errors",
         "jaxtask.metrics",
+        "jaxtask.version",
         "jaxtask_kernels",
     },
     "jaxtask.analysis": {"jaxtask.errors"},

@@ -14,7 +14,6 @@ import jaxlib
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-import jaxtask
 from jaxtask.adapters import AdapterBank
 from jaxtask.engine import store
 from jaxtask.engine.plan import default_budget
@@ -23,6 +22,7 @@ from jaxtask.engine.result import Layout, layout, values
 from jaxtask.engine.sweep import plans, sweep
 from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import SIDES, Metric, resolve
+from jaxtask.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -155,8 +155,8 @@ def _attributes(
     """What one must know to read the numbers, and to get them again."""
     return {
         "versions": json.dumps(
-            {m.__name__: m.__version__ for m in (jaxtask, jax, jaxlib, np)}
-            | {"python": platform.python_version()}
+            {m.__name__: m.__version__ for m in (jax, jaxlib, np)}
+            | {"jaxtask": __version__, "python": platform.python_version()}
         ),
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}",
         "dtype": program.dtype,
