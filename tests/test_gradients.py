@@ -129,14 +129,10 @@ def test_factor(rank):
     def every(B, A):
         found = factor(B @ mix, back @ A)
         # Signs are the decomposition's to choose, once.
-        return jnp.concatenate([found.U.ravel(), found.s, found.V.ravel()])
-
-    def product(B, A):
-        found = factor(B @ mix, back @ A)
-        return found.U * found.s @ found.V.T
+        product = found.U * found.s @ found.V.T
+        return jnp.concatenate([x.ravel() for x in (found.U, found.s, found.V, product)])
 
     check_against_differences(every, B, A)
-    check_against_differences(product, B, A)
 
 
 def test_vmapped_gradient_is_the_loop():
@@ -146,7 +142,8 @@ def test_vmapped_gradient_is_the_loop():
     with jax.enable_x64(True):
         gradient = jax.grad(lambda x, y: principal_angles(x, y).sum())
         found = jax.jit(jax.vmap(gradient))(X, Y)
-        loop = np.stack([gradient(x, y) for x, y in zip(X, Y, strict=True)])
+        one = jax.jit(gradient)
+        loop = np.stack([one(x, y) for x, y in zip(X, Y, strict=True)])
     np.testing.assert_allclose(found, loop, atol=1e-12)
 
 
@@ -222,5 +219,5 @@ def test_descent_from_identity_is_possible():
     X, Y = (
         z.astype(np.float32) for z in bases_at_angles(np.random.default_rng(10), 30, 1, 1, 1e-4)
     )
-    gradient = jax.grad(lambda y: principal_angles(X, y)[0])(Y)
+    gradient = jax.jit(jax.grad(lambda y: principal_angles(X, y)[0]))(Y)
     assert float(jnp.linalg.norm(gradient)) == pytest.approx(1, abs=1e-2)
