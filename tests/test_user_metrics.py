@@ -202,3 +202,17 @@ def test_builders_refuse(build, message):
     """Arguments out of range are errors where the metric is built."""
     with pytest.raises(jt.JaxtaskError, match=message):
         build()
+
+
+def test_a_metric_that_is_no_number_is_named(bank):
+    wide = jt.metric(lambda pair: pair.s_source, name="wide")
+    with pytest.raises(jt.JaxtaskError, match=r"'wide' returned an array of shape \(\d+,\)"):
+        jt.compare(bank, metrics=[wide])
+
+
+def test_one_name_may_stand_for_a_list(bank):
+    one = jt.compare(bank, metrics="grassmann", sides="out", keep="angles")
+    assert {"grassmann_out", "angles_out"} <= set(one.data_vars)
+    assert "grassmann_in" not in one
+    with pytest.raises(jt.JaxtaskError, match="memory_budget"):
+        jt.compare(bank, memory_budget="1GB")

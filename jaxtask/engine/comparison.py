@@ -32,7 +32,7 @@ def compare(
     bank: AdapterBank,
     *,
     metrics: Sequence[str | Metric] | str | None = None,
-    sides: Sequence[str] = SIDES,
+    sides: Sequence[str] | str = SIDES,
     dtype: Literal["float32", "float64"] = "float32",
     padding: Padding = "pi/2",
     keep: Sequence[Literal["angles", "spectra"]] = (),
@@ -76,7 +76,9 @@ def compare(
         ResultError: `out` cannot be written.
 
     """
-    program = Program(resolve(metrics), tuple(sides), dtype, padding, tuple(keep))
+    program = Program(resolve(metrics), _several(sides), dtype, padding, _several(keep))
+    if not isinstance(memory_budget, int | None):
+        raise JaxtaskError(f"memory_budget must be a whole number of bytes, got {memory_budget!r}")
     if rank_rtol is not None and not 0 <= rank_rtol < 1:
         raise JaxtaskError(f"rank_rtol must be in [0, 1), got {rank_rtol}")
     budget = default_budget() if memory_budget is None else memory_budget
@@ -97,6 +99,10 @@ def compare(
     with store.replacing(Path(out), overwrite) as draft:
         fill(store.create(draft, shape, attrs))
     return store.open_result(out)
+
+
+def _several(names: Sequence[str] | str) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _fill(

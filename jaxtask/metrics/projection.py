@@ -96,7 +96,7 @@ def _entropy(s: Array, rank: Array, base: float | None) -> Array:
     nats = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), p * 0))
     if base is not None:
         return nats / math.log(base)
-    return jnp.where(rank > 1, nats / jnp.log(jnp.maximum(rank, 2)), nats * 0)
+    return jnp.where(rank > 1, nats / jnp.log(jnp.maximum(rank, 2).astype(nats.dtype)), nats * 0)
 
 
 # --------------------------------------------------------------------------- what users build

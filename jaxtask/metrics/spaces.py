@@ -53,7 +53,7 @@ def fubini_study(side: Side) -> Array:
 
 def martin(side: Side) -> Array:
     """(−ln Π cos²θ_i)^½: infinite as soon as one angle is π/2."""
-    return jnp.sqrt(-2 * _log_cosines(side))
+    return jnp.sqrt(jnp.abs(2 * _log_cosines(side)))
 
 
 def procrustes(side: Side) -> Array:

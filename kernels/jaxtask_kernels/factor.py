@@ -5,8 +5,8 @@
     U = Q_B X,  V = Q_A Y                         ΔW = U diag(s) Vᵀ, and no d×d matrix anywhere
 
 A basis from QR is off by about κ(B)·eps, whichever way it is computed. One step of refinement
-(`_refine`), with a residual of twice the working precision, brings that down to eps for every κ
-that leaves eps·κ well under 1.
+(`_refine`), with a residual of about twice the working precision, takes that down by orders of
+magnitude: measured 4e-15 in float64 at κ = 1e6 (1e-10 without), 3e-5 in float32 at κ = 1e4.
 
 The derivative of an orthonormal basis is defined up to a rotation of its columns. Here it is the
 horizontal one, (I − QQᵀ) dB T with Q = B T, which is exact for every function of the span and

@@ -16,7 +16,8 @@ def singular_values(G: Array) -> Array:
         G: [..., m, n], float32 or float64 (narrower floats are widened to float32).
 
     Returns:
-        [..., min(m, n)] of the same dtype, with absolute errors of a few eps times the largest.
+        [..., min(m, n)] of the same dtype, with absolute errors of a few eps times the largest
+        (LAPACK in float32: up to 2n eps where values cluster).
 
     """
     G = floating("G", G, 2)
