@@ -35,7 +35,7 @@ parity: $(PEERS)/parity
 	$(PEERS)/bin/python -m pytest -m parity tests/parity
 
 bench: $(PEERS)/bench
-	$(PEERS)/bin/python benchmarks/pairwise.py
+	$(PEERS)/bin/python -m benchmarks.pairwise
 
 clean:
 	rm -rf .venv-* demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxtask
@@ -68,7 +69,9 @@ def _walk(bank: Any, spent: dict[str, float]) -> None:
         steps = np.int32(-(-len(pairs) // plan.pair_chunk))
         grid = padded.reshape(plan.chunks, plan.pair_chunk, 2)
         with _timed(spent, "measure_tile"):
-            values = jax.block_until_ready(measure_tile(block, block, grid, steps, program=program))
+            values = jax.block_until_ready(
+                measure_tile(block, block, grid, steps, np.bool_(True), program=program)
+            )
         with _timed(spent, "to_host"):
             jax.device_get(values)
         with _timed(spent, "measure_tile.gram"):
@@ -85,7 +88,7 @@ _singular_values = jax.jit(singular_values)
 
 @jax.jit
 def _gather(gram: jax.Array, pairs: jax.Array) -> jax.Array:
-    return gram[pairs[:, 0], :, pairs[:, 1], :]
+    return gram[pairs[:, 0], :, pairs[:, 1], :].astype(jnp.float64)
 
 
 @contextmanager
