@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[1]
-WIDTH, RANK, LAYERS = 1024, 16, 8
-BUDGET = 32 << 20
+WIDTH, RANK, LAYERS = 1024, 16, 12
+BUDGET = 64 << 20
 
 # Anonymous memory only: pages of mapped files are the system's to take back.
 CHILD = """
@@ -81,7 +81,7 @@ def test_memory_follows_the_budget_not_the_number_of_adapters(tmp_path):
     write_adapters(tmp_path / "few", 4)
     write_adapters(tmp_path / "many", 200)
     total = sum(f.stat().st_size for f in (tmp_path / "many").rglob("*.safetensors"))
-    assert total > 6 * BUDGET
+    assert total > 4 * BUDGET
     # Four adapters take no memory to speak of: what they show is what compiling takes.
     compiling = peak(tmp_path / "few")
     assert peak(tmp_path / "many") <= compiling + BUDGET
