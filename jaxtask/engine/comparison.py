@@ -19,7 +19,7 @@ from jaxtask.engine import store
 from jaxtask.engine.plan import default_budget
 from jaxtask.engine.program import Padding, Program
 from jaxtask.engine.result import Layout, layout, values
-from jaxtask.engine.sweep import plans, sweep
+from jaxtask.engine.sweep import sweep
 from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import SIDES, Metric, resolve
 from jaxtask.version import __version__
@@ -84,6 +84,7 @@ def compare(
     budget = default_budget() if memory_budget is None else memory_budget
     shape = layout(bank, program)
     attrs = _attributes(bank, program, rank_rtol, command)
+    attrs["variables"] = list(shape.variables)
 
     def fill(sink: dict[str, Any]) -> None:
         with _numerics():
@@ -114,7 +115,7 @@ def _fill(
     rank_rtol: float | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    counts = [len(bank.present(key)) for key in plans(bank, program, budget)]
+    counts = [len(bank.present(key)) for key in bank.modules]
     total, done = sum(n * (n + 1) // 2 for n in counts), 0
 
     def tick(pairs: int) -> None:
@@ -172,5 +173,4 @@ def _attributes(
         "base_model": bank.base_model or "",
         "adapters": json.dumps(bank.describe()),
         "command": command or "",
-        "variables": list(layout(bank, program).variables),
     }

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from jax import Array
 
@@ -77,6 +76,3 @@ def metric(
 def renamed(base: Metric, name: str, *params: object) -> Metric:
     """`base` with other parameters, under another name."""
     return replace(base, name=name, params=params)
-
-
-Padding = Literal["pi/2", "none"]

@@ -5,6 +5,7 @@ be negative, or max(0, ·) of it over nonnegative S. Only the source's k live di
 """
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import jax.numpy as jnp
@@ -205,8 +206,6 @@ def _base(base: float | None) -> tuple[tuple[str, str], ...]:
 
 
 def _summarised(metric: Metric, summary: str) -> Metric:
-    from dataclasses import replace
-
     return replace(metric, summary=summary)
 
 
