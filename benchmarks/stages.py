@@ -1,7 +1,7 @@
 """Where the engine's time goes: each stage of `compare` by itself, for one shape.
 
-It calls the engine's inner functions in the engine's order, with a wait after each, so that the sum
-may exceed what `compare` takes where stages overlap.
+One module after the other with all threads for each, and a wait after each stage, so that the sum
+exceeds what `compare` takes where it has modules go side by side.
 """
 
 import argparse
@@ -10,23 +10,21 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import jaxtask
 from benchmarks.checks import wide
 from benchmarks.peers import PEERS
 from benchmarks.problem import Sample, Shape, all_pairs, make_problem
+from jaxtask.engine.host import Host
 from jaxtask.engine.plan import default_budget, tiles
 from jaxtask.engine.program import Program
 from jaxtask.engine.sweep import plans
-from jaxtask.engine.tile import measure_tile
 from jaxtask.metrics import resolve
 from jaxtask_kernels import singular_values
-from jaxtask_kernels.factor_rows import factor_rows
 from jaxtask_kernels.gram import gram_rows
 
 
@@ -42,53 +40,40 @@ def stages(shape: Shape, repeats: int = 3) -> dict[str, float]:
             jaxtask.compare(bank, metrics=["grassmann"], sides=("out",))
         with wide():
             _walk(bank, spent)
-        known = ("stack", "to_device", "factor_rows", "measure_tile", "to_host")
-        spent["rest"] = spent["compare"] - sum(spent[name] for name in known)
         runs.append(spent)
     return {name: 1e6 / shape.cells * min(run[name] for run in runs[1:]) for name in runs[0]}
 
 
 def _walk(bank: Any, spent: dict[str, float]) -> None:
     program = Program(resolve(["grassmann"]), ("out",))
+    host = Host(bank, program, None)
     for key, plan in plans(bank, program, default_budget()).items():
         if plan.blocks > 1:
             raise SystemExit(f"{plan.tasks} tasks take {plan.blocks} blocks: use fewer tasks")
-        with _timed(spent, "stack"):
-            stack = bank.stack(key, bank.present(key))
-        with _timed(spent, "to_device"):
-            B, A = jax.block_until_ready((jax.device_put(stack.B), jax.device_put(stack.A)))
-        rtol = 4 * np.sqrt(plan.shape.rank) * stack.eps
-        options = {"dtype": np.dtype(program.dtype), "chunk": plan.factor_chunk}
-        with _timed(spent, "factor_rows"):
-            block = jax.block_until_ready(
-                factor_rows(B, A, stack.scale, rtol, need_u=True, need_v=False, **options)
-            )
+        plan = replace(plan, side_by_side=1)
+        with _timed(spent, "factor"):
+            block = jax.block_until_ready(host.factor(key, bank.present(key), plan))
         _, _, pairs = next(tiles(plan.tasks, plan.block))
-        padded = np.zeros((plan.chunks * plan.pair_chunk, 2), np.int32)
-        padded[: len(pairs)] = pairs
-        steps = np.int32(-(-len(pairs) // plan.pair_chunk))
-        grid = padded.reshape(plan.chunks, plan.pair_chunk, 2)
-        with _timed(spent, "measure_tile"):
-            values = jax.block_until_ready(
-                measure_tile(block, block, grid, steps, np.bool_(True), program=program)
-            )
-        with _timed(spent, "to_host"):
-            jax.device_get(values)
-        with _timed(spent, "measure_tile.gram"):
-            gram = jax.block_until_ready(_gram(block.U, block.U))
-        with _timed(spent, "measure_tile.gather"):
-            picked = jax.block_until_ready(_gather(gram, pairs))
-        with _timed(spent, "measure_tile.singular_values"):
+        with _timed(spent, "measure"):
+            host.measure(block, block, pairs, plan, diagonal=True)
+        with _timed(spent, "measure.gram"):
+            grams = host.grams(block, block, plan) or (jax.block_until_ready(_gram(block.U)),)
+        picked = jax.block_until_ready(_gather(grams[0], pairs))
+        with _timed(spent, "measure.singular_values"):
             jax.block_until_ready(_singular_values(picked))
 
 
-_gram = jax.jit(gram_rows)
 _singular_values = jax.jit(singular_values)
 
 
 @jax.jit
+def _gram(U: jax.Array) -> jax.Array:
+    return gram_rows(U, U)
+
+
+@jax.jit
 def _gather(gram: jax.Array, pairs: jax.Array) -> jax.Array:
-    return gram[pairs[:, 0], :, pairs[:, 1], :].astype(jnp.float64)
+    return gram[pairs[:, 0], :, pairs[:, 1], :]
 
 
 @contextmanager

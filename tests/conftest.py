@@ -22,6 +22,31 @@ def never_hang():
     faulthandler.cancel_dump_traceback_later()
 
 
+@pytest.fixture
+def without_native(monkeypatch):
+    """As on a machine where the native library was not built."""
+    import jax
+
+    from jaxtask_kernels import native
+
+    jax.clear_caches()
+    monkeypatch.setattr(native, "native", lambda: native.Native(None, "left out by a test"))
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(params=["native", "compiled"])
+def backend(request):
+    """Both ways through the engine on CPU: the native library, and compiled programs alone."""
+    from jaxtask_kernels import native
+
+    if request.param == "compiled":
+        request.getfixturevalue("without_native")
+    elif native.native().library is None:
+        pytest.skip(f"no native library: {native.native().about}")
+    return request.param
+
+
 _worst = pytest.StashKey[dict]()
 
 

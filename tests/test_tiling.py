@@ -76,7 +76,7 @@ def assert_same(found, expected, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_budget_does_not_show(dtype):
+def test_budget_does_not_show(dtype, backend):
     """One block, a few, or one task a block and fewer blocks kept than needed: equal numbers."""
     every = factors(dtype)
     whole = run(every, BIG, dtype)
@@ -88,11 +88,11 @@ def test_budget_does_not_show(dtype):
         assert_same(run(every, budget, dtype), whole, dtype)
 
 
-def test_chunks_do_not_show(monkeypatch):
+def test_chunks_do_not_show(monkeypatch, backend):
     """Chunks of 4 pairs and of 1 update against everything at once."""
     every = factors()
     whole = run(every, BIG)
-    per_pair = R * R * 4 * 8 * 2
+    per_pair = R * R * (4 * 8 + 3 * 8) * 2
     monkeypatch.setattr(planning, "_CHUNK_BYTES", 4 * per_pair)
     monkeypatch.setattr(planning, "_WIDE_BYTES", 1)
     assert {(p.pair_chunk, p.factor_chunk) for p in cut(every, BIG)} == {(4, 1)}
@@ -156,7 +156,7 @@ def test_missing_modules_are_nan(budget):
     assert not nowhere["valid"].any()
 
 
-def test_progress_counts_every_pair():
+def test_progress_counts_every_pair(backend):
     """Told (done, all) in unordered pairs × modules, ending with done = all."""
     said = []
     every = factors()

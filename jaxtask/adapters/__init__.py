@@ -1,5 +1,6 @@
 """Reading LoRA adapters: module keys, low-rank updates, and banks of adapters."""
 
+from jaxtask.adapters._factors import ModuleEntry as ModuleEntry
 from jaxtask.adapters.adapter import Adapter as Adapter
 from jaxtask.adapters.adapter import ModuleShape as ModuleShape
 from jaxtask.adapters.bank import AdapterBank as AdapterBank

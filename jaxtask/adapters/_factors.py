@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -174,13 +175,14 @@ class ModuleEntry:
     B: Factor
     A: Factor
     parameter: str | None = None  # the parameter's name where a parameter, not a module, is adapted
+    update: LowRankUpdate | None = None  # what there is to read, where it is in memory already
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype:
         """The type B and A are loaded in: the wider of the two."""
         return np.result_type(self.B.dtype, self.A.dtype)
 
-    @property
+    @cached_property
     def eps(self) -> float:
         """Machine epsilon of the stored precision.
 
@@ -193,6 +195,8 @@ class ModuleEntry:
 
     def load(self) -> LowRankUpdate:
         """Reads both factors."""
+        if self.update is not None:
+            return self.update
         B, A = self.B.load(), self.A.load()
         dtype = self.dtype
         return LowRankUpdate(B.astype(dtype, copy=False), A.astype(dtype, copy=False), self.scale)

@@ -70,7 +70,7 @@ def _entry(
     try:
         dtype = np.result_type(factors[0].dtype, factors[1].dtype)
         B, A = (factor.array.astype(dtype, copy=False) for factor in factors)
-        LowRankUpdate(B, A, scale)  # checks that the shapes chain
+        update = LowRankUpdate(B, A, scale)  # checks that the shapes chain
     except AdapterError as error:
         raise AdapterError(f"{where}: {error}") from error
-    return ModuleEntry(path, scale, factors[0], factors[1])
+    return ModuleEntry(path, scale, factors[0], factors[1], update=update)

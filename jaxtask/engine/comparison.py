@@ -23,6 +23,7 @@ from jaxtask.engine.sweep import sweep
 from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import SIDES, Metric, resolve
 from jaxtask.version import __version__
+from jaxtask_kernels.native import native
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -166,6 +167,7 @@ def _attributes(
             | {"jaxtask": __version__, "python": platform.python_version()}
         ),
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}",
+        "native": native().about,
         "dtype": program.dtype,
         "padding": program.padding,
         "rank_rtol": "4*sqrt(r)*eps" if rank_rtol is None else rank_rtol,

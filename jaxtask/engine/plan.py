@@ -3,7 +3,8 @@
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class Plan:
 
     shape: ModuleShape
     """Of the bucket, with the padded rank."""
+    stored: np.dtype
+    """Of the factors as the bank gives them."""
     tasks: int
     """Most tasks that any module of the bucket has."""
     block: int
@@ -39,20 +42,49 @@ class Plan:
     """C: steps that a full tile takes."""
     blocks_kept: int
     """Factored blocks held at a time; fewer than needed means factoring again."""
+    side_by_side: int = 1
+    """Modules that go through all stages at once, a thread each."""
 
     @property
     def blocks(self) -> int:
         """Blocks that cover all tasks."""
         return math.ceil(self.tasks / self.block)
 
+    @staticmethod
+    def pairs_of(tasks: int) -> int:
+        """Unordered pairs of so many tasks, each with itself included."""
+        return tasks * (tasks + 1) // 2
 
-def plan(shape: ModuleShape, tasks: int, stored: np.dtype, program: Program, budget: int) -> Plan:
+
+def plan(
+    shape: ModuleShape,
+    tasks: int,
+    stored: np.dtype,
+    program: Program,
+    budget: int,
+    threads: int = 1,
+) -> Plan:
     """The largest blocks that keep everything within `budget` bytes.
+
+    Args:
+        shape: Of the modules.
+        tasks: Most that any of them has.
+        stored: Type of the factors.
+        program: What to compute.
+        budget: Bytes.
+        threads: Modules that may go side by side if all of each fits into one block; else one does.
 
     Raises:
         JaxtaskError: Not even one task per block fits.
 
     """
+    if threads > 1:
+        try:
+            share = plan(shape, tasks, stored, program, budget // threads)
+        except JaxtaskError:
+            share = None
+        if share is not None and share.blocks == 1:
+            return replace(share, side_by_side=threads)
     usable = int(budget * _IN_USE)
     r = shape.rank
     item = np.dtype(program.dtype).itemsize
@@ -88,7 +120,7 @@ def plan(shape: ModuleShape, tasks: int, stored: np.dtype, program: Program, bud
             f"{shape.d_in}, rank {r}, needs {_mib(need / _IN_USE)}"
         )
     kept = min(math.ceil(tasks / t), max(2, (usable - stage) // max(block_bytes, 1)))
-    return Plan(shape, tasks, t, factor_chunk, pair_chunk, chunks, kept)
+    return Plan(shape, stored, tasks, t, factor_chunk, pair_chunk, chunks, kept)
 
 
 def tiles(tasks: int, block: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -96,10 +128,15 @@ def tiles(tasks: int, block: int) -> Iterator[tuple[int, int, np.ndarray]]:
     count = math.ceil(tasks / block)
     for i in range(count):
         for j in range(i, count):
-            a = np.arange(min(block, tasks - i * block), dtype=np.int32)
-            b = np.arange(min(block, tasks - j * block), dtype=np.int32)
-            pairs = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
-            yield i, j, pairs[pairs[:, 0] <= pairs[:, 1]] if i == j else pairs
+            rows, columns = (min(block, tasks - k * block) for k in (i, j))
+            yield i, j, _pairs(rows, columns, i == j)
+
+
+@lru_cache(maxsize=8)
+def _pairs(rows: int, columns: int, diagonal: bool) -> np.ndarray:
+    a, b = np.arange(rows, dtype=np.int32), np.arange(columns, dtype=np.int32)
+    pairs = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
+    return pairs[pairs[:, 0] <= pairs[:, 1]] if diagonal else pairs
 
 
 def default_budget() -> int:

@@ -1,20 +1,27 @@
 """The loop over modules: read, factor, compare tile by tile, hand the numbers over.
 
-Nothing here is kept between modules but compiled code.
+Small modules go side by side, a thread each; large ones one by one, with all threads for each.
+
+Nothing here is kept between modules but compiled code and memory to use again.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TypeVar
 
 import jax
 import numpy as np
 
-from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape, ModuleStack
+from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
+from jaxtask.engine.host import Host, modules_at_once
 from jaxtask.engine.plan import Plan, plan, tiles
 from jaxtask.engine.program import Program
-from jaxtask.engine.tile import measure_tile
-from jaxtask_kernels.factor_rows import FactorRows, factor_rows
+from jaxtask_kernels.factor_rows import FactorRows
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ def plans(bank: AdapterBank, program: Program, budget: int) -> dict[ModuleKey, P
     found: dict[ModuleKey, Plan] = {}
     for (shape, stored), keys in buckets.items():
         tasks = max(len(bank.present(key)) for key in keys)
-        made = plan(shape, tasks, stored, program, budget)
+        threads = modules_at_once(program, shape.rank)
+        made = plan(shape, tasks, stored, program, budget, threads)
         found |= dict.fromkeys(keys, made)
     return {key: found[key] for key in bank.modules}
 
@@ -62,38 +70,62 @@ def sweep(
         tick: Told how many unordered pairs each tile has dealt with.
 
     """
-    for key, made in plans(bank, program, budget).items():
-        yield _Module(bank, key, made, program, rank_rtol).measure(tick)
+    host = Host(bank, program, rank_rtol)
+    made = plans(bank, program, budget)
+    for side_by_side, keys in groupby(made, lambda key: made[key].side_by_side):
+        modules = (_Module(host, key, made[key]) for key in keys)
+        if side_by_side == 1:
+            for module in modules:
+                yield module.measure(tick)
+        else:
+            for result in _in_threads(side_by_side, (module.measure for module in modules)):
+                tick(made[result.key].pairs_of(len(bank.present(result.key))))
+                yield result
+
+
+def _in_threads(threads: int, calls: Iterator[Callable[[], _T]]) -> Iterator[_T]:
+    """The results of the calls in their order, so many at a time."""
+    wide = bool(jax.config.read("jax_enable_x64"))  # which is a setting of each thread by itself
+
+    def one(call: Callable[[], _T]) -> _T:
+        with jax.enable_x64(wide):
+            return call()
+
+    with ThreadPoolExecutor(threads, "jaxtask") as pool:
+        running = deque(pool.submit(one, call) for call in islice(calls, threads))
+        try:
+            while running:
+                result = running.popleft().result()
+                running.extend(pool.submit(one, call) for call in islice(calls, 1))
+                yield result
+        finally:
+            for future in running:
+                future.cancel()
 
 
 class _Module:
     """One module of the bank on its way through the three stages."""
 
-    def __init__(
-        self,
-        bank: AdapterBank,
-        key: ModuleKey,
-        plan: Plan,
-        program: Program,
-        rank_rtol: float | None,
-    ) -> None:
-        self.bank, self.key, self.plan, self.program = bank, key, plan, program
-        self.rank_rtol = rank_rtol
-        self.tasks = bank.present(key)
+    def __init__(self, host: Host, key: ModuleKey, plan: Plan) -> None:
+        self.host, self.key, self.plan, self.program = host, key, plan, host.program
         self.blocks: OrderedDict[int, FactorRows] = OrderedDict()
-        total, r = len(bank.tasks), plan.shape.rank
-        vectors = program.vectors()
+        self.tasks = host.bank.present(key)
+        total, r = len(host.bank.tasks), plan.shape.rank
+        vectors = self.program.vectors()
         self.pairs = {
-            name: np.full((total, total, *((r,) if name in vectors else ())), np.nan, program.dtype)
-            for name in (*program.variables(), *vectors)
+            name: np.full(
+                (total, total, *((r,) if name in vectors else ())), np.nan, self.program.dtype
+            )
+            for name in (*self.program.variables(), *vectors)
         }
         self.rank = np.full(total, np.nan)
         self.spectra = np.full((total, r), np.nan)
 
-    def measure(self, tick: Callable[[int], None]) -> ModuleResult:
+    def measure(self, tick: Callable[[int], None] = lambda pairs: None) -> ModuleResult:
         for i, j, pairs in tiles(len(self.tasks), self.plan.block):
             self._store(i, j, pairs, self._tile(i, j, pairs))
             tick(len(pairs))
+        self.blocks.clear()
         live = self.rank > 0
         return ModuleResult(
             self.key, self.pairs, live[:, None] & live[None, :], self.rank, self.spectra
@@ -102,25 +134,13 @@ class _Module:
     def _tile(self, i: int, j: int, pairs: np.ndarray) -> dict[str, np.ndarray]:
         # The outer block last, so that it is not what a full cache gives up next.
         cols, rows = self._block(j), self._block(i)
-        P = self.plan.pair_chunk
-        padded = np.zeros((self.plan.chunks * P, 2), np.int32)
-        padded[: len(pairs)] = pairs
-        out = measure_tile(
-            rows,
-            cols,
-            padded.reshape(self.plan.chunks, P, 2),
-            np.int32(-(-len(pairs) // P)),
-            np.bool_(i == j),
-            program=self.program,
-        )
-        return jax.device_get(out)
+        return self.host.measure(rows, cols, pairs, self.plan, diagonal=i == j)
 
     def _store(self, i: int, j: int, pairs: np.ndarray, values: dict[str, np.ndarray]) -> None:
         a = self.tasks[i * self.plan.block + pairs[:, 0]]
         b = self.tasks[j * self.plan.block + pairs[:, 1]]
         for name, value in values.items():
-            flat = value.reshape(-1, *value.shape[2:])[: len(pairs)]
-            there, back = (flat, flat) if self.program.symmetric(name) else (flat[:, 0], flat[:, 1])
+            there, back = (value, value) if self.program.symmetric(name) else value.swapaxes(0, 1)
             self.pairs[name][a, b] = there
             self.pairs[name][b, a] = back
 
@@ -132,35 +152,8 @@ class _Module:
             self.blocks.popitem(last=False)
         first = index * self.plan.block
         tasks = self.tasks[first : first + self.plan.block]
-        block = self._factor(self.bank.stack(self.key, tasks), tasks)
+        block = self.host.factor(self.key, tasks, self.plan)
         self.rank[tasks] = np.asarray(block.rank)[: len(tasks)]
         self.spectra[tasks] = np.asarray(block.s)[: len(tasks)]
         self.blocks[index] = block
         return block
-
-    def _factor(self, stack: ModuleStack, tasks: np.ndarray) -> FactorRows:
-        ranks = np.array([self.bank.adapters[t].shape(self.key).rank for t in tasks])
-        rtol = 4 * np.sqrt(ranks) * stack.eps if self.rank_rtol is None else self.rank_rtol
-        stack = _padded(stack, self.plan.block)
-        return factor_rows(
-            stack.B,
-            stack.A,
-            stack.scale,
-            np.resize(rtol, stack.scale.shape),
-            dtype=np.dtype(self.program.dtype),
-            chunk=self.plan.factor_chunk,
-            need_u=self.program.needs("out"),
-            need_v=self.program.needs("in"),
-        )
-
-
-def _padded(stack: ModuleStack, n: int) -> ModuleStack:
-    """The stack with zero updates up to n, so that a last, shorter block compiles nothing new."""
-    short = n - stack.B.shape[0]
-    if not short:
-        return stack
-
-    def pad(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([x, np.zeros((short, *x.shape[1:]), x.dtype)])
-
-    return ModuleStack(pad(stack.B), pad(stack.A), pad(stack.scale), pad(stack.eps))

@@ -15,28 +15,33 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxtask.engine.program import Program
 from jaxtask.errors import JaxtaskError
-from jaxtask.metrics import Metric, Pair, Side, projected_spectrum
-from jaxtask_kernels._linalg import after, widest
+from jaxtask.metrics import SIDES, Metric, Pair, Side, projected_spectrum
+from jaxtask_kernels import native
+from jaxtask_kernels._linalg import after
 from jaxtask_kernels.angles import angles_between, complement_gram, residual_sines
 from jaxtask_kernels.factor_rows import FactorRows
 from jaxtask_kernels.gram import gram_rows
 from jaxtask_kernels.singular_values import singular_values
 
+Grams = tuple[Array | np.ndarray | None, ...] | None
+
 # Above this cosine, arccos loses too much; below it, sqrt(1 − cos²) is as good as any sine.
 _NEAR = 0.95
 
 # Entries of the residual bases worked on at a time: few, since most tiles have few such pairs.
-_RESIDUAL_ENTRIES = 1 << 18
+_RESIDUAL_ENTRIES = 1 << 16
 
 
 @partial(jax.jit, static_argnames=("program",))
 def measure_tile(
     rows: FactorRows,
     cols: FactorRows,
+    grams: Grams,
     pairs: Array,
     chunks: Array,
     diagonal: Array,
@@ -48,6 +53,8 @@ def measure_tile(
     Args:
         rows: t updates, of the program's dtype.
         cols: t updates.
+        grams: [t, r, t, r] Gram blocks of the out and the in side (None where not needed), or None
+            to have them computed here.
         pairs: [C, P, 2] int32 indices into rows and cols.
         chunks: [] int32, how many of the C chunks hold pairs; the others are left as they come.
         diagonal: [] bool, rows and cols are the same updates: (a, a) is an update and itself.
@@ -60,17 +67,26 @@ def measure_tile(
     """
     held = (("out", rows.U, cols.U), ("in", rows.V, cols.V))
     bases = {side: (X, Y) for side, X, Y in held if X is not None and Y is not None}
-    grams = {side: gram_rows(*pair) for side, pair in bases.items()}
+    given = {s: jnp.asarray(G) for s, G in zip(SIDES, grams or (), strict=False) if G is not None}
+    blocks_of = {s: given[s] if s in given else gram_rows(*pair) for s, pair in bases.items()}
 
     def one_chunk(a: Array, b: Array) -> dict[str, Array]:
         ranks = rows.rank[a], cols.rank[b]
-        blocks = {side: gram[a, :, b, :] for side, gram in grams.items()}
-        there, back = _both_ways(blocks, bases, a, b, diagonal & (a == b), ranks, program)
+        blocks = {side: gram[a, :, b, :] for side, gram in blocks_of.items()}
+        same = diagonal & (a == b)
+        known = {
+            side: native.angles(*bases[side], gram, cols.rank, a, b, same)
+            for side, gram in given.items()
+            if _has_native_angles(side, gram, program)
+        }
+        there, back = _both_ways(blocks, bases, known, a, b, same, ranks, program)
         s, t = rows.s[a], cols.s[b]
         forward = Pair(s, t, *ranks, there.get("out"), there.get("in"))
         backward = Pair(t, s, *ranks[::-1], back.get("out"), back.get("in"))
         return _measure(forward, backward, program)
 
+    if pairs.shape[0] == 1:  # in loops, XLA keeps to one thread
+        return {k: v[None] for k, v in one_chunk(pairs[0, :, 0], pairs[0, :, 1]).items()}
     shapes = jax.eval_shape(one_chunk, pairs[0, :, 0], pairs[0, :, 1])
     empty = {k: jnp.zeros((pairs.shape[0], *v.shape), v.dtype) for k, v in shapes.items()}
 
@@ -139,9 +155,15 @@ def _kept_projection(pair: Pair) -> Array:
 # --------------------------------------------------------------------------- the sides of the pairs
 
 
+def _has_native_angles(side: str, gram: Array, program: Program) -> bool:
+    alone = program.needs_angles(side) and not program.needs_outside(side)
+    return alone and gram.dtype == np.float32 and gram.shape[1] <= native.LARGEST
+
+
 def _both_ways(
     blocks: dict[str, Array],
     bases: dict[str, tuple[Array, Array]],
+    known: dict[str, tuple[Array, Array]],
     a: Array,
     b: Array,
     same: Array,
@@ -151,12 +173,14 @@ def _both_ways(
     """The sides of P pairs with Gram blocks [P, r, r], as seen from the rows and from the columns.
 
     Where a pair is one update and itself (`same`), nothing of it lies outside, by definition.
+    `known` holds the cosines and sines of sides that have them already.
     """
     k, l = ranks  # noqa: E741
     r = next(iter(blocks.values())).shape[-1]
     index = jnp.arange(r)
     live = {"there": index < l[:, None], "back": index < k[:, None]}
-    cosines = _cosines({s: G for s, G in blocks.items() if program.needs_cosines(s)})
+    wanted = {s: G for s, G in blocks.items() if program.needs_cosines(s) and s not in known}
+    cosines = _cosines(wanted)
     found = {side: _from_gram(side, blocks[side], cosines[side], live, program) for side in cosines}
 
     def accurate(side: str, i: Array) -> dict[str, Array]:
@@ -174,6 +198,8 @@ def _both_ways(
     near = {side: (cosines[side][:, 0] > _NEAR) & ~same for side in cosines}
     width = max(X.shape[1] * X.shape[2] for X, _ in bases.values())
     found = _where_near(near, found, accurate, width)
+    for side, (known_cosines, sines) in known.items():
+        cosines[side], found[side] = known_cosines, {"sines": sines}
 
     there, back = {}, {}
     shared, larger = jnp.minimum(k, l)[:, None], jnp.maximum(k, l)[:, None]
@@ -194,11 +220,8 @@ def _cosines(blocks: dict[str, Array]) -> dict[str, Array]:
     """Singular values of each side's Gram blocks, [P, r]."""
     if not blocks:
         return {}
-    # One call for both sides: see `after` on why decompositions must not run side by side. And in
-    # float64, which costs LAPACK no more: in float32 it is off by 70 eps where cosines cluster, and
-    # an angle of .32 by three times that.
-    stacked = jnp.stack(list(blocks.values()))
-    values = singular_values(stacked.astype(widest(stacked.dtype))).astype(stacked.dtype)
+    # One call for both sides: see `after` on why decompositions must not run side by side.
+    values = singular_values(jnp.stack(list(blocks.values())))
     return dict(zip(blocks, values, strict=True))
 
 
@@ -244,8 +267,8 @@ def _where_near(
 ) -> _Values:
     """Replace the values of the pairs that are `near` on a side, a few at a time, and only those.
 
-    They are sorted to the front, so that the work is proportional to their number; what else a last
-    batch holds comes out right as well. One loop takes the sides in turn, never two at once.
+    Their indices are listed first, so that the work is proportional to their number; what else a
+    last batch holds comes out right as well. One loop takes the sides in turn, never two at once.
     """
     if not near:
         return values
@@ -254,7 +277,7 @@ def _where_near(
     sides = tuple(near)
     order, batches = {}, []
     for side in sides:
-        order[side] = jnp.pad(jnp.argsort(~near[side], stable=True), (0, -P % batch), mode="edge")
+        (order[side],) = jnp.nonzero(near[side], size=P + -P % batch, fill_value=0)
         batches.append((jnp.sum(near[side], dtype=jnp.int32) + batch - 1) // batch)
 
     def step(side: str, c: Array, values: _Values) -> _Values:

@@ -18,7 +18,7 @@ from jaxtask_kernels._linalg import einsum, reciprocal, transpose
 from jaxtask_kernels.factor import _live, _rank, factor
 
 # Bound on ‖R‖_F·‖R⁻¹‖_F of column-equilibrated factors, itself up to r times κ.
-_CHOLESKY_KAPPA = 3e4
+CHOLESKY_KAPPA = 3e4
 
 
 class FactorRows(NamedTuple):
@@ -115,5 +115,5 @@ def _cholesky_qr(K: Array) -> tuple[Array, Array, Array]:
     L_inv = solve_triangular(L, jnp.broadcast_to(eye, L.shape), lower=True)
     kappa = jnp.sqrt(jnp.sum(L * L, axis=(-2, -1)) * jnp.sum(L_inv * L_inv, axis=(-2, -1)))
     # A Cholesky factorisation that failed is NaN, and so compares false.
-    fine = kappa < _CHOLESKY_KAPPA
+    fine = kappa < CHOLESKY_KAPPA
     return transpose(L) * norms[..., None, :], inverse[..., None] * transpose(L_inv), fine

@@ -1,0 +1,158 @@
+"""The first two stages, factor and Gram, for the blocks of one module.
+
+On CPU they are native code on arrays in main memory, which reads the factors where the bank has
+them; on other devices, and where there is no native code, they are compiled programs.
+"""
+
+from threading import Lock
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxtask.adapters import AdapterBank, ModuleEntry, ModuleKey, ModuleStack
+from jaxtask.engine.memory import Memory
+from jaxtask.engine.plan import Plan
+from jaxtask.engine.program import Program
+from jaxtask.engine.tile import Grams, measure_tile
+from jaxtask_kernels import native
+from jaxtask_kernels.factor_rows import CHOLESKY_KAPPA, FactorRows, factor_rows
+
+# Held while a compiled program runs that may have LAPACK's decompositions in it, by every
+# comparison of the process: see `after` on what happens if those meet.
+_ONE_AT_A_TIME = Lock()
+
+
+def runs_natively() -> bool:
+    """Whether arrays in main memory are where the device computes, and native code is there."""
+    return jax.default_backend() == "cpu" and native.native().library is not None
+
+
+def modules_at_once(program: Program, r: int) -> int:
+    """How many threads may each run compiled programs.
+
+    One if LAPACK's decompositions are in them.
+    """
+    lapack = program.dtype != "float32" or r > native.LARGEST
+    lapack |= any(metric.decomposes for metric in program.metrics)
+    return native.threads() if runs_natively() and not lapack else 1
+
+
+class Host:
+    """A bank, what to compute of it, and by what means. Any number of threads may call it."""
+
+    def __init__(self, bank: AdapterBank, program: Program, rank_rtol: float | None) -> None:
+        self.bank, self.program, self.rank_rtol = bank, program, rank_rtol
+        self._memory = Memory()
+        self._native = runs_natively()
+        self._compiled: set[Plan] = set()
+
+    def factor(self, key: ModuleKey, tasks: np.ndarray, plan: Plan) -> FactorRows:
+        """Thin SVDs of one module of up to `plan.block` tasks, padded with zeros to so many."""
+        entries = [self.bank.adapters[task].entry(key) for task in tasks]
+        rtol = self._rtol(entries)
+        if not self._native or self.program.dtype != "float32":
+            return self._factor_compiled(key, tasks, rtol, plan)
+        found = self._factor_natively(entries, rtol, plan)
+        if not found.fine.all():
+            # Ill-conditioned ones again, with care.
+            at = np.flatnonzero(~found.fine)
+            again = self._factor_compiled(key, tasks[at], rtol[at], plan)
+            for kept, new in zip(found[:4], again, strict=True):
+                if kept is not None:
+                    kept[at] = np.asarray(new)[: len(at)]
+        return FactorRows(*found[:4])  # type: ignore[arg-type]  # NumPy's arrays serve as well
+
+    def measure(
+        self, rows: FactorRows, cols: FactorRows, pairs: np.ndarray, plan: Plan, *, diagonal: bool
+    ) -> dict[str, np.ndarray]:
+        """`measure_tile` of the pairs [n, 2], [n] or [n, 2] for every variable."""
+        padded = np.zeros((plan.chunks * plan.pair_chunk, 2), np.int32)
+        padded[: len(pairs)] = pairs
+        arguments = (
+            rows,
+            cols,
+            self.grams(rows, cols, plan),
+            padded.reshape(plan.chunks, plan.pair_chunk, 2),
+            np.int32(-(-len(pairs) // plan.pair_chunk)),
+            np.bool_(diagonal),
+        )
+
+        def run() -> dict[str, np.ndarray]:
+            return jax.device_get(measure_tile(*arguments, program=self.program))
+
+        if plan in self._compiled and plan.side_by_side > 1:
+            found = run()
+        else:
+            with _ONE_AT_A_TIME:
+                found = run()
+                self._compiled.add(plan)
+        return {name: x.reshape(-1, *x.shape[2:])[: len(pairs)] for name, x in found.items()}
+
+    def grams(self, rows: FactorRows, cols: FactorRows, plan: Plan) -> Grams:
+        """Gram blocks of a tile, or None where its compiled program computes its own."""
+        if not self._native:
+            return None
+        threads = native.threads() // plan.side_by_side
+
+        def gram(X: Array | np.ndarray, Y: Array | np.ndarray) -> np.ndarray:
+            X = np.asarray(X)
+            Y = X if rows is cols else np.asarray(Y)
+            return native.gram_rows(X, Y, threads=threads, empty=self._memory.empty)
+
+        sides = ((rows.U, cols.U), (rows.V, cols.V))
+        return tuple(None if X is None or Y is None else gram(X, Y) for X, Y in sides)
+
+    def _rtol(self, entries: list[ModuleEntry]) -> np.ndarray:
+        if self.rank_rtol is not None:
+            return np.full(len(entries), self.rank_rtol)
+        ranks = np.array([entry.B.shape[1] for entry in entries])
+        return 4 * np.sqrt(ranks) * np.array([entry.eps for entry in entries])
+
+    def _factor_natively(
+        self, entries: list[ModuleEntry], rtol: np.ndarray, plan: Plan
+    ) -> native.Factored:
+        updates = [entry.load() for entry in entries]
+        return native.factor_updates(
+            [update.B for update in updates],
+            [update.A for update in updates],
+            plan.stored,
+            np.array([update.scale for update in updates]),
+            rtol,
+            shape=(plan.block, plan.shape.rank),
+            kappa=CHOLESKY_KAPPA,
+            need_u=self.program.needs("out"),
+            need_v=self.program.needs("in"),
+            threads=native.threads() // plan.side_by_side,
+            empty=self._memory.empty,
+        )
+
+    def _factor_compiled(
+        self, key: ModuleKey, tasks: np.ndarray, rtol: np.ndarray, plan: Plan
+    ) -> FactorRows:
+        stack = _padded(self.bank.stack(key, tasks), plan.block)
+        with _ONE_AT_A_TIME:
+            return jax.block_until_ready(
+                factor_rows(
+                    stack.B,
+                    stack.A,
+                    stack.scale,
+                    np.resize(rtol, stack.scale.shape),
+                    dtype=np.dtype(self.program.dtype),
+                    chunk=plan.factor_chunk,
+                    need_u=self.program.needs("out"),
+                    need_v=self.program.needs("in"),
+                )
+            )
+
+
+def _padded(stack: ModuleStack, n: int) -> ModuleStack:
+    """The stack with zero updates up to n, so that a last, shorter block compiles nothing new."""
+    short = n - stack.B.shape[0]
+    if not short:
+        return stack
+
+    def pad(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, np.zeros((short, *x.shape[1:]), x.dtype)])
+
+    return ModuleStack(pad(stack.B), pad(stack.A), pad(stack.scale), pad(stack.eps))

@@ -1,0 +1,190 @@
+// What Python sees: XLA's FFI handlers for singular values, and plain C functions for ctypes.
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "threads.h"
+#include "variants.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace jaxtask {
+namespace {
+
+const Kernels& kernels() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  static const Kernels& chosen = [&]() -> const Kernels& {
+    __builtin_cpu_init();
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512cd");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    return avx512 ? kAvx512 : avx2 ? kAvx2 : kBaseline;
+  }();
+  return chosen;
+#else
+  return kBaseline;
+#endif
+}
+
+// --------------------------------------------------------------------------- singular values
+
+// Matrices of one piece of work: enough to be worth a thread.
+int64_t piece_size(int64_t n, int64_t block) {
+  return block * std::max<int64_t>(1, 8 * 1024 / (n * n * block));
+}
+
+template <typename Scalar, typename Kernel>
+void many_singular_values(ffi::ThreadPool& pool, const Scalar* matrices, Scalar* values, int64_t count,
+                          int64_t n, int64_t sweeps, int64_t block, Kernel kernel) {
+  const int64_t size = piece_size(n, block);
+  const int64_t pieces = (count + size - 1) / size;
+  const auto work = [&](int64_t piece) {
+    void* scratch = thread_scratch(kernels().singular_values_scratch(n));
+    const int64_t end = std::min(count, (piece + 1) * size);
+    for (int64_t i = piece * size; i < end; i += block) {
+      kernel(matrices + i * n * n, values + i * n, std::min(block, end - i), n, sweeps, scratch);
+    }
+  };
+  const auto schedule = [&](auto job) { pool.Schedule(std::move(job)); };
+  run_pieces(pieces, pool.num_threads() - 1, schedule, work);
+}
+
+template <ffi::DataType type, typename Kernel>
+ffi::Error handle(ffi::ThreadPool& pool, ffi::Buffer<type>& matrices,
+                  ffi::Result<ffi::Buffer<type>>& values, int64_t sweeps, int64_t block,
+                  Kernel kernel) {
+  const auto shape = matrices.dimensions();
+  if (shape.size() < 2 || shape[shape.size() - 1] != shape[shape.size() - 2]) {
+    return ffi::Error::InvalidArgument("matrices must be [..., n, n]");
+  }
+  const int64_t n = shape[shape.size() - 1];
+  if (n == 0 || matrices.element_count() == 0) return ffi::Error::Success();
+  const int64_t count = static_cast<int64_t>(matrices.element_count()) / (n * n);
+  many_singular_values(pool, matrices.typed_data(), values->typed_data(), count, n, sweeps, block,
+                       kernel);
+  return ffi::Error::Success();
+}
+
+ffi::Error singular_values_f32(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> matrices,
+                               ffi::Result<ffi::Buffer<ffi::F32>> values, int64_t sweeps) {
+  return handle(pool, matrices, values, sweeps, kernels().block_f32, kernels().singular_values_f32);
+}
+
+ffi::Error singular_values_f64(ffi::ThreadPool pool, ffi::Buffer<ffi::F64> matrices,
+                               ffi::Result<ffi::Buffer<ffi::F64>> values, int64_t sweeps) {
+  return handle(pool, matrices, values, sweeps, kernels().block_f64, kernels().singular_values_f64);
+}
+
+// --------------------------------------------------------------------------- angles
+
+ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi::F32> Y,
+                  ffi::Buffer<ffi::F32> gram, ffi::Buffer<ffi::S32> rank, ffi::Buffer<ffi::S32> a,
+                  ffi::Buffer<ffi::S32> b, ffi::Buffer<ffi::PRED> same,
+                  ffi::Result<ffi::Buffer<ffi::F32>> cosines, ffi::Result<ffi::Buffer<ffi::F32>> sines,
+                  int64_t sweeps) {
+  const auto shape = Y.dimensions();
+  const int64_t count = a.element_count();
+  const PairsOf pairs{X.typed_data(),    Y.typed_data(),
+                      gram.typed_data(), rank.typed_data(),
+                      a.typed_data(),    b.typed_data(),
+                      reinterpret_cast<const uint8_t*>(same.typed_data()),
+                      shape[0],          shape[1],
+                      shape[2],          sweeps,
+                      cosines->typed_data(), sines->typed_data()};
+  const int64_t size = 2 * kernels().block_f32;
+  const auto work = [&](int64_t piece) {
+    void* scratch = thread_scratch(kernels().angle_scratch(pairs.r));
+    const int64_t end = std::min(count, (piece + 1) * size);
+    for (int64_t i = piece * size; i < end; i += kernels().block_f32) {
+      kernels().angles(pairs, i, std::min(kernels().block_f32, end - i), scratch);
+    }
+  };
+  const auto schedule = [&](auto job) { pool.Schedule(std::move(job)); };
+  run_pieces((count + size - 1) / size, pool.num_threads() - 1, schedule, work);
+  return ffi::Error::Success();
+}
+
+}  // namespace
+}  // namespace jaxtask
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxtask_angles, jaxtask::angles,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::PRED>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<int64_t>("sweeps"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxtask_singular_values_f32, jaxtask::singular_values_f32,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<int64_t>("sweeps"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxtask_singular_values_f64, jaxtask::singular_values_f64,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::F64>>()
+                                  .Ret<ffi::Buffer<ffi::F64>>()
+                                  .Attr<int64_t>("sweeps"));
+
+extern "C" {
+
+const char* jaxtask_variant() { return jaxtask::kernels().name; }
+
+// Factors n updates on so many threads.
+void jaxtask_factor(int64_t n, int64_t itemsize, const void* const* B, const void* const* A,
+                   const int64_t* ranks, const double* scale, const double* rtol, int64_t d_out,
+                   int64_t d_in, int64_t r, double kappa, float* U, float* V, float* s, int32_t* rank,
+                   uint8_t* fine, int64_t threads) {
+  using namespace jaxtask;
+  const Updates updates{B, A, ranks, scale, rtol, d_out, d_in, r, kappa, U, V, s, rank, fine};
+  const auto factor = itemsize == 4 ? kernels().factor_f32 : kernels().factor_f64;
+  const int64_t group = std::min(kernels().group, (n + threads - 1) / threads);
+  Pool::get().run((n + group - 1) / group, threads, [&](int64_t i) {
+    factor(updates, i * group, std::min(group, n - i * group),
+           thread_scratch(kernels().factor_scratch(r)));
+  });
+}
+
+// out = X·Yᵀ on so many threads, or its upper half in blocks.
+void jaxtask_product(int64_t itemsize, const void* X, const void* Y, void* out, int64_t rows,
+                    int64_t columns, int64_t d, int64_t block, int64_t threads) {
+  using namespace jaxtask;
+  const ProductOf product{X, Y, out, rows, columns, d, block};
+  const auto multiply = itemsize == 4 ? kernels().product_f32 : kernels().product_f64;
+  const int64_t panel = itemsize == 4 ? kernels().panel_f32 : kernels().panel_f64;
+  // Enough tasks that all threads end at about the same time, and the largest first.
+  int64_t height = 256;
+  if ((columns / panel + 1) * (rows / height + 1) < 4 * threads) height /= 2;
+  struct Task {
+    int64_t row, column, size;
+  };
+  std::vector<Task> tasks;
+  for (int64_t column = 0; column < columns; column += panel) {
+    const int64_t needed = block ? (column + panel - 1) / block * block + block : rows;
+    const int64_t last = std::min(needed, rows);
+    for (int64_t row = 0; row < last; row += height) {
+      const int64_t size = std::min(height, last - row) * std::min(panel, columns - column);
+      tasks.push_back({row, column, size});
+    }
+  }
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const Task& a, const Task& b) { return a.size > b.size; });
+  Pool::get().run(tasks.size(), threads, [&](int64_t i) {
+    multiply(product, tasks[i].row, height, tasks[i].column,
+             thread_scratch(kernels().product_scratch));
+  });
+}
+}

@@ -1,0 +1,230 @@
+"""The native library against NumPy in float64, and the engine with it and without it."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+
+import jaxtask as jt
+from jaxtask_kernels import native, singular_values
+from makers import conditioned, near_update, orthonormal, random_update, spectrum
+
+pytestmark = pytest.mark.skipif(
+    native.native().library is None, reason=f"no native library: {native.native().about}"
+)
+
+SIZES = [1, 2, 3, 5, 8, 15, 16, 17, 32, 64, 100, 128]
+EPS_ALLOWED = {n: 8 if n < 64 else 12 for n in SIZES}
+
+
+def orthogonal(rng, count, n):
+    return np.linalg.qr(rng.standard_normal((count, n, n)))[0]
+
+
+def matrices(kind, n, count=67):
+    """[count, n, n] float64, more than one block of lanes and not a whole number of them."""
+    rng = np.random.default_rng(n)
+    if kind == "gaussian":
+        return rng.standard_normal((count, n, n))
+    s = {
+        "clusters": np.where(np.arange(n) % 2 == 0, 1, 1 - 1e-6),
+        "equal": np.ones(n),
+        "graded": 10.0 ** (-12 * np.arange(n) / max(n - 1, 1)),
+        "rank one": np.eye(n)[0],
+        "half rank": (np.arange(n) < n / 2).astype(float),
+        "near one": 1 - 1e-5 * rng.random(n),
+    }[kind]
+    return orthogonal(rng, count, n) * s @ orthogonal(rng, count, n)
+
+
+KINDS = ["gaussian", "clusters", "equal", "graded", "rank one", "half rank", "near one"]
+
+
+def check(found, G, within, claim, allowed):
+    right = np.linalg.svd(G.astype(np.float64), compute_uv=False)
+    assert found.shape == right.shape
+    assert (np.diff(found, axis=-1) <= 0).all()
+    error = np.max(np.abs(found - right), axis=-1) / np.maximum(right[:, 0], 1e-300)
+    within(claim, np.max(error), allowed)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32(kind, n, within):
+    G = matrices(kind, n).astype(np.float32)
+    eps = float(np.finfo(np.float32).eps)
+    found = np.asarray(native.singular_values(G))
+    check(found, G, within, f"native singular values, float32, n = {n}", EPS_ALLOWED[n] * eps)
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_float64(kind, n, within):
+    """Against 40 digits, since LAPACK in float64 is no better than what is tested."""
+    G = matrices(kind, n, count=2)
+    with jax.enable_x64(True):
+        found = np.asarray(native.singular_values(G))
+    with mpmath.workdps(40):
+        right = [sorted(map(float, mpmath.svd_r(mpmath.matrix(g), compute_uv=False))) for g in G]
+    error = np.max(np.abs(found - np.array(right)[:, ::-1])) / np.max(right)
+    within(f"native singular values, float64, n = {n}", error, 8 * np.finfo(np.float64).eps)
+
+
+@pytest.mark.parametrize("n", [2, 8, 33])
+@pytest.mark.parametrize("kind", KINDS)
+def test_bisection_where_dqds_gives_up(kind, n, within):
+    G = matrices(kind, n).astype(np.float32)
+    eps = float(np.finfo(np.float32).eps)
+    for sweeps in (0, 3):
+        found = np.asarray(native.singular_values(G, sweeps=sweeps))
+        check(found, G, within, f"by bisection, n = {n}", 8 * eps)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e12, 1e30])
+def test_any_scale(scale, within):
+    G = (matrices("graded", 8) * scale).astype(np.float32)
+    found = np.asarray(native.singular_values(G))
+    check(found, G, within, "native singular values of any scale", 8 * np.finfo(np.float32).eps)
+
+
+def test_zeros_and_what_is_not_finite():
+    G = np.zeros((3, 4, 4), np.float32)
+    G[1, 2, 3], G[2, 0, 0] = np.nan, np.inf
+    found = np.asarray(native.singular_values(G))
+    np.testing.assert_array_equal(found[0], 0)
+    assert np.isnan(found[1:]).all()
+    assert native.singular_values(np.zeros((0, 3, 3), np.float32)).shape == (0, 3)
+
+
+def test_rectangles_batches_transforms():
+    rng = np.random.default_rng(0)
+    G = rng.standard_normal((2, 3, 7, 4)).astype(np.float32)
+    right = np.linalg.svd(G, compute_uv=False)
+    for found in (
+        singular_values(G),
+        singular_values(np.swapaxes(G, -1, -2)),
+        jax.jit(singular_values)(G),
+        jax.vmap(jax.vmap(singular_values))(G),
+    ):
+        np.testing.assert_allclose(found, right, atol=4e-6)
+    gradient = jax.jit(jax.grad(lambda G: jnp.sum(singular_values(G))))(G)
+    with jax.enable_x64(True):
+        step = 1e-6 * rng.standard_normal(G.shape)
+        up, down = singular_values(G + step).sum(), singular_values(G - step).sum()
+        difference = float(up) - float(down)
+    np.testing.assert_allclose(np.sum(gradient * step), difference / 2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("S", "k", "T", "l", "d"), [(1, 1, 1, 1, 1), (5, 3, 7, 2, 50), (20, 16, 9, 16, 201)]
+)
+def test_gram_rows(S, k, T, l, d, dtype):  # noqa: E741
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((S, k, d)).astype(dtype)
+    Y = rng.standard_normal((T, l, d)).astype(dtype)
+    for threads in (1, 3, 3, 3, 3):
+        right = np.einsum("skd,tld->sktl", X.astype(float), Y.astype(float))
+        found = native.gram_rows(X, Y, threads=threads)
+        np.testing.assert_allclose(found, right, atol=100 * np.finfo(dtype).eps * np.sqrt(d))
+        right = np.einsum("skd,tld->sktl", X.astype(float), X.astype(float))
+        found = native.gram_rows(X, X, threads=threads)
+        for s in range(S):
+            np.testing.assert_allclose(
+                found[s, :, s:], right[s, :, s:], atol=100 * np.finfo(dtype).eps * np.sqrt(d)
+            )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("r", [1, 3, 8, 16, 20, 33])
+def test_factor_updates(r, dtype):
+    """Mixed ranks, a scale of each sign, an untrained update, dead columns, one that is too bad."""
+    rng = np.random.default_rng(r)
+    d_out, d_in = 300, 141
+    ranks = [r, max(1, r // 2), r, r, r, r]
+    B = [rng.standard_normal((d_out, k)).astype(dtype) for k in ranks]
+    A = [rng.standard_normal((k, d_in)).astype(dtype) for k in ranks]
+    B[2][:] = 0
+    B[3][:, -1] = 0
+    if r > 1:
+        B[4][:, 0] = B[4][:, 1]
+    scale = np.array([1.0, -0.5, 2.0, 1.0, 1.0, 0.0])
+    found = native.factor_updates(
+        B, A, np.dtype(dtype), scale, np.full(6, 1e-6), shape=(8, r), kappa=1e4, threads=2
+    )
+    assert found.fine.tolist() == [True, True, True, True, r == 1, True]
+    live = [r, ranks[1], 0, r - 1, r, 0]
+    for i in np.flatnonzero(found.fine):
+        U, V, s = found.U[i].astype(float), found.V[i].astype(float), found.s[i].astype(float)
+        right = scale[i] * B[i].astype(float) @ A[i].astype(float)
+        assert found.rank[i] == live[i]
+        eye = np.diag((np.arange(r) < live[i]).astype(float))
+        np.testing.assert_allclose(U @ U.T, eye, atol=1e-6)
+        np.testing.assert_allclose(V @ V.T, eye, atol=1e-6)
+        norm = np.linalg.norm(right) if right.any() else 1.0
+        assert np.linalg.norm(U.T * s @ V - right) <= 1e-6 * norm
+        assert (np.diff(s) <= 0).all()
+    for x in found[:4]:
+        np.testing.assert_array_equal(x[6:], 0)
+
+
+def without(function):
+    found = subprocess.run(
+        [sys.executable, "-c", function],
+        env={"JAXTASK_NATIVE": "0", "PATH": ""} | {"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_left_out_on_request():
+    shown = without("from jaxtask_kernels import native; print(native.native())")
+    assert "None" in shown
+    assert "JAXTASK_NATIVE" in shown
+
+
+def bank_of_all_sorts():
+    """Mixed ranks, small angles, an untrained task, one that is ill-conditioned, two modules."""
+    rng = np.random.default_rng(3)
+    tasks = {}
+    for layer in range(3):
+        U, V, s = orthonormal(rng, 60, 6), orthonormal(rng, 45, 6), spectrum(6)
+        updates = {
+            "a": near_update(rng, U, s, V, 0.0),
+            "near": near_update(rng, U, s, V, (1e-5, 1e-3, 0.1), drift=0.01),
+            "far": random_update(rng, 60, 45, 6),
+            "narrow": random_update(rng, 60, 45, 3),
+            "untrained": (np.zeros((60, 6)), rng.standard_normal((6, 45))),
+        }
+        B, A = random_update(rng, 60, 45, 6)
+        G = conditioned(rng, 6, 1e7)
+        updates["ill"] = (B @ G, np.linalg.solve(G, A))
+        for task, (B, A) in updates.items():
+            tasks.setdefault(task, {})[f"layers.{layer}.q"] = (
+                B.astype(np.float32),
+                A.astype(np.float32),
+            )
+    return jt.AdapterBank.from_factors(tasks)
+
+
+@pytest.mark.parametrize("sides", [("out",), ("out", "in")])
+def test_engine_with_and_without(sides, request):
+    """Angles alone take one way through the native library, all metrics another."""
+    bank = bank_of_all_sorts()
+    what = {"metrics": ["grassmann", "geodesic"]} if sides == ("out",) else {"keep": ["spectra"]}
+    ours = jt.compare(bank, sides=sides, **what)
+    request.getfixturevalue("without_native")
+    plain = jt.compare(bank, sides=sides, **what)
+    assert set(ours.data_vars) == set(plain.data_vars)
+    for name, right in plain.data_vars.items():
+        found, right = (x.values.astype(float) for x in (ours[name], right))
+        # `martin` has no bound, and near π/2 its slope is 1/cos.
+        rtol = 1e-3 if name.startswith("martin") else 1e-5
+        np.testing.assert_allclose(found, right, rtol=rtol, atol=2e-5, err_msg=name)
