@@ -27,6 +27,7 @@ def describe_adapter(adapter: Adapter) -> dict[str, Any]:
     ``ranks``, ``scalings`` and ``dtypes`` (as stored) over those layers.
     """
     modules: dict[str, dict[str, Any]] = {}
+    seen = set()  # most layers are alike
     for key, shape in adapter.modules.items():
         entry = adapter.entry(key)
         group = modules.setdefault(
@@ -34,6 +35,10 @@ def describe_adapter(adapter: Adapter) -> dict[str, Any]:
             {"layers": [], "shapes": [], "ranks": [], "scalings": [], "dtypes": []},
         )
         group["layers"].append(key.layer)
+        what = (key.module, *shape, entry.scale, entry.B.stored_as, entry.A.stored_as)
+        if what in seen:
+            continue
+        seen.add(what)
         values = {
             "shapes": [shape.d_out, shape.d_in],
             "ranks": shape.rank,

@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jaxlib
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from jaxtask.adapters import AdapterBank
 from jaxtask.engine import store
@@ -142,9 +143,14 @@ def _numerics() -> Iterator[None]:
         if jax.default_backend() == "cpu":
             # jaxlib calls LAPACK from every core at once. Where each call asks for all cores again,
             # as it does from 32 columns on, that was 10 to 20 times slower on two cores.
-            import_module("scipy.linalg.cython_lapack")
-            settings.enter_context(threadpool_limits(1, user_api="blas"))
+            settings.enter_context(_blas().limit(limits=1))
         yield
+
+
+@cache
+def _blas() -> Any:
+    import_module("scipy.linalg.cython_lapack")  # where jaxlib has its LAPACK from
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _dataset(arrays: dict[str, np.ndarray], shape: Layout, attrs: dict[str, Any]) -> "xr.Dataset":
