@@ -1,7 +1,8 @@
-"""The first two stages, factor and Gram, for the blocks of one module.
+"""The three stages for the blocks of one module, by the fastest means there are.
 
-On CPU they are native code on arrays in main memory, which reads the factors where the bank has
-them; on other devices, and where there is no native code, they are compiled programs.
+On CPU the first two, factor and Gram, are native code on arrays in main memory, which reads the
+factors where the bank has them. The third, and on other devices or without native code all of them,
+are compiled programs.
 """
 
 from threading import Lock
@@ -29,10 +30,7 @@ def runs_natively() -> bool:
 
 
 def modules_at_once(program: Program, r: int) -> int:
-    """How many threads may each run compiled programs.
-
-    One if LAPACK's decompositions are in them.
-    """
+    """How many threads may run compiled programs: one if LAPACK's decompositions are in them."""
     lapack = program.dtype != "float32" or r > native.LARGEST
     lapack |= any(metric.decomposes for metric in program.metrics)
     return native.threads() if runs_natively() and not lapack else 1
