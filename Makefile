@@ -6,6 +6,8 @@
 #
 # PYTHON chooses the interpreter (3.11 or newer): make test PYTHON=python3.12
 
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 
@@ -16,6 +18,7 @@ endif
 
 VENV := .venv-$(VERSION)
 PEERS := .venv-peers-$(VERSION)
+EXTRAS := -c 'import sys, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(r for name in sys.argv[1:] for r in extras[name]), sep="\n")'
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test parity lint bench clean
@@ -45,25 +48,27 @@ $(VENV)/core: pyproject.toml
 	$(VENV)/bin/python $(PIP) --editable .
 	touch $@
 
+# The extras by themselves: installing the package again would compile its C++ again.
 $(VENV)/test: $(VENV)/core
-	$(VENV)/bin/python $(PIP) --editable '.[test]'
+	$(VENV)/bin/python $(EXTRAS) test | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 $(VENV)/dev: $(VENV)/test
-	$(VENV)/bin/python $(PIP) --editable '.[dev]'
+	$(VENV)/bin/python $(EXTRAS) dev | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 # Apart from the rest, so that the package is tested where there is no torch. Torch comes first and by
 # version, for a CPU build where pip is set up to find one.
-$(PEERS)/torch: pyproject.toml
+$(PEERS)/core: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python $(PIP) '$(TORCH)'
+	$(PEERS)/bin/python $(PIP) --editable .
 	touch $@
 
-$(PEERS)/parity: $(PEERS)/torch
-	$(PEERS)/bin/python $(PIP) --editable '.[test,parity]'
+$(PEERS)/parity: $(PEERS)/core
+	$(PEERS)/bin/python $(EXTRAS) test parity | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
-$(PEERS)/bench: $(PEERS)/torch
-	$(PEERS)/bin/python $(PIP) --editable '.[bench]'
+$(PEERS)/bench: $(PEERS)/core
+	$(PEERS)/bin/python $(EXTRAS) bench | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
