@@ -11,3 +11,11 @@ class AdapterError(JaxtaskError):
 
 class ResultError(JaxtaskError):
     """A result cannot be written or read."""
+
+
+class CorpusError(JaxtaskError):
+    """A corpus cannot be read. The message names the file and the line or record."""
+
+
+class TaskError(JaxtaskError):
+    """A task cannot be built: unknown, without examples, or with labels outside its set."""

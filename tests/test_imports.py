@@ -15,6 +15,7 @@ ALLOWED = {
     "jaxtask.errors": set(),
     "jaxtask.version": set(),
     "jaxtask.adapters": {"jaxtask.errors"},
+    "jaxtask.corpora": {"jaxtask.errors", "jaxtask.version"},
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
         "jaxtask.adapters",

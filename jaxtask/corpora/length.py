@@ -1,0 +1,47 @@
+"""How long a text is, in the unit that `max_len` is given in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtask.errors import TaskError
+
+
+@dataclass(frozen=True)
+class Length:
+    """A unit of length: its name for people, and the function that counts it."""
+
+    unit: str
+    count: Callable[[str], int]
+    overhead: int = 0
+    """What a prompt and its target cost besides their own texts."""
+
+
+WORDS = Length("words between spaces", lambda text: len(text.split()))
+"""For want of a tokenizer; a model's tokens are more."""
+
+
+def tokens_of(tokenizer: str) -> Length:
+    """Tokens of a tokenizer (a folder, or an id in the local cache) that transformers reads.
+
+    The chat template, or else the tokens for beginning and end, count as overhead.
+
+    Raises:
+        TaskError: There is no such tokenizer.
+
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TaskError(f"tokenizer {tokenizer!r} cannot be loaded: {reason}") from error
+
+    def count(text: str) -> int:
+        return len(loaded.encode(text, add_special_tokens=False, verbose=False))
+
+    overhead = 2
+    if loaded.chat_template:
+        turns = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+        overhead = len(loaded.apply_chat_template(turns, tokenize=True, return_dict=False))
+    return Length(f"tokens of {tokenizer}", count, overhead)
