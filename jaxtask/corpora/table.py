@@ -235,6 +235,7 @@ def _within(
             sizes.append(size)
     return kept, {
         "examples": len(kept),
+        "cut": 0,
         "length": {"mean": round(fmean(sizes), 1), "max": max(sizes)} if sizes else None,
         "dropped": dict(dropped),
     }

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from jaxtask.corpora.detokenise import detokenise
 from jaxtask.corpora.document import Sentence
 
-_FUNCTION_WORDS = frozenset(
-    ("CC", "CD", "DT", "EX", "IN", "PDT", "PRP", "PRP$", "RB", "TO", "WDT", "WP", "WRB")
+# Adjectives are not among them: of nations they keep their capital.
+_COMMON = frozenset(
+    "CC CD DT EX IN NN NNS PDT PRP PRP$ RB TO VB VBD VBG VBN VBP VBZ WDT WP WRB".split()  # noqa: SIM905
 )
+_TIMES = ("Last", "Next", "Early", "Late")
 
 
 def words_at(sentence: Sentence, positions: Sequence[int]) -> str:
     """The text of some words of a sentence, in the order given.
 
-    A function word that began the sentence loses its capital where it moves inside.
+    A common word that began the sentence loses its capital where it moves inside.
     """
     words = [sentence.words[p] for p in positions]
     for n, p in enumerate(positions):
@@ -29,8 +31,8 @@ def capitalised(text: str) -> str:
 
 def uncapitalised(word: str, pos: str) -> str:
     """A word that began a sentence, as it stands inside one, as far as its tag tells."""
-    common = pos in _FUNCTION_WORDS or pos.startswith("VB")
-    return word.lower() if word == "A" or (common and word[1:].islower()) else word
+    common = (pos in _COMMON and word[1:].islower()) or word in ("A", *_TIMES)
+    return word.lower() if common else word
 
 
 def as_sentence(text: str) -> str:

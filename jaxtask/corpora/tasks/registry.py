@@ -15,7 +15,7 @@ Unit = Literal["document", "sentence"]
 Function = Callable[[Document], tuple[str, str]]
 
 TASKS: dict[str, "Task"] = {}
-"""Every task, in the order of the tables."""
+"""Every task, by name."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def task(
         raise TaskError(f"there is a task named {name!r} already")
 
     def register(function: Function) -> Function:
-        line = summary or (function.__doc__ or "").strip().split("\n")[0]
+        line = summary or (function.__doc__ or "").strip().split("\n")[0].replace("`", "")
         layers: tuple[Layer, ...] = (needs,) if isinstance(needs, str) else tuple(needs)
         TASKS[name] = Task(
             name, function, kind, layers, unit, tuple(labels) if labels else None, line
