@@ -145,30 +145,32 @@ class _Story:
         """What stands before the clause, and the clause: someone does something to something."""
         past, lemma, kind = self.rng.choice(self.topic.verbs)
         frame = self.frame()
-        before: tuple[Phrase, ...] = ()
-        after: list[Phrase] = []
+        # In the order of the text, so that names come before pronouns.
+        before = self.opening(frame, actor) if adorned else ()
         subject = self.mention(actor, 0).role(frame, "ARG0")
         thing, plain = self.object(kind, actor)
+        after: list[Phrase] = []
         if adorned:
             if self.rng.random() < 0.4:
                 after.append(self.place(kind).role(frame, "ARGM-LOC"))
-            if self.rng.random() < 0.5:
-                time = self.time().role(frame, "ARGM-TMP")
-                if self.rng.random() < 0.3:
-                    before = (time, word(",", ","))
-                else:
-                    after.append(time)
-            if self.rng.random() < 0.35:
-                clause = self.subordinate(frame, actor)
-                if not before and self.rng.random() < 0.4:
-                    before = (clause, word(",", ","))
-                else:
-                    after.append(clause)
+            if not before and self.rng.random() < 0.5:
+                after.append(self.time().role(frame, "ARGM-TMP"))
+            if not before and self.rng.random() < 0.3:
+                after.append(self.subordinate(frame, actor))
             if actor is self.hero:
                 self.deeds.append(f"{past} {plain}")
         verb = _verb("VBD", past, lemma, frame)
         predicate = phrase("VP", verb, thing.role(frame, "ARG1"), *after)
         return before, phrase("S", subject, predicate)
+
+    def opening(self, frame: int, actor: _Member) -> tuple[Phrase, ...]:
+        """What may stand before a clause: a time, or an adverbial clause."""
+        chance = self.rng.random()
+        if chance < 0.15:
+            return self.time().role(frame, "ARGM-TMP"), word(",", ",")
+        if chance < 0.3:
+            return self.subordinate(frame, actor), word(",", ",")
+        return ()
 
     def subordinate(self, frame: int, actor: _Member) -> Phrase:
         """An adverbial clause, which fills a role of the main one."""

@@ -122,12 +122,13 @@ def _documents(record: Mapping[str, Any], version: Version) -> Iterator[Document
 def _sentence(record: Mapping[str, Any], version: Version) -> Sentence:
     words = tuple(record["words"])
     pos = tuple(_name(POS_TAGS[version], x, "pos_tags") for x in record["pos_tags"])
+    tags = [_name(ENTITY_TAGS, x, "named_entities") for x in record["named_entities"]]
+    for key, values in (("pos_tags", pos), ("named_entities", tags)):
+        if len(values) != len(words):
+            raise CorpusError(f"{len(words)} words but {len(values)} {key}")
     tree = None
     if record["parse_tree"]:
         tree = _checked(record["parse_tree"], words, pos, version)
-    tags = [_name(ENTITY_TAGS, x, "named_entities") for x in record["named_entities"]]
-    if len(tags) != len(words):
-        raise CorpusError(f"{len(words)} words but {len(tags)} named_entities")
     frames = [frame["frames"] for frame in record["srl_frames"]]
     speaker = record["speaker"]
     return Sentence(
@@ -153,12 +154,7 @@ def _name(names: Sequence[str], index: int | str, key: str) -> str:
 
 
 def _checked(text: str, words: Sequence[str], pos: Sequence[str], version: Version) -> Tree:
-    tree, leaves, tags = read_bracketed(text)
-    if len(leaves) != len(words):
-        raise CorpusError(f"a parse_tree has {len(leaves)} words, its sentence {len(words)}")
-    for word, leaf in zip(words, leaves, strict=True):
-        if word not in (leaf, f"/{leaf}"):
-            raise CorpusError(f"a parse_tree has the word {leaf!r} where words has {word!r}")
+    tree, tags = read_bracketed(text, words)
     for tag, name in zip(tags, pos, strict=True):
         if tag != name:
             (other,) = set(POS_TAGS) - {version}

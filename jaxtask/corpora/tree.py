@@ -1,4 +1,4 @@
-"""Parse trees over word positions, and their two written forms."""
+"""Parse trees over word positions, and the two forms in which corpora write them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from jaxtask.errors import CorpusError
 
-_TOKEN = re.compile(r"\(|\)|[^\s()]+")
-_BRACKETS = {"-LRB-": "(", "-RRB-": ")"}
+_LABEL = re.compile(r"[^\s()]*\s*")
 
 
 @dataclass(frozen=True)
@@ -45,49 +44,54 @@ def parse_bits(tree: Tree, size: int) -> list[str]:
     return [f"{o}*{c}" for o, c in zip(opened, closed, strict=True)]
 
 
-def bracketed(tree: Tree, words: Sequence[str], pos: Sequence[str]) -> str:
-    """The tree on one line with words and parts of speech, such as ``(NP (DT the) (NN end))``."""
-    escaped = {name: mark for mark, name in _BRACKETS.items()}
+def read_bracketed(text: str, words: Sequence[str]) -> tuple[Tree, list[str]]:
+    """The tree and the parts of speech of a line such as ``(NP (DT the) (NN end))``.
 
-    def write(node: Tree | int) -> str:
-        if isinstance(node, int):
-            return f"({pos[node]} {escaped.get(words[node], words[node])})"
-        return f"({node.label} {' '.join(map(write, node.children))})"
-
-    return write(tree)
-
-
-def read_bracketed(text: str) -> tuple[Tree, list[str], list[str]]:
-    """The tree, the words and the parts of speech that one bracketed line holds.
+    The words say where leaves are, so that those with brackets in them do no harm. A bracket may
+    stand as ``-LRB-`` in one of the two only, and so may ``/.`` for a full stop.
 
     Raises:
-        CorpusError: The brackets do not balance, or a node holds both words and constituents.
+        CorpusError: The brackets do not balance, or the leaves are not the words.
 
     """
-    root, words, pos = Node(""), list[str](), list[str]()
+    root = Node("")
     stack = [root]
-    tokens = _TOKEN.findall(text)
-    for n, token in enumerate(tokens):
-        if token == "(":
-            label = tokens[n + 1] if n + 1 < len(tokens) and tokens[n + 1] not in "()" else ""
-            stack.append(Node(label))
-        elif token == ")":
-            if len(stack) == 1:
-                raise CorpusError(f"parse tree {text[:60]!r}…: ')' without its '('")
-            done = stack.pop()
-            if done.word is None:
-                stack[-1].children.append(done.tree())
+    pos: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+        elif text[at] == "(":
+            label = _LABEL.match(text, at + 1)
+            assert label is not None
+            end = _leaf_end(text, label.end(), words[len(pos)]) if len(pos) < len(words) else 0
+            if end:
+                stack[-1].children.append(len(pos))
+                pos.append(label[0].strip())
             else:
-                stack[-1].children.append(len(words))
-                words.append(_BRACKETS.get(done.word, done.word))
-                pos.append(done.label)
-        elif tokens[n - 1] != "(":
-            if stack[-1].word is not None or stack[-1].children:
-                raise CorpusError(f"parse tree {text[:60]!r}…: unexpected {token!r}")
-            stack[-1].word = token
+                stack.append(Node(label[0].strip()))
+            at = end or label.end()
+        elif text[at] == ")" and len(stack) > 1:
+            done = stack.pop()
+            stack[-1].children.append(done.tree())
+            at += 1
+        else:
+            expected = repr(words[len(pos)]) if len(pos) < len(words) else "no more words"
+            raise CorpusError(f"parse_tree has {text[at : at + 20]!r} where words has {expected}")
     if len(stack) > 1 or len(root.children) != 1 or isinstance(root.children[0], int):
-        raise CorpusError(f"parse tree {text[:60]!r}…: expected one tree with balanced brackets")
-    return root.children[0], words, pos
+        raise CorpusError(f"parse_tree is not one tree with balanced brackets: {text[:60]!r}…")
+    if len(pos) != len(words):
+        raise CorpusError(f"parse_tree has {len(pos)} words, its sentence {len(words)}")
+    return root.children[0], pos
+
+
+def _leaf_end(text: str, start: int, word: str) -> int:
+    """Where a leaf with this word ends; 0 if there is none."""
+    other = {"(": "-LRB-", ")": "-RRB-", "-LRB-": "(", "-RRB-": ")"}.get(word, f"/{word}")
+    for spelling in (word, other):
+        if text.startswith(f"{spelling})", start):
+            return start + len(spelling) + 1
+    return 0
 
 
 class Node:
@@ -95,7 +99,6 @@ class Node:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.word: str | None = None
         self.children: list[Tree | int] = []
 
     def tree(self) -> Tree:

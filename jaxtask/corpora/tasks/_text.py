@@ -1,5 +1,6 @@
 """Texts of parts of sentences, shared by the tasks."""
 
+import re
 from collections.abc import Sequence
 
 from jaxtask.corpora.detokenise import detokenise
@@ -24,9 +25,20 @@ def words_at(sentence: Sentence, positions: Sequence[int]) -> str:
     return detokenise(words, [sentence.pos[p] for p in positions])
 
 
+def trimmed(text: str) -> str:
+    """The text without separating punctuation at its ends."""
+    return text.strip(" ,;:-–—")
+
+
+def begun_as(sentence: Sentence, text: str) -> str:
+    """What became of a sentence, with a capital where the sentence began with one."""
+    letter = re.search(r"\w", sentence.text)
+    return capitalised(text) if letter and letter[0].isupper() else text
+
+
 def capitalised(text: str) -> str:
     """The text with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
+    return re.sub(r"\w", lambda letter: letter[0].upper(), text, count=1)
 
 
 def uncapitalised(word: str, pos: str) -> str:
@@ -37,5 +49,5 @@ def uncapitalised(word: str, pos: str) -> str:
 
 def as_sentence(text: str) -> str:
     """The text with a capital and a full stop, without punctuation at its ends."""
-    text = text.strip(" ,;:.-–—")
+    text = trimmed(text).rstrip(".")
     return f"{capitalised(text)}." if text else ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jaxtask.corpora.detokenise import detokenise, join_sentences
 from jaxtask.corpora.document import Document, Mention, Sentence
-from jaxtask.corpora.tasks._text import capitalised, uncapitalised, words_at
+from jaxtask.corpora.tasks._text import begun_as, trimmed, uncapitalised, words_at
 from jaxtask.corpora.tasks.registry import task
 
 _RELATIVE = {"WDT", "WP", "WP$", "WRB"}
@@ -40,7 +40,9 @@ def coref(document: Document) -> tuple[str, str]:
 def coref_list(document: Document) -> tuple[str, str]:
     """The mentions of the chains that `coref` chooses, one chain a line, with ``=`` between."""
     lines = (
-        " = ".join(words_at(document.sentences[m.sentence], range(m.start, m.end)) for m in chain)
+        " = ".join(
+            trimmed(words_at(document.sentences[m.sentence], range(m.start, m.end))) for m in chain
+        )
         for chain, _ in _longest(document)
     )
     return "list the mentions of the longest coreference chains, one chain a line.", "\n".join(
@@ -121,5 +123,4 @@ def _replace(sentence: Sentence, replacements: Sequence[_Replacement]) -> str:
             tokens += [*own[done : r.mention.start], *r.anchor.tokens(r.possessive)]
             done = r.mention.end
     tokens += own[done:]
-    text = detokenise([word for word, _ in tokens], [tag for _, tag in tokens])
-    return capitalised(text) if sentence.words[0][:1].isupper() else text
+    return begun_as(sentence, detokenise(*zip(*tokens, strict=True)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jaxtask.corpora.detokenise import join_sentences
 from jaxtask.corpora.document import Document, Predicate, Sentence
-from jaxtask.corpora.tasks._text import as_sentence, words_at
+from jaxtask.corpora.tasks._text import as_sentence, trimmed, words_at
 from jaxtask.corpora.tasks.registry import task
 
 _ROLES = ("ARG0", "V", "ARG1", "ARGM-TMP")
@@ -31,7 +31,7 @@ def srl_list(document: Document) -> tuple[str, str]:
     """The frames that `srl` builds its sentences from, one a line, each role by its name."""
     lines = (
         "; ".join(
-            f"{'VERB' if role == 'V' else role}: {words_at(sentence, positions)}"
+            f"{'VERB' if role == 'V' else role}: {trimmed(words_at(sentence, positions))}"
             for role, positions in roles.items()
         )
         for sentence, roles in _frames(document)

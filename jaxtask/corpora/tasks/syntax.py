@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from jaxtask.corpora.detokenise import detokenise, join_sentences
 from jaxtask.corpora.document import Document, Sentence
-from jaxtask.corpora.tasks._text import capitalised
+from jaxtask.corpora.tasks._text import begun_as
 from jaxtask.corpora.tasks.registry import task
 from jaxtask.corpora.tree import Tree
 
@@ -55,7 +55,7 @@ def reduced(sentence: Sentence) -> str:
     if not any(c.isalnum() for p in kept for c in sentence.words[p]):
         return ""
     text = detokenise([sentence.words[p] for p in kept], [sentence.pos[p] for p in kept])
-    return capitalised(text) if sentence.words[0][:1].isupper() else text
+    return begun_as(sentence, text)
 
 
 def _removable(tree: Tree, sentence: Sentence) -> Iterator[Tree]:
