@@ -37,8 +37,9 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 def corpus_files(path: str | Path) -> list[Path]:
     """The files of a corpus: the path itself, or what lies below a folder, in order of names.
 
-    Below a folder these are the files whose names end in ``conll`` (or ``conll.gz``), ``.jsonl`` or
-    ``.parquet``; where some end in ``gold_conll``, automatic annotation beside them is left out.
+    Below a folder these are the files whose names end in ``gold_conll`` (or ``gold_conll.gz``); for
+    want of these, in ``conll``; for want of these, in ``.jsonl`` and ``.parquet``. So automatic
+    annotation and summaries beside a corpus are left out.
 
     Raises:
         CorpusError: There is nothing.
@@ -49,12 +50,12 @@ def corpus_files(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise CorpusError(f"{path}: no such file or folder")
-    endings = ("conll", "conll.gz", ".jsonl", ".parquet")
-    found = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(endings))
-    gold = [p for p in found if p.name.removesuffix(".gz").endswith("gold_conll")]
-    if not found:
-        raise CorpusError(f"{path}: no file below ends in {', '.join(endings)}")
-    return [p for p in found if p in gold or "conll" not in p.name] if gold else found
+    below = sorted(p for p in path.rglob("*") if p.is_file())
+    for endings in (("gold_conll",), ("conll",), (".jsonl", ".parquet")):
+        found = [p for p in below if p.name.removesuffix(".gz").endswith(endings)]
+        if found:
+            return found
+    raise CorpusError(f"{path}: no file below ends in conll, .jsonl or .parquet")
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

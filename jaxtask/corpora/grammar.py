@@ -23,19 +23,28 @@ _SUBORDINATORS = (
 )
 
 
-def generate(count: int, seed: int = 0, start: int = 0) -> Iterator[Document]:
+def generate(
+    count: int, seed: int = 0, start: int = 0, sentences: tuple[int, int] = (4, 12)
+) -> Iterator[Document]:
     """Documents number `start` to ``start + count`` of the endless corpus of a seed.
 
-    Each tells of two people, an organisation and a town in 4 to 12 sentences, in one of five
-    genres, with parse, named entities, coreference, semantic roles and a summary. A document
-    depends on the seed and its number only, so that splits are slices.
+    Each tells of two people, an organisation and a town, in one of five genres, with parse, named
+    entities, coreference, semantic roles and a summary. A document depends on the seed, its number
+    and `sentences` (the fewest and the most of them) only, so that splits are slices.
     """
     for number in range(start, start + count):
-        yield _Story(Random(f"jaxtask {seed} {number}")).document(f"{seed}_{number:05d}")
+        story = _Story(Random(f"jaxtask {seed} {number}"))
+        yield story.document(f"{seed}_{number:05d}", sentences)
 
 
 def write_corpus(
-    folder: str | Path, seed: int = 0, train: int = 200, dev: int = 20, test: int = 20
+    folder: str | Path,
+    seed: int = 0,
+    *,
+    train: int = 200,
+    dev: int = 20,
+    test: int = 20,
+    sentences: tuple[int, int] = (4, 12),
 ) -> None:
     """Write ``train.conll``, ``dev.conll``, ``test.conll`` and ``summaries.jsonl`` into a folder.
 
@@ -48,7 +57,7 @@ def write_corpus(
     start = 0
     with new_file(folder / "summaries.jsonl") as file:
         for split, count in (("train", train), ("dev", dev), ("test", test)):
-            documents = list(generate(count, seed, start))
+            documents = list(generate(count, seed, start, sentences))
             write_conll(documents, folder / f"{split}.conll")
             for d in documents:
                 line = json.dumps({"document_id": d.id, "summary": d.summary})
@@ -99,9 +108,9 @@ class _Story:
         self.frames = 0
         self.deeds: list[str] = []
 
-    def document(self, id: str) -> Document:
+    def document(self, id: str, fewest_most: tuple[int, int]) -> Document:
         """The whole document."""
-        size = self.rng.randint(4, 12)
+        size = self.rng.randint(*fewest_most)
         sentences: list[Sentence] = []
         mentions: list[tuple[object, Mention]] = []
         for n in range(size):

@@ -49,6 +49,7 @@ def write_folders(out: Path, folders: Sequence[TaskFolder]) -> None:
 
     """
     drafts: list[tuple[Path, Path]] = []
+    replaced: list[Path] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for folder in folders:
@@ -57,13 +58,14 @@ def write_folders(out: Path, folders: Sequence[TaskFolder]) -> None:
             _write(draft, folder)
         for draft, place in drafts:
             if place.exists():
-                shutil.rmtree(place)
+                replaced.append(draft.with_name(f"{draft.name}.old"))
+                place.rename(replaced[-1])
             draft.rename(place)
     except OSError as error:
         raise TaskError(f"{out}: cannot be written: {error}") from error
     finally:
-        for draft, _ in drafts:
-            shutil.rmtree(draft, ignore_errors=True)
+        for leftover in (*replaced, *(draft for draft, _ in drafts)):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write(draft: Path, folder: TaskFolder) -> None:

@@ -236,6 +236,7 @@ def test_a_tree_of_files_takes_gold(tmp_path):
     (folder / "x.v4_gold_conll").write_text(COLUMNS)
     (folder / "x.v4_auto_conll").write_text("nonsense")
     (folder / "x.parse").write_text("nonsense")
+    (folder / "summaries.jsonl").write_text("nonsense")
     assert list(read_documents(tmp_path)) == [story()]
     (folder / "y.gold_conll").write_text(COLUMNS)
     with pytest.raises(

@@ -17,6 +17,7 @@ def test_deterministic_and_splits_are_slices(documents):
     assert list(generate(300)) == documents
     assert list(generate(20, start=40)) == documents[40:60]
     other = list(generate(300, seed=1))
+    assert {len(d.sentences) for d in generate(30, sentences=(2, 3))} == {2, 3}
     assert len({d.text for d in documents} | {d.text for d in other}) == 600
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from corpora.story import story
-from jaxtask.corpora import TASKS, Document, Mention, Sentence, Span, load_tasks, task
+from jaxtask.corpora import TASKS, Document, Mention, Predicate, Sentence, Span, load_tasks, task
 from jaxtask.corpora.tasks import find_tasks
 from jaxtask.corpora.tasks.syntax import reduced
 from jaxtask.corpora.tree import read_bracketed
@@ -181,6 +181,14 @@ def parsed(line):
             '"He sang"',
         ),
         ("(FRAG (PP (IN In) (NP (NNP May))) (. .))", ""),
+        (  # One half of a pair goes with the other.
+            "(S (NP (PRP He)) (VP (VBD sang) (PP (IN about) (`` ``) (NP (NN love)))) ('' '') (. .))",
+            "He sang.",
+        ),
+        (
+            "(S (LS 1) (. .) (PP (IN In) (NP (NNP May))) (, ,) (NP (PRP he)) (VP (VBD sang)) (. .))",
+            "1. he sang.",
+        ),
         # The author's own oddities stay.
         ("(S (NP (PRP he)) (, ,) (VP (VBD sang)) (. .))", "he, sang."),
         ("(S (NP (PRP he)) (, ,) (VP (VBD sang) (PP (IN in) (NP (NNP May)))) (. .))", "he, sang."),
@@ -228,6 +236,21 @@ def test_chains_without_a_noun_have_no_anchor():
     document = Document("x", 0, None, (one, two), (speaker, dog))
     assert TASKS["coref"].function(document)[1] == "I know my dog. I like my dog."
     assert TASKS["coref"].function(replace(document, chains=(speaker,)))[1] == ""
+
+
+def test_roles_of_a_passive_and_of_a_noun():
+    """The agent without its preposition; frames of nouns are left out."""
+    one = tagged(
+        "Yesterday/NN the/DT plan/NN was/VBD read/VBN by/IN a/DT judge/NN ./.",
+        predicates=(
+            Predicate(
+                4, (Span(0, 1, "ARGM-TMP"), Span(1, 3, "ARG1"), Span(4, 5, "V"), Span(5, 8, "ARG0"))
+            ),
+            Predicate(2, (Span(2, 3, "V"), Span(7, 8, "ARG0"), Span(1, 2, "ARG1"))),
+        ),
+    )
+    document = Document("x", 0, None, (one,))
+    assert TASKS["srl"].function(document)[1] == "A judge read the plan yesterday."
 
 
 def test_entities_are_new_by_their_letters():

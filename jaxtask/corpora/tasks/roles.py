@@ -17,7 +17,8 @@ _Frame = tuple[Sentence, dict[str, list[int]]]
 def srl(document: Document) -> tuple[str, str]:
     """For each verb with an ARG0 and an ARG1 or ARGM-TMP: ARG0 VERB ARG1 ARGM-TMP, in this order.
 
-    A role's continuation (C-…) stands with it; of several ARG0 or ARG1 the first counts.
+    A role's continuation (C-…) stands with it, "by" does not; of several ARG0 or ARG1 the first
+    counts.
     """
     clauses = (
         as_sentence(words_at(sentence, [p for at in roles.values() for p in at]))
@@ -45,6 +46,9 @@ def _frames(document: Document) -> Iterator[_Frame]:
             if not sentence.pos[predicate.position].startswith("VB"):
                 continue
             roles = {role: _positions(predicate, role) for role in _ROLES}
+            # The agent of a passive is annotated with its preposition.
+            if len(roles["ARG0"]) > 1 and sentence.words[roles["ARG0"][0]].lower() == "by":
+                del roles["ARG0"][0]
             if roles["ARG0"] and (roles["ARG1"] or roles["ARGM-TMP"]):
                 yield sentence, {role: at for role, at in roles.items() if at}
 

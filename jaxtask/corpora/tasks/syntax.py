@@ -27,7 +27,7 @@ _ASKING = frozenset(
 _ASKED = {"if", "when", "where", "whenever", "wherever"}
 _CLAUSES = {"S", "VP", "SINV", "SQ", "SBARQ", "FRAG", "TOP", "PRN", "X", "UCP", "ADVP", "ADJP", ""}
 _SEPARATORS = {",", ":"}
-_BEGINNINGS = {"", "``", "-LRB-"}
+_BEGINNINGS = {"", "``", "-LRB-", "LS", "."}
 _ENDINGS = {"", ".", "''", "-RRB-"}
 _CLOSING = {"-LRB-": "-RRB-", "``": "''"}
 _CONJUNCTIONS = {"and", "or", "but", "nor"}
@@ -112,17 +112,18 @@ def _opening(tree: Tree, sentence: Sentence) -> str:
 
 def _tidy(sentence: Sentence, removed: set[int]) -> list[int]:
     """Positions that stay, without punctuation and conjunctions that separate nothing any more."""
+    pairs = _pairs(sentence)
     removed = set(removed)
     while True:
         kept = [p for p in range(len(sentence.words)) if p not in removed]
-        useless = set(_useless(sentence, kept))
+        useless = {*_idle(sentence, kept), *_half_or_empty(pairs, removed)}
         if not useless:
             return kept
         removed |= useless
 
 
-def _useless(sentence: Sentence, kept: list[int]) -> Iterator[int]:
-    """Kept positions that have become useless because of what was removed beside them.
+def _idle(sentence: Sentence, kept: list[int]) -> Iterator[int]:
+    """Separators and conjunctions that have nothing before them or nothing after.
 
     Only what stands next to a gap is looked at, so that the author's own oddities stay.
     """
@@ -136,5 +137,24 @@ def _useless(sentence: Sentence, kept: list[int]) -> Iterator[int]:
             idle = before in _BEGINNINGS or (separator and before in _SEPARATORS)
             if (gap_before and idle) or (gap_after and after in _ENDINGS | _SEPARATORS):
                 yield p
-        elif gap_after and after == _CLOSING.get(own):
-            yield from (p, at[n + 1])
+
+
+def _pairs(sentence: Sentence) -> list[tuple[int, int]]:
+    """Brackets and quotes that belong together."""
+    pairs, open = [], list[int]()
+    for p, tag in enumerate(sentence.pos):
+        if tag in _CLOSING:
+            open.append(p)
+        elif open and tag == _CLOSING[sentence.pos[open[-1]]]:
+            pairs.append((open.pop(), p))
+    return pairs
+
+
+def _half_or_empty(pairs: list[tuple[int, int]], removed: set[int]) -> Iterator[int]:
+    """What is left of pairs of which one half is gone, or all that was between."""
+    for first, last in pairs:
+        own = {first, last} - removed
+        if len(own) == 1 or (
+            own and removed.issuperset(range(first + 1, last)) and last > first + 1
+        ):
+            yield from own
