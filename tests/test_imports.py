@@ -110,6 +110,12 @@ def test_reading_adapters_imports_no_jax():
     assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "xarray", "pandas"))]
 
 
+def test_corpora_and_tasks_import_no_jax():
+    loaded = run("import jaxtask.corpora\nprint(*sys.modules)\n").split()
+    assert "jaxtask.corpora.build" in loaded
+    assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "numpy", "pyarrow"))]
+
+
 def test_public_names_are_all_there():
     import jaxtask as jt
 

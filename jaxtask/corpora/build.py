@@ -1,24 +1,17 @@
 """Corpora in, folders of tasks out."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
-from jaxtask.corpora.example import Example, Fit, examples
+from jaxtask.corpora.example import Dropped, Example, Fit, examples
 from jaxtask.corpora.files import corpus_files, fingerprint
 from jaxtask.corpora.hub import Version
 from jaxtask.corpora.length import WORDS, Length
 from jaxtask.corpora.read import read_documents, read_summaries, with_summaries
-from jaxtask.corpora.task_folder import (
-    SPLITS,
-    TaskFolder,
-    check_free,
-    check_splits,
-    write_folders,
-)
+from jaxtask.corpora.tally import Tally, check_not_empty, label_set
+from jaxtask.corpora.task_folder import SPLITS, Draft, check_free, check_splits, drafts
 from jaxtask.corpora.tasks import Task, find_tasks
 from jaxtask.errors import TaskError
 from jaxtask.version import __version__
@@ -82,70 +75,47 @@ def build_tasks(
     fit = Fit(max_len, length, prompt == "neutral")
     known = read_summaries(summaries) if summaries else {}
     splits = {split: corpora[split] for split in SPLITS if split in corpora}
+    tallies = [{split: Tally() for split in splits} for _ in tasks]
     homes: dict[tuple[str, int], str] = {}
-    made: dict[str, list[Made]] = {}
-    for split, paths in splits.items():
-        made[split] = [Made() for _ in tasks]
-        for path in paths:
+    with drafts(Path(out), [t.name for t in tasks]) as folders:
+        for split, path in ((split, path) for split, paths in splits.items() for path in paths):
             for document in with_summaries(read_documents(path, version), known):
-                home = homes.setdefault((document.id, document.part), split)
-                if home != split or made[split][0].has(document.id, document.part):
+                key = (document.id, document.part)
+                if key in homes:
                     raise TaskError(
-                        f"{path}: document {document.id!r} part {document.part} was in {home}"
+                        f"{path}: document {document.id!r} part {document.part} was in {homes[key]}"
                     )
-                for task, own in zip(tasks, made[split], strict=True):
-                    own.add(document.id, document.part, examples(task, document, fit))
-    shared = {
-        "jaxtask": __version__,
-        "command": command,
-        "prompt": prompt,
-        "max_len": max_len,
-        "length": length.unit,
-        "version": version,
-        "corpora": {
-            s: [fingerprint(f) for p in ps for f in corpus_files(p)] for s, ps in splits.items()
-        },
-        "summaries": fingerprint(Path(summaries)) if summaries else None,
-    }
-    folders = [
-        _folder(task, {split: made[split][n] for split in splits}, shared)
-        for n, task in enumerate(tasks)
-    ]
-    write_folders(Path(out), folders)
-    return [dict(folder.about) for folder in folders]
-
-
-@dataclass
-class Made:
-    """The examples of one task in one split, and what became of the rest."""
-
-    examples: list[Example] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
-    documents: set[tuple[str, int]] = field(default_factory=set)
-
-    def has(self, id: str, part: int) -> bool:
-        """Whether this part of a document was given before."""
-        return (id, part) in self.documents
-
-    def add(self, id: str, part: int, found: Iterable[Any]) -> None:
-        """Take what one part of a document gave."""
-        self.documents.add((id, part))
-        for one in found:
-            if isinstance(one, Example):
-                self.examples.append(one)
-            else:
-                self.dropped[one.reason] += 1
-
-    def counts(self) -> dict[str, Any]:
-        """Numbers for provenance and tables."""
-        sizes = [e.size for e in self.examples]
-        return {
-            "documents": len(self.documents),
-            "examples": len(sizes),
-            "cut": sum(e.cut for e in self.examples),
-            "length": {"mean": round(fmean(sizes), 1), "max": max(sizes)},
-            "dropped": dict(self.dropped.most_common()),
+                homes[key] = split
+                for task, tally, folder in zip(tasks, tallies, folders, strict=True):
+                    tally[split].documents += 1
+                    _take(examples(task, document, fit), split, tally[split], folder)
+        shared = {
+            "jaxtask": __version__,
+            "command": command,
+            "prompt": prompt,
+            "max_len": max_len,
+            "length": length.unit,
+            "version": version,
+            "corpora": {
+                split: [fingerprint(file) for path in paths for file in corpus_files(path)]
+                for split, paths in splits.items()
+            },
+            "summaries": fingerprint(Path(summaries)) if summaries else None,
         }
+        built = [_about(t, tally) | shared for t, tally in zip(tasks, tallies, strict=True)]
+        for folder, about in zip(folders, built, strict=True):
+            folder.finish(about)
+    return built
+
+
+def _take(found: Iterable[Example | Dropped], split: str, tally: Tally, folder: Draft) -> None:
+    """Write and count what a document gave."""
+    for one in found:
+        if isinstance(one, Example):
+            tally.add(one.line, one.size, one.cut)
+            folder.write(split, one.line)
+        else:
+            tally.dropped[one.reason] += 1
 
 
 def _neutral(task: Task) -> Task:
@@ -154,44 +124,13 @@ def _neutral(task: Task) -> Task:
     return replace(task, name=f"{task.name}-neutral")
 
 
-def _folder(task: Task, made: Mapping[str, Made], shared: Mapping[str, Any]) -> TaskFolder:
-    for split, own in made.items():
-        if not own.examples:
-            reasons = "; ".join(f"{n} dropped: {why}" for why, n in own.dropped.most_common())
-            raise TaskError(
-                f"task {task.name!r} has no example in {split} "
-                f"({len(own.documents)} documents; {reasons or 'none dropped'})"
-            )
-    lines = {split: [e.line for e in own.examples] for split, own in made.items()}
-    about = {
+def _about(task: Task, tallies: Mapping[str, Tally]) -> dict[str, Any]:
+    check_not_empty(task.name, tallies)
+    return {
         "task": task.name,
         "kind": task.kind,
         "summary": task.summary,
         "unit": task.unit,
-        "labels": None if task.kind == "text" else label_set(task.name, task.labels, lines),
-        "splits": {split: own.counts() for split, own in made.items()},
-        **shared,
+        "labels": None if task.kind == "text" else label_set(task.name, task.labels, tallies),
+        "splits": {split: tally.counts() for split, tally in tallies.items()},
     }
-    return TaskFolder(task.name, lines, about)
-
-
-def label_set(
-    name: str, declared: Sequence[str] | None, lines: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[str]:
-    """The declared labels, or those of the training examples; every label has to be one of them.
-
-    Raises:
-        TaskError: A label is not, or there are fewer than two.
-
-    """
-    labels = list(declared or sorted({line["label"] for line in lines["train"]}))
-    if len(labels) < 2:
-        raise TaskError(f"task {name!r}: a label set of {labels}, expected at least two labels")
-    for split, own in lines.items():
-        for line in own:
-            if line["label"] not in labels:
-                raise TaskError(
-                    f"task {name!r}, {split}, document {line['document_id']!r}: the label "
-                    f"{line['label']!r} is outside the set ({', '.join(labels)})"
-                )
-    return labels

@@ -69,7 +69,7 @@ def detokenise(words: Sequence[str], pos: Sequence[str] | None = None) -> str:
 
     Brackets written as ``-LRB-`` and quotes written as two backticks come back, contractions,
     punctuation, hyphens, currencies and per cents close up, and an abbreviation swallows the full
-    stop after it.
+    stop at the end.
 
     Args:
         words: The words of a sentence, or of a part of one.
@@ -85,7 +85,7 @@ def detokenise(words: Sequence[str], pos: Sequence[str] | None = None) -> str:
         word = _ESCAPES.get(raw, raw)
         before = words[n - 1] if n else ""
         after = words[n + 1] if n + 1 < len(words) else ""
-        if word == "." and _ABBREVIATION.fullmatch(before) and not after:
+        if word == "." and _ABBREVIATION.fullmatch(before) and not _is_word(after):
             continue
         left, right = _quote(raw, word, tag, quotes_open) or _closes_up(
             word, tag, before, after, tags[n + 1] if after else ""
@@ -97,9 +97,13 @@ def detokenise(words: Sequence[str], pos: Sequence[str] | None = None) -> str:
     return "".join(pieces)
 
 
+def _is_word(text: str) -> bool:
+    return any(c.isalnum() for c in text)
+
+
 def _quote(raw: str, word: str, tag: str, open: dict[str, bool]) -> tuple[bool, bool] | None:
     """(no space before, no space after) of a quotation mark; nothing for other words."""
-    if tag in ("``", "''") and not any(c.isalnum() for c in word):
+    if tag in ("``", "''") and not _is_word(word):
         return (tag == "''", tag == "``")
     if raw in ("``", "`", "“", "‘"):
         return (False, True)

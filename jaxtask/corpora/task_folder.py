@@ -1,28 +1,19 @@
-"""A task's folder: one JSON-lines file a split and its provenance, complete or not there at all."""
+"""Folders of tasks: one JSON-lines file a split and `task.json`, complete or not there at all."""
 
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxtask.errors import TaskError
 
 SPLITS = ("train", "dev", "test")
 
 
-@dataclass(frozen=True)
-class TaskFolder:
-    """What is to be written: lines of every split, and what `task.json` says."""
-
-    name: str
-    splits: Mapping[str, Sequence[Mapping[str, Any]]]
-    about: Mapping[str, Any]
-
-
-def check_splits(splits: Mapping[str, Sequence[Any]]) -> None:
+def check_splits(splits: Mapping[str, Any]) -> None:
     """Raise `TaskError` unless there are `train` and no other splits than `SPLITS`."""
     for name in splits:
         if name not in SPLITS:
@@ -41,37 +32,65 @@ def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
             raise TaskError(f"{folder} is no folder of a task (it has no task.json): not replaced")
 
 
-def write_folders(out: Path, folders: Sequence[TaskFolder]) -> None:
-    """Write all folders below `out`, none if one of them cannot be written.
+class Draft:
+    """A task's folder that is being written, under a hidden name beside its own."""
+
+    def __init__(self, out: Path, name: str) -> None:
+        self.place = out / name
+        self.path = out / f".{name}.{os.getpid()}"
+        self.old = out / f".{name}.{os.getpid()}.old"
+        self.files: dict[str, TextIO] = {}
+
+    def write(self, split: str, line: Mapping[str, Any]) -> None:
+        """Add a line to a split."""
+        if split not in self.files:
+            self.path.mkdir(exist_ok=True)
+            path = self.path / f"{split}.jsonl"
+            self.files[split] = path.open("w", encoding="utf-8", newline="\n")
+        self.files[split].write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Write `task.json` and close."""
+        for file in self.files.values():
+            file.close()
+        text = json.dumps(about, ensure_ascii=False, indent=2)
+        (self.path / "task.json").write_text(text + "\n", encoding="utf-8")
+
+    def publish(self) -> None:
+        """Take the folder's place."""
+        if self.place.exists():
+            self.place.rename(self.old)
+        self.path.rename(self.place)
+
+    def clear(self) -> None:
+        """Leave nothing behind."""
+        for file in self.files.values():
+            with suppress(OSError):
+                file.close()
+        for path in (self.path, self.old):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def drafts(out: Path, names: Sequence[str]) -> Iterator[list[Draft]]:
+    """Drafts of tasks, which all take their places if the body ends well, and else are removed.
 
     Raises:
         TaskError: The disk says no.
 
     """
-    drafts: list[tuple[Path, Path]] = []
-    replaced: list[Path] = []
+    folders = [Draft(out, name) for name in names]
+    fresh = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
+        yield folders
         for folder in folders:
-            draft = out / f".{folder.name}.{os.getpid()}"
-            drafts.append((draft, out / folder.name))
-            _write(draft, folder)
-        for draft, place in drafts:
-            if place.exists():
-                replaced.append(draft.with_name(f"{draft.name}.old"))
-                place.rename(replaced[-1])
-            draft.rename(place)
+            folder.publish()
     except OSError as error:
         raise TaskError(f"{out}: cannot be written: {error}") from error
     finally:
-        for leftover in (*replaced, *(draft for draft, _ in drafts)):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _write(draft: Path, folder: TaskFolder) -> None:
-    draft.mkdir()
-    for split, lines in folder.splits.items():
-        with (draft / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    text = json.dumps(folder.about, ensure_ascii=False, indent=2)
-    (draft / "task.json").write_text(text + "\n", encoding="utf-8")
+        for folder in folders:
+            folder.clear()
+        if fresh:
+            with suppress(OSError):
+                out.rmdir()  # Unless there is something in it.

@@ -255,9 +255,7 @@ def test_a_document_in_two_splits(one, tmp_path):
 def test_a_label_outside_the_set(small, one, tmp_path):
     corpora, _ = small
     one.write_text(COLUMNS.replace("gum/news/story", "x/poem/1"))
-    with pytest.raises(
-        TaskError, match="'genre', dev, document 'x/poem/1': the label 'poem' is out"
-    ):
+    with pytest.raises(TaskError, match="'genre', dev, x/poem/1: the label 'poem' is out"):
         build_tasks(["genre"], {**corpora, "dev": [one]}, tmp_path / "out")
 
 

@@ -19,7 +19,7 @@ from jaxtask.corpora.detokenise import join_sentences
         ('" Well , " he said , " so ? "', '"Well," he said, "so?"'),
         ("It cost $ 5 , not € 3.50 or US$ 2 .", "It cost $5, not €3.50 or US$2."),
         ("Up 3 % in the U.S. .", "Up 3% in the U.S."),
-        ("Rooms , etc. . ''", 'Rooms, etc.."'),
+        ("Rooms , etc. . ''", 'Rooms, etc."'),
         ("either / or", "either/or"),
         ("Wait ... what ?", "Wait... what?"),
         ("On /. and on /?", "On. and on?"),

@@ -182,11 +182,13 @@ def parsed(line):
         ),
         ("(FRAG (PP (IN In) (NP (NNP May))) (. .))", ""),
         (  # One half of a pair goes with the other.
-            "(S (NP (PRP He)) (VP (VBD sang) (PP (IN about) (`` ``) (NP (NN love)))) ('' '') (. .))",
+            "(S (NP (PRP He)) (VP (VBD sang) (PP (IN about) (`` ``) (NP (NN love)))) "
+            "('' '') (. .))",
             "He sang.",
         ),
         (
-            "(S (LS 1) (. .) (PP (IN In) (NP (NNP May))) (, ,) (NP (PRP he)) (VP (VBD sang)) (. .))",
+            "(S (LS 1) (. .) (PP (IN In) (NP (NNP May))) (, ,) (NP (PRP he)) "
+            "(VP (VBD sang)) (. .))",
             "1. he sang.",
         ),
         # The author's own oddities stay.

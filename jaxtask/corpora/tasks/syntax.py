@@ -153,8 +153,7 @@ def _pairs(sentence: Sentence) -> list[tuple[int, int]]:
 def _half_or_empty(pairs: list[tuple[int, int]], removed: set[int]) -> Iterator[int]:
     """What is left of pairs of which one half is gone, or all that was between."""
     for first, last in pairs:
-        own = {first, last} - removed
-        if len(own) == 1 or (
-            own and removed.issuperset(range(first + 1, last)) and last > first + 1
-        ):
-            yield from own
+        left = {first, last} - removed
+        between = range(first + 1, last)
+        if len(left) == 1 or (between and removed.issuperset(between)):
+            yield from left
