@@ -47,15 +47,15 @@ _SPLIT_WORDS = {
     ("gim", "me"),
     ("lem", "me"),
 }
-_SENTENCE_ENDS = tuple(".!?…:;,-–—")
-_AFTER_END = "\"'”’)]}» "
+_SENTENCE_ENDS = tuple(".!?…:;,-–—]")
+_AFTER_END = "\"'”’)}» "
 
 
 def join_sentences(texts: Iterable[str]) -> str:
     """Texts of sentences one after the other, without the empty ones.
 
-    A space stands between, or a new line after what does not end as a sentence does, such as a
-    heading.
+    A space stands between, or a new line after what does not end as a sentence or a reference in
+    brackets does, such as a heading.
     """
     given = [text for text in texts if text]
     ended = (text.rstrip(_AFTER_END)[-1:] in _SENTENCE_ENDS for text in given)

@@ -58,8 +58,8 @@ def test_with_parts_of_speech(tagged, text):
 
 
 def test_sentences_after_one_another():
-    texts = ["A heading", "", "One.", 'He said "two!"', "(Three.)", "four", "Five"]
-    assert join_sentences(texts) == 'A heading\nOne. He said "two!" (Three.) four\nFive'
+    texts = ["A heading", "", "One.", 'He said "two!"', "(Three.)", "[3]", "four", "Five"]
+    assert join_sentences(texts) == 'A heading\nOne. He said "two!" (Three.) [3] four\nFive'
     assert join_sentences([]) == ""
 
 

@@ -7,6 +7,7 @@ every k. Words are what spaces separate in the text, so a target is made of the 
 from collections.abc import Callable, Sequence
 from math import ceil
 
+from jaxtask.corpora.detokenise import join_sentences
 from jaxtask.corpora.document import Document
 from jaxtask.corpora.tasks.registry import task
 
@@ -18,25 +19,31 @@ _CHOICES: dict[str, tuple[str, Callable[[Sequence[str]], Sequence[str]]]] = {
 }
 
 
-def _sentences(document: Document) -> list[str]:
-    return [s.text for s in document.sentences]
-
-
-def _words(document: Document) -> list[str]:
-    return document.text.split()
-
-
 def _register(
     name: str,
     instruction: str,
     split: Callable[[Document], list[str]],
     choose: Callable[[Sequence[str]], Sequence[str]],
+    join: Callable[[Sequence[str]], str],
 ) -> None:
-    @task(name, summary=f"{instruction[0].upper()}{instruction[1:]}")
+    @task(name, summary=instruction.capitalize())
     def count(document: Document) -> tuple[str, str]:
-        return instruction, " ".join(choose(split(document)))
+        return instruction, join(choose(split(document)))
 
 
-for _unit, _plural, _split in (("sent", "sentences", _sentences), ("word", "words", _words)):
-    for _short, (_phrase, _choose) in _CHOICES.items():
-        _register(f"{_short}-{_unit}", f"keep {_phrase} {_plural}.", _split, _choose)
+for _short, (_phrase, _choose) in _CHOICES.items():
+    _register(
+        f"{_short}-sent",
+        f"keep {_phrase} sentences.",
+        lambda document: [s.text for s in document.sentences],
+        _choose,
+        join_sentences,
+    )
+for _short, (_phrase, _choose) in _CHOICES.items():
+    _register(
+        f"{_short}-word",
+        f"keep {_phrase} words.",
+        lambda document: document.text.split(),
+        _choose,
+        " ".join,
+    )
