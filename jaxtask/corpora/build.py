@@ -94,7 +94,7 @@ def build_tasks(
             "command": command,
             "prompt": prompt,
             "max_len": max_len,
-            "length": length.unit,
+            "length": str(length),
             "version": version,
             "corpora": {
                 split: [fingerprint(file) for path in paths for file in corpus_files(path)]

@@ -23,17 +23,7 @@ _CELL = re.compile(r"((?:\([^()*\s]+)*)\*?(\)*)")
 _COREFERENCE = re.compile(r"(\()?(\d+)(\))?")
 
 # Columns before the predicates', counted from 0.
-_WORD, _POS, _PARSE, _LEMMA, _FRAMESET, _SENSE, _SPEAKER, _ENTITY, _FIXED = (
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    11,
-)
+_WORD, _POS, _PARSE, _LEMMA, _FRAMESET, _SENSE, _SPEAKER, _ENTITY, _FIXED = range(3, 12)
 
 # CoNLL-2003's short name for what OntoNotes writes in full.
 _FULL_NAMES = {"PER": "PERSON"}

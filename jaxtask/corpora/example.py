@@ -71,8 +71,10 @@ def _example(task: Task, document: Document, start: int, end: int, fit: Fit) -> 
 
     found = _longest_fit(sized, start, end, fit.max_len)
     if found is None:
-        what = "sentence" if task.unit == "sentence" else "first sentence"
-        return Dropped(f"{what} longer than {fit.max_len} {fit.length.unit}")
+        what = "the sentence" if task.unit == "sentence" else "the first sentence"
+        if task.kind == "text":
+            what += ", with instruction and target,"
+        return Dropped(f"{what} exceeds {fit.max_len} {fit.length.unit}")
     if task.kind == "text" and not found.line["target"]:
         return Dropped("nothing to keep: the target is empty")
     return found

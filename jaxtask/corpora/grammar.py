@@ -12,6 +12,7 @@ from jaxtask.corpora.conll_write import write_conll
 from jaxtask.corpora.detokenise import detokenise
 from jaxtask.corpora.document import Document, Mention, Sentence, chains_of
 from jaxtask.corpora.files import new_file
+from jaxtask.errors import CorpusError
 
 _SUBORDINATORS = (
     ("because", "ARGM-CAU"),
@@ -53,7 +54,10 @@ def write_corpus(
 
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be written: {error}") from error
     start = 0
     with new_file(folder / "summaries.jsonl") as file:
         for split, count in (("train", train), ("dev", dev), ("test", test)):

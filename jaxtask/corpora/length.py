@@ -8,15 +8,20 @@ from jaxtask.errors import TaskError
 
 @dataclass(frozen=True)
 class Length:
-    """A unit of length: its name for people, and the function that counts it."""
+    """A unit of length, and the function that counts it."""
 
     unit: str
     count: Callable[[str], int]
     overhead: int = 0
     """What a prompt and its target cost besides their own texts."""
+    source: str = ""
+    """What makes the units."""
+
+    def __str__(self) -> str:
+        return f"{self.unit} {self.source}".strip()
 
 
-WORDS = Length("words between spaces", lambda text: len(text.split()))
+WORDS = Length("words", lambda text: len(text.split()), source="between spaces")
 """For want of a tokenizer; a model's tokens are more."""
 
 
@@ -44,4 +49,4 @@ def tokens_of(tokenizer: str) -> Length:
     if loaded.chat_template:
         turns = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
         overhead = len(loaded.apply_chat_template(turns, tokenize=True, return_dict=False))
-    return Length(f"tokens of {tokenizer}", count, overhead)
+    return Length("tokens", count, overhead, source=f"of {tokenizer}")

@@ -99,7 +99,7 @@ def build_table(
             "jaxtask": __version__,
             "command": command,
             "max_len": max_len,
-            "length": length.unit,
+            "length": str(length),
             "corpora": {split: [fingerprint(path)] for split, path in splits.items()},
         }
         draft.finish(about)

@@ -107,10 +107,10 @@ def test_first_sentence_too_long(small, tmp_path):
         if len(f"{prompt(instruction, d.sentences[0].text)} {d.sentences[0].text}".split()) <= 32
     ]  # fmt: skip
     assert 0 < counts["examples"] == len(short) < 40
-    reason = "first sentence longer than 32 words between spaces"
+    reason = "the first sentence, with instruction and target, exceeds 32 words"
     assert counts["dropped"] == {reason: 40 - len(short)}
     with pytest.raises(
-        TaskError, match=r"no example in train \(40 documents; 40 dropped: first sent"
+        TaskError, match=r"no example in train \(40 documents; 40 dropped: the first sent"
     ):
         build_tasks(["ner"], corpora, tmp_path / "none", max_len=12)
     assert not (tmp_path / "none").exists()

@@ -80,7 +80,7 @@ def test_long_rows_are_dropped_and_counted(save, tmp_path):
     about = build_table("t", {"train": rows}, tmp_path, max_len=2)
     counts = about["splits"]["train"]
     assert (counts["examples"], counts["length"]["max"]) == (2, 2)
-    assert counts["dropped"] == {"longer than 2 words between spaces": 1}
+    assert counts["dropped"] == {"longer than 2 words": 1}
     with pytest.raises(TaskError, match="'u' has no example in train"):
         build_table("u", {"train": rows}, tmp_path, max_len=0)
 
