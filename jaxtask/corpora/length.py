@@ -28,7 +28,7 @@ WORDS = Length("words", lambda text: len(text.split()), source="between spaces")
 def tokens_of(tokenizer: str) -> Length:
     """Tokens of a tokenizer (a folder, or an id in the local cache) that transformers reads.
 
-    The chat template, or else the tokens for beginning and end, count as overhead.
+    The chat template counts as overhead; without one, four tokens for beginning, end and between.
 
     Raises:
         TaskError: There is no such tokenizer.
@@ -45,8 +45,11 @@ def tokens_of(tokenizer: str) -> Length:
     def count(text: str) -> int:
         return len(loaded.encode(text, add_special_tokens=False, verbose=False))
 
-    overhead = 2
+    overhead = 4
     if loaded.chat_template:
         turns = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
-        overhead = len(loaded.apply_chat_template(turns, tokenize=True, return_dict=False))
+        try:
+            overhead += len(loaded.apply_chat_template(turns, tokenize=True, return_dict=False))
+        except ImportError as error:
+            raise TaskError(f"the chat template of {tokenizer!r} needs jinja2: {error}") from error
     return Length("tokens", count, overhead, source=f"of {tokenizer}")

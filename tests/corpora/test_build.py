@@ -328,8 +328,21 @@ def test_lengths_in_tokens(one, tmp_path):
     build_tasks(["every2-sent"], {"train": [one]}, tmp_path, max_len=160, length=length)
     (line,) = lines(tmp_path / "every2-sent" / "train.jsonl")
     prompt = plain_prompt(line["instruction"], line["text"])
-    ids = tokenizer(prompt)["input_ids"] + tokenizer(line["target"])["input_ids"]
+    ids = tokenizer(prompt + "\n")["input_ids"] + tokenizer(line["target"])["input_ids"]
     assert 0 < line["window"][1] < 6
-    assert len(ids) <= 160
+    assert len(ids) < 160
     with pytest.raises(TaskError, match="cannot be loaded"):
         tokens_of(str(tmp_path))
+
+
+def test_a_chat_template_counts(tmp_path):
+    pytest.importorskip("jinja2", reason="jinja2 is not installed: chat templates need it")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(real_data("stories260K"))
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+    empty = tokenizer("<user></s><assistant></s>", add_special_tokens=False)["input_ids"]
+    assert tokens_of(str(tmp_path)).overhead == len(empty) + 4

@@ -177,6 +177,11 @@ def parsed(line):
             "He sang.",
         ),
         (
+            "(S (NP (PRP He)) (VP (VBD sang) (PP (IN in) (`` ``) (NP (NNP May))) (NP (NNS songs))) "
+            "('' '') (. .))",
+            "He sang songs.",
+        ),
+        (
             "(S (`` ``) (PP (IN In) (NP (NNP May))) (NP (PRP he)) (VP (VBD sang)) ('' ''))",
             '"He sang"',
         ),
@@ -253,6 +258,25 @@ def test_roles_of_a_passive_and_of_a_noun():
     )
     document = Document("x", 0, None, (one,))
     assert TASKS["srl"].function(document)[1] == "A judge read the plan yesterday."
+
+
+def test_an_anchor_is_no_possessive():
+    one = tagged("Ann/NNP 's/POS dog/NN barked/VBD ./.")
+    two = tagged("She/PRP left/VBD her/PRP$ house/NN ./.")
+    chain = (Mention(0, 0, 2), Mention(1, 0, 1), Mention(1, 2, 3))
+    document = Document("x", 0, None, (one, two), (chain,))
+    assert TASKS["coref"].function(document)[1] == "Ann's dog barked. Ann left Ann's house."
+
+
+def test_only_the_longest_chains():
+    one = tagged("Ann/NNP saw/VBD Bob/NNP ./.")
+    two = tagged("He/PRP left/VBD ./.")
+    three = tagged("She/PRP knew/VBD her/PRP$ way/NN ./.")
+    ann = (Mention(0, 0, 1), Mention(2, 0, 1), Mention(2, 2, 3))
+    bob = (Mention(0, 2, 3), Mention(1, 0, 1))
+    document = Document("x", 0, None, (one, two, three), (ann, bob))
+    assert TASKS["coref"].function(document)[1] == "Ann saw Bob. Ann knew Ann's way."
+    assert TASKS["coref-list"].function(document)[1] == "Ann = She = her"
 
 
 def test_entities_are_new_by_their_letters():
