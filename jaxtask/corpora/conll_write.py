@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxtask.corpora.document import Document, Mention, Sentence, Span
 from jaxtask.corpora.files import new_file
 from jaxtask.corpora.tree import parse_bits
+from jaxtask.errors import CorpusError
 
 
 def write_conll(documents: Iterable[Document], path: str | Path) -> None:
@@ -17,7 +18,8 @@ def write_conll(documents: Iterable[Document], path: str | Path) -> None:
     is complete or not there.
 
     Raises:
-        CorpusError: The file cannot be written.
+        CorpusError: The file cannot be written, or spans of one column cross, which brackets cannot
+            say.
 
     """
     path = Path(path)
@@ -31,7 +33,7 @@ def write_conll(documents: Iterable[Document], path: str | Path) -> None:
 
 
 def conll_lines(document: Document) -> list[str]:
-    """The lines of one document."""
+    """The lines of one document; see `write_conll` for what is refused."""
     mentions: list[list[tuple[int, Mention]]] = [[] for _ in document.sentences]
     for cluster, chain in enumerate(document.chains):
         for mention in chain:
@@ -63,7 +65,20 @@ def _rows(sentence: Sentence, mentions: Sequence[tuple[int, Mention]]) -> list[t
     return list(zip(*columns, strict=True))
 
 
+def _check_nested(spans: Iterable[tuple[int, int]]) -> None:
+    open: list[int] = []
+    for start, end in sorted(spans, key=lambda s: (s[0], -s[1])):
+        while open and open[-1] <= start:
+            open.pop()
+        if open and open[-1] < end:
+            raise CorpusError(
+                f"words {start} to {end} cross another span, which ends at {open[-1]}"
+            )
+        open.append(end)
+
+
 def _bracket_column(spans: Sequence[Span], size: int) -> list[str]:
+    _check_nested((s.start, s.end) for s in spans)
     opened, closed = [""] * size, [""] * size
     for span in sorted(spans, key=lambda s: (s.start, -s.end)):
         opened[span.start] += f"({span.label}"
@@ -72,6 +87,8 @@ def _bracket_column(spans: Sequence[Span], size: int) -> list[str]:
 
 
 def _coreference_column(mentions: Sequence[tuple[int, Mention]], size: int) -> list[str]:
+    for chain in {cluster for cluster, _ in mentions}:
+        _check_nested((m.start, m.end) for cluster, m in mentions if cluster == chain)
     cells: list[list[str]] = [[] for _ in range(size)]
     longest_first = sorted(mentions, key=lambda m: (m[1].start, -m[1].end))
     for cluster, m in longest_first:

@@ -1,10 +1,11 @@
 import gzip
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from corpora.story import COLUMNS, story
-from jaxtask.corpora import Mention, read_conll, write_conll
+from jaxtask.corpora import Mention, Span, read_conll, write_conll
 from jaxtask.errors import CorpusError
 
 
@@ -119,6 +120,18 @@ def test_disk_trouble_is_one_error_and_leaves_nothing(tmp_path):
     with pytest.raises(CorpusError, match="cannot be written"):
         write_conll([story()], tmp_path / "a.conll")
     assert [p.name for p in tmp_path.iterdir()] == ["a.conll"]
+
+
+def test_spans_that_cross_cannot_be_written(tmp_path):
+    chain = (Mention(0, 0, 2), Mention(0, 1, 3))
+    with pytest.raises(CorpusError, match="words 1 to 3 cross another span, which ends at 2"):
+        write_conll([story(chains=(chain,))], tmp_path / "a.conll")
+    write_conll([story(chains=((chain[0],), (chain[1],)))], tmp_path / "b.conll")
+    first, *rest = story().sentences
+    crossing = replace(first, entities=(Span(0, 2, "ORG"), Span(1, 4, "GPE")))
+    with pytest.raises(CorpusError, match="words 1 to 4 cross"):
+        write_conll([story(sentences=(crossing, *rest))], tmp_path / "a.conll")
+    assert [p.name for p in tmp_path.iterdir()] == ["b.conll"]
 
 
 # From the corpora's own descriptions, and for EWT's tokens as counted in its files.

@@ -99,6 +99,10 @@ def test_trees_on_a_line(text):
         assert read_bracketed(text, words) == (Tree("S", (0, 1, 2)), ["A", "B", "C"])
 
 
+def test_escaped_full_stops():
+    assert read_bracketed("(S (A a) (. /.))", ("a", ".")) == (Tree("S", (0, 1)), ["A", "."])
+
+
 def test_nested_and_nameless_trees():
     tree, pos = read_bracketed("( (S (NP (PRP It)) (VP (VBZ is))))", ("It", "is"))
     assert tree == Tree("", (Tree("S", (Tree("NP", (0,)), Tree("VP", (1,)))),))

@@ -39,6 +39,7 @@ def test_columns_say_it_all(documents, tmp_path):
 def test_layers_agree(documents):
     """Chains begin with a name and keep one sex, frames have their verbs, spans are phrases."""
     categories = Counter()
+    mentions = Counter()
     for d in documents:
         assert d.chains
         for chain in d.chains:
@@ -47,6 +48,8 @@ def test_layers_agree(documents):
                 for m in chain
                 for p in range(m.start, m.end)
             ]
+            mentions["all"] += len(chain)
+            mentions["pronouns"] += sum(tag in ("PRP", "PRP$") for _, tag in tokens)
             pronouns = {w for w, tag in tokens if tag in ("PRP", "PRP$")}
             kinds = ({"she", "her"}, {"he", "him", "his"}, {"it", "its"})
             assert any(pronouns <= kind for kind in kinds)
@@ -66,6 +69,7 @@ def test_layers_agree(documents):
             for p in s.predicates:
                 assert [a.label for a in p.arguments].count("V") == 1
                 assert all((a.start, a.end) in spans for a in p.arguments if a.label != "V")
+    assert 0.3 < mentions["pronouns"] / mentions["all"] < 0.7
     assert set(categories) == {
         *("PERSON", "ORG", "GPE", "LOC", "FAC", "EVENT", "PRODUCT", "WORK_OF_ART", "DATE")
     }
