@@ -11,3 +11,11 @@ class AdapterError(JaxtaskError):
 
 class ResultError(JaxtaskError):
     """A result cannot be written or read."""
+
+
+class ModelError(JaxtaskError):
+    """A base model cannot be read, or is not of a supported architecture."""
+
+
+class TrainingError(JaxtaskError):
+    """What a fine-tuning run was asked to do cannot be done."""
