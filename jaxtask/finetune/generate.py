@@ -35,7 +35,7 @@ def generate(
     """The most likely next tokens, one after another, [T, B, new] int32.
 
     `prompts` [T, B, S] int32 are filled from the left, `lengths` [T, B] int32 says how far; a row
-    of length 0 is left out. A row stops after one of the tokens `ends` (the model's own by default);
+    of length 0 is left out. A row stops after one of `ends` (the model's own by default);
     from there on, and in rows left out, it holds −1.
     """
     definition, base = nnx.split(model)

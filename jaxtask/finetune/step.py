@@ -38,7 +38,7 @@ from jaxtask.finetune.schedule import Schedule, learning_rate
 Kind = Literal["text", "classification", "regression"]
 
 
-class TaskSettings(NamedTuple):
+class TaskNumbers(NamedTuple):
     """What may differ from task to task. All of it is data: other numbers compile nothing anew."""
 
     scale: dict[str, Array]  # module → [L, T] float32, see `lora.scales`
@@ -86,7 +86,7 @@ class StepOptions:
     eps: float = 1e-8
 
 
-TrainStep = Callable[[TrainState, TaskSettings, Batch, Array], tuple[TrainState, Report]]
+TrainStep = Callable[[TrainState, TaskNumbers, Batch, Array], tuple[TrainState, Report]]
 
 
 def init_state(parameters: Parameters, mesh: Mesh | None = None) -> TrainState:
@@ -104,7 +104,7 @@ def init_state(parameters: Parameters, mesh: Mesh | None = None) -> TrainState:
 
 
 def make_train_step(model: Model, options: StepOptions, mesh: Mesh | None = None) -> Any:
-    """``step(state, settings, batch, active) -> (state, report)``, compiled once per shape.
+    """``step(state, numbers, batch, active) -> (state, report)``, compiled once per shape.
 
     AdamW with every task's own rate, decay, clip and step count. The state given in is donated and
     must not be used again. A task that is not `active` [T] bool, or whose batch has no weight,
@@ -116,16 +116,16 @@ def make_train_step(model: Model, options: StepOptions, mesh: Mesh | None = None
     adam = optax.scale_by_adam(*options.betas, eps=options.eps)
 
     def step(
-        base: Any, state: TrainState, settings: TaskSettings, batch: Batch, active: Array
+        base: Any, state: TrainState, numbers: TaskNumbers, batch: Batch, active: Array
     ) -> tuple[TrainState, Report]:
         if mesh is not None:
             state = _constrain(state, spread_tasks(state, mesh))
             batch = _constrain(batch, spread_batch(batch, mesh))
         step_number = state.adam.count
         sums, gradient = _gradient(
-            state.parameters, definition, base, settings, step_number, batch, options
+            state.parameters, definition, base, numbers, step_number, batch, options
         )
-        rate = learning_rate(settings.schedule, step_number)
+        rate = learning_rate(numbers.schedule, step_number)
         active = active & (sums.weight > 0)
         axes = task_axes(state)
         update = jax.vmap(
@@ -134,7 +134,7 @@ def make_train_step(model: Model, options: StepOptions, mesh: Mesh | None = None
             out_axes=(axes, 0),
         )
         weight = jnp.maximum(sums.weight, jnp.finfo(jnp.float32).tiny)
-        state, norm = update(state, gradient, weight, rate, settings.clip, settings.decay, active)
+        state, norm = update(state, gradient, weight, rate, numbers.clip, numbers.decay, active)
         if mesh is not None:
             state = _constrain(state, spread_tasks(state, mesh))
         return state, Report(sums.loss / weight, sums.weight, norm, rate)
@@ -143,33 +143,33 @@ def make_train_step(model: Model, options: StepOptions, mesh: Mesh | None = None
 
 
 def make_eval_step(model: Model, options: StepOptions) -> Any:
-    """``step(parameters, settings, batch) -> Sums``: the loss without dropout."""
+    """``step(parameters, numbers, batch) -> Sums``: the loss without dropout."""
     check_kind(model, options)
     definition, base = nnx.split(model)
 
-    def step(base: Any, parameters: Parameters, settings: TaskSettings, batch: Batch) -> Sums:
-        return _sums(parameters, definition, base, settings, batch, None, options)
+    def step(base: Any, parameters: Parameters, numbers: TaskNumbers, batch: Batch) -> Sums:
+        return _sums(parameters, definition, base, numbers, batch, None, options)
 
     return partial(jax.jit(step), base)
 
 
 def make_predict(model: Encoder) -> Any:
-    """``predict(parameters, settings, batch) -> [T, B, C]``: the scores of every row.
+    """``predict(parameters, numbers, batch) -> [T, B, C]``: the scores of every row.
 
     Those of classes that a task does not have are the least number there is.
     """
     definition, base = nnx.split(model)
 
-    def predict(base: Any, parameters: Parameters, settings: TaskSettings, batch: Batch) -> Array:
+    def predict(base: Any, parameters: Parameters, numbers: TaskNumbers, batch: Batch) -> Array:
         model = nnx.merge(definition, base)
         return own_scores(
-            _scores(model, parameters, settings, batch, None, False), settings.classes
+            _scores(model, parameters, numbers, batch, None, False), numbers.classes
         )
 
     return partial(jax.jit(predict), base)
 
 
-def make_settings(
+def task_numbers(
     scale: dict[str, Array],
     schedule: Schedule,
     *,
@@ -178,14 +178,14 @@ def make_settings(
     dropout: Any = 0.0,
     seed: Any = 0,
     classes: Any = 1,
-) -> TaskSettings:
-    """`TaskSettings` of T tasks from numbers (for all tasks) or sequences of T."""
+) -> TaskNumbers:
+    """`TaskNumbers` of T tasks from numbers (for all tasks) or sequences of T."""
     T = schedule.peak.shape[0]
 
     def each(value: Any, dtype: Any) -> Array:
         return jnp.broadcast_to(jnp.asarray(value, dtype), (T,))
 
-    return TaskSettings(
+    return TaskNumbers(
         scale=scale,
         schedule=schedule,
         clip=each(clip, jnp.float32),
@@ -229,7 +229,7 @@ def _gradient(
     parameters: Parameters,
     definition: Any,
     base: Any,
-    settings: TaskSettings,
+    numbers: TaskNumbers,
     step_number: Array,
     batch: Batch,
     options: StepOptions,
@@ -244,8 +244,8 @@ def _gradient(
         keys = None
         if options.dropout:
             rows = first_row + jnp.arange(B // M)
-            keys = _token_keys(settings.seed, step_number, rows, S)
-        sums = _sums(parameters, definition, base, settings, part, keys, options)
+            keys = _token_keys(numbers.seed, step_number, rows, S)
+        sums = _sums(parameters, definition, base, numbers, part, keys, options)
         # Tasks share no parameter, so the gradient of the total is every task's own.
         return sums.loss.sum(), sums
 
@@ -267,7 +267,7 @@ def _sums(
     parameters: Parameters,
     definition: Any,
     base: Any,
-    settings: TaskSettings,
+    numbers: TaskNumbers,
     batch: Batch,
     keys: Array | None,
     options: StepOptions,
@@ -278,29 +278,29 @@ def _sums(
             batch.tokens,
             batch.positions,
             batch.segments,
-            adapters_of(parameters, settings, keys),
+            adapters_of(parameters, numbers, keys),
             remat=options.remat,
             implementation=options.attention,
         )
         return Sums(*completion_loss(features, model.output, batch.tokens, batch.weights))
     if batch.labels is None:
         raise TrainingError(f"a batch for {options.kind} has no labels.")
-    scores = _scores(model, parameters, settings, batch, keys, options.remat)
+    scores = _scores(model, parameters, numbers, batch, keys, options.remat)
     weights = batch.weights[:, :, 0]
     if options.kind == "regression":
         return Sums(*regression_loss(scores, batch.labels, weights))
-    return Sums(*classification_loss(scores, batch.labels, weights, settings.classes))
+    return Sums(*classification_loss(scores, batch.labels, weights, numbers.classes))
 
 
 def _scores(
     model: Encoder,
     parameters: Parameters,
-    settings: TaskSettings,
+    numbers: TaskNumbers,
     batch: Batch,
     keys: Array | None,
     remat: bool,
 ) -> Array:
-    adapters = adapters_of(parameters, settings, keys)
+    adapters = adapters_of(parameters, numbers, keys)
     features = model(batch.tokens, batch.positions, batch.segments, adapters, remat=remat)
     dropout = None
     if keys is not None:
@@ -311,12 +311,12 @@ def _scores(
 
 
 def adapters_of(
-    parameters: Parameters, settings: TaskSettings, keys: Array | None = None
+    parameters: Parameters, numbers: TaskNumbers, keys: Array | None = None
 ) -> Adapters:
     """The adapters among `parameters`, as models take them."""
-    factors = {module: parameters[module] for module in settings.scale}
-    dropout = None if keys is None else Dropout(keys, settings.dropout)
-    return Adapters(factors, settings.scale, dropout)
+    factors = {module: parameters[module] for module in numbers.scale}
+    dropout = None if keys is None else Dropout(keys, numbers.dropout)
+    return Adapters(factors, numbers.scale, dropout)
 
 
 def _token_keys(seed: Array, step_number: Array, rows: Array, S: int) -> Array:

@@ -41,16 +41,11 @@ class FolderWeights:
     def __init__(self, folder: Path) -> None:
         self.source = str(folder)
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._files: dict[str, Path] = {}
+        self._stored: dict[str, tuple[Path, str]] = {}
         for file, expected in _files(folder).items():
             for name, (dtype, shape) in _header(file).items():
-                if dtype not in _FLOATS:
-                    raise ModelError(
-                        f"{file}: tensor '{name}' is stored as {dtype}, expected a floating-point "
-                        "type (quantised weights are read from GGUF files)."
-                    )
                 if expected is None or name in expected:
-                    self.shapes[name], self._files[name] = shape, file
+                    self.shapes[name], self._stored[name] = shape, (file, dtype)
             lacking = (expected or set()) - self.shapes.keys()
             if lacking:
                 raise ModelError(
@@ -61,7 +56,12 @@ class FolderWeights:
         """See `Weights.read`; a copy in the stored type."""
         from safetensors import SafetensorError, safe_open
 
-        file = self._files[name]
+        file, dtype = self._stored[name]
+        if dtype not in _FLOATS:
+            raise ModelError(
+                f"{file}: tensor '{name}' is stored as {dtype}, expected a floating-point type "
+                "(quantised weights are read from GGUF files)."
+            )
         try:
             with safe_open(file, framework="numpy") as opened:
                 return opened.get_tensor(name)
