@@ -162,9 +162,7 @@ def make_predict(model: Encoder) -> Any:
 
     def predict(base: Any, parameters: Parameters, numbers: TaskNumbers, batch: Batch) -> Array:
         model = nnx.merge(definition, base)
-        return own_scores(
-            _scores(model, parameters, numbers, batch, None, False), numbers.classes
-        )
+        return own_scores(_scores(model, parameters, numbers, batch, None, False), numbers.classes)
 
     return partial(jax.jit(predict), base)
 
@@ -217,7 +215,7 @@ def _update(
 ) -> tuple[TrainState, Array]:
     """AdamW for one task, on the gradient of its summed loss."""
     gradient = jax.tree.map(lambda g: g / weight, gradient)
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     gradient = jax.tree.map(lambda g: g * jnp.minimum(1, clip / norm), gradient)
     direction, moments = adam.update(gradient, state.adam)
     parameters = jax.tree.map(lambda p, d: p - rate * (d + decay * p), state.parameters, direction)

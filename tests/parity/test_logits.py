@@ -79,7 +79,9 @@ def test_older_fields_of_rotary_scaling(tmp_path, within):
     fields["rope_scaling"] = rope
     (folder / "config.json").write_text(json.dumps(fields))
     ours = load_model(folder, "float32")
-    assert_close(within, "llama-3.1, old", decoder_logits(ours, tokens), live_logits(theirs, tokens))
+    assert_close(
+        within, "llama-3.1, old", decoder_logits(ours, tokens), live_logits(theirs, tokens)
+    )
 
 
 @pytest.mark.parametrize("kind", ["llama-3.1", "llama-3.2-tied", "mistral-window", "llama-biases"])
@@ -88,7 +90,9 @@ def test_what_we_write_transformers_reads(tmp_path, within, kind):
     ours = load_model(save(make_decoder(kind), tmp_path / "theirs"), "float32")
     save_model(ours, tmp_path / "ours")
     again = quiet(transformers.AutoModelForCausalLM.from_pretrained, str(tmp_path / "ours"))
-    assert_close(within, f"{kind}, written", decoder_logits(ours, tokens), live_logits(again, tokens))
+    assert_close(
+        within, f"{kind}, written", decoder_logits(ours, tokens), live_logits(again, tokens)
+    )
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
@@ -163,7 +167,9 @@ def test_smollm2_from_gguf(within):
     prompt = np.asarray([tokenizer.encode("The capital of France is")])
     expected, found = live_logits(theirs, prompt), decoder_logits(ours, prompt)
     # Logits are some tens: what float32 leaves of 30 layers grows with them.
-    within("logits of SmolLM2, relative", np.abs(found - expected).max() / np.abs(expected).max(), 1e-4)
+    within(
+        "logits of SmolLM2, relative", np.abs(found - expected).max() / np.abs(expected).max(), 1e-4
+    )
     new = our_greedy(ours, prompt, 20)
     assert new == live_greedy(theirs, prompt, 20)
     assert "Paris" in tokenizer.decode(new)
@@ -182,5 +188,8 @@ def test_minilm(within):
     found = np.asarray(features)[0][inside]
     assert_close(within, "MiniLM", found, expected.last_hidden_state.numpy()[inside])
     assert_close(
-        within, "MiniLM, pooled", np.asarray(ours.pooled(features))[0], expected.pooler_output.numpy()
+        within,
+        "MiniLM, pooled",
+        np.asarray(ours.pooled(features))[0],
+        expected.pooler_output.numpy(),
     )

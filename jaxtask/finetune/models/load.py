@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,23 +66,11 @@ def random_model(
     definition, state = nnx.split(abstract_model(config, dtype))
     flat = nnx.to_flat_state(state)
     keys = jax.random.split(jax.random.key(seed), len(flat))
-
-    def draw(key: Array, path: tuple[Any, ...], shape: Any) -> Array:
-        if path[-1] == "bias":
-            values = jnp.zeros(shape.shape, shape.dtype)
-        elif path[-1] == "scale":
-            values = jnp.ones(shape.shape, shape.dtype)
-        else:
-            values = (0.02 * jax.random.normal(key, shape.shape)).astype(shape.dtype)
-        return values
-
     filled = []
     for key, (path, variable) in zip(keys, flat, strict=True):
         shape = variable.get_value()
-        make = jax.jit(
-            partial(draw, path=path, shape=shape), out_shardings=_spread(path, shape, mesh)
-        )
-        filled.append((path, variable.replace(make(key))))
+        draw = _draw(path[-1], shape.shape, shape.dtype, _spread(path, shape, mesh))
+        filled.append((path, variable.replace(draw(key))))
     return nnx.merge(definition, nnx.from_flat_state(filled))
 
 
@@ -166,6 +155,20 @@ def _spread(path: tuple[Any, ...], shape: Any, mesh: Mesh | None) -> NamedShardi
 
 def _of_one_layer(sharding: NamedSharding | None) -> NamedSharding | None:
     return sharding and NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+
+
+@cache
+def _draw(
+    kind: str, shape: tuple[int, ...], dtype: Any, sharding: NamedSharding | None
+) -> Callable[[Array], Array]:
+    """A compiled draw of one parameter's initial values from a key, shared by those like it."""
+
+    def draw(key: Array) -> Array:
+        if kind in ("bias", "scale"):
+            return jnp.full(shape, float(kind == "scale"), dtype)
+        return (0.02 * jax.random.normal(key, shape)).astype(dtype)
+
+    return jax.jit(draw, out_shardings=sharding)
 
 
 @cache

@@ -1,0 +1,359 @@
+"""The training step: accumulation, stacking, packing, freezing, compiling."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from finetune.tiny import (
+    BERT,
+    LLAMA,
+    MISTRAL,
+    ROBERTA,
+    as_batch,
+    copied,
+    examples,
+    label_batch,
+    largest_difference,
+    lora,
+    model,
+    numbers,
+    packed,
+    rows,
+    task_of,
+    text_batch,
+    weights_of,
+)
+from jaxtask.errors import TrainingError
+from jaxtask.finetune.lora import LoraSpec, take_task
+from jaxtask.finetune.step import (
+    StepOptions,
+    init_state,
+    make_eval_step,
+    make_predict,
+    make_train_step,
+)
+from test_compilation import compilations
+
+SPECS = [
+    LoraSpec(r=4, targets="all-linear", seed=1),
+    LoraSpec(r=2, seed=2, rslora=True),
+    LoraSpec(r=3, targets=("v_proj", "down_proj"), seed=3, alpha=5),
+]
+ALL = lambda n: jnp.ones(n, bool)  # noqa: E731
+
+
+def train(base, options, specs, batches, actives=None, classes=None, settings=None, **others):
+    """State and reports after the batches."""
+    settings = settings or numbers(specs, base.config, **others)
+    state = init_state(lora(specs, base.config, classes))
+    step = make_train_step(base, options)
+    reports = []
+    for n, batch in enumerate(batches):
+        active = ALL(len(specs)) if actives is None else jnp.asarray(actives[n])
+        state, report = step(state, settings, batch, active)
+        reports.append(report)
+    return state, reports
+
+
+@pytest.mark.parametrize("fields", [LLAMA, MISTRAL], ids=["llama", "mistral"])
+def test_packed_equals_unpacked(within, fields):
+    """Logits and LoRA gradients of five examples in five rows, and in one."""
+    base, spec = model(fields), [SPECS[0]]
+    parts = examples(np.random.default_rng(0), [9, 4, 12, 3, 7])
+    forms = {"rows": rows(parts, 16), "packed": packed(parts, 40)}
+    features, states = {}, {}
+    for form, arrays in forms.items():
+        batch = as_batch(*(a[None] for a in (*arrays, weights_of(*arrays[1:]))))
+        out = np.asarray(base.logits(base(*batch[:3])))[0]
+        features[form] = np.concatenate(
+            [out[arrays[2] == n] for n in sorted({*arrays[2].flat} - {0})]
+        )
+        # With betas (0, 0) the first moment is the gradient.
+        states[form], _ = train(base, StepOptions(betas=(0.0, 0.0)), spec, [batch])
+    rowwise = features["rows"]
+    assert rowwise.shape == features["packed"].shape == (35, 61)
+    within("packed = unpacked, logits", np.abs(rowwise - features["packed"]).max(), 1e-5)
+    gradients = [states[form].adam.mu for form in forms]
+    assert largest_difference(gradients[0], jax.tree.map(jnp.zeros_like, gradients[0])) > 1e-3
+    within("packed = unpacked, gradients", largest_difference(*gradients), 1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_accumulation_is_exact_for_ragged_rows(within, dropout):
+    base, rng = model(LLAMA), np.random.default_rng(1)
+    specs = SPECS[:2]
+    lengths = [[16, 3, 9, 0, 5, 4, 13, 7], [3, 3, 4, 16, 0, 0, 8, 5]]
+    batch = text_batch(rng, lengths, 16)
+    found = []
+    for parts in (1, 2, 8):
+        options = StepOptions(accumulate=parts, dropout=dropout > 0, betas=(0.0, 0.0))
+        found.append(train(base, options, specs, [batch], dropout=dropout))
+    scale = max(np.abs(x).max() for x in jax.tree.leaves(found[0][0].adam.mu))
+    for state, reports in found[1:]:
+        loss, once = reports[0].loss, found[0][1][0].loss
+        within("accumulation, loss", np.abs(loss / once - 1).max(), 1e-6)
+        within(
+            "accumulation, gradient",
+            largest_difference(state.adam.mu, found[0][0].adam.mu) / scale,
+            1e-6,
+        )
+
+
+def test_accumulation_must_divide_the_rows():
+    base = model(LLAMA)
+    batch = text_batch(np.random.default_rng(1), [[4, 4, 4]], 8)
+    with pytest.raises(TrainingError, match="3 rows cannot be cut into 2"):
+        train(base, StepOptions(accumulate=2), SPECS[:1], [batch])
+
+
+EIGHT = [
+    LoraSpec(r=1 + t % 4, seed=t, alpha=4 + t, targets="all-linear" if t % 3 == 0 else ("q_proj",))
+    for t in range(8)
+]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_stacked_equals_solo(within, dropout):
+    """Eight tasks with their own ranks, lengths, rates, schedules and ends, at once and alone."""
+    base, rng = model(LLAMA), np.random.default_rng(2)
+    lengths = [[4 + t, 12 - t, 0 if t % 2 else 5] for t in range(8)]
+    batches = [text_batch(rng, lengths, 16) for _ in range(4)]
+    stops = np.asarray([4, 2, 4, 1, 3, 4, 0, 2])
+    actives = [n < stops for n in range(4)]
+    own = {
+        "peak": np.linspace(1e-3, 1e-2, 8),
+        "warmup": np.arange(8) % 3,
+        "total": 4 + np.arange(8),
+        "clip": np.where(np.arange(8) % 2, 0.1, np.inf),
+        "decay": 0.01 * np.arange(8),
+        "dropout": dropout * np.arange(8) / 8,
+        "seed": np.arange(8) + 10,
+    }
+    options = StepOptions(dropout=dropout > 0)
+    together = numbers(EIGHT, base.config, kind="cosine", **own)
+    stacked, reports = train(base, options, EIGHT, batches, actives, settings=together)
+    start = init_state(lora(EIGHT, base.config))
+    step = make_train_step(base, options)
+    for t in range(8):
+        alone = numbers([EIGHT[t]], base.config, kind="cosine", **{k: v[t] for k, v in own.items()})
+        # The values of the stack, at this task's own rank and modules only.
+        state = init_state(_own_part(take_task(start.parameters, t), alone.scale, EIGHT[t].r))
+        for n, batch in enumerate(batches):
+            state, report = step(
+                state, alone, task_of(batch, t), jnp.asarray(actives[n][t : t + 1])
+            )
+            within("stacked = solo, loss", abs(report.loss[0] - reports[n].loss[t]), 1e-5)
+        mine = _own_part(take_task(stacked.parameters, t), alone.scale, EIGHT[t].r)
+        within("stacked = solo, parameters", largest_difference(state.parameters, mine), 1e-5)
+        assert int(state.adam.count[0]) == stops[t] == int(stacked.adam.count[t])
+
+
+def _own_part(parameters, modules, rank):
+    return {
+        m: {"A": parameters[m]["A"][..., :rank], "B": parameters[m]["B"][:, :, :rank]}
+        for m in modules
+    }
+
+
+def test_dropout_does_not_depend_on_padding(within):
+    """The same rows in a wider batch meet the same dropout."""
+    base, rng = model(LLAMA), np.random.default_rng(3)
+    narrow = text_batch(rng, [[7, 5]], 8)
+    wide = jax.tree.map(lambda x: jnp.pad(x, [(0, 0), (0, 0), (0, 6)]), narrow)
+    options = StepOptions(dropout=True)
+    losses = [
+        train(base, options, SPECS[:1], [batch], dropout=0.5)[1][0].loss for batch in (narrow, wide)
+    ]
+    within("dropout under padding", np.abs(losses[0] - losses[1]).max(), 1e-6)
+    without = train(base, StepOptions(), SPECS[:1], [narrow])[1][0].loss
+    assert abs(losses[0] - without).max() > 1e-4
+
+
+def test_beyond_a_rank_all_stays_zero():
+    base, rng = model(LLAMA), np.random.default_rng(4)
+    batches = [text_batch(rng, [[9, 9]] * 3, 12) for _ in range(3)]
+    state, _ = train(base, StepOptions(), SPECS, batches, decay=0.1)
+    q = state.parameters["self_attn.q_proj"]
+    assert q["A"].shape[-1] == 4
+    assert not np.asarray(q["A"])[:, 1, :, 2:].any()
+    assert not np.asarray(q["B"])[:, 1, 2:].any()
+    assert not np.asarray(q["B"])[:, 2].any()  # task 2 does not target it
+    assert np.asarray(q["B"])[:, 1, :2].all()
+
+
+def test_inactive_and_empty_tasks_stay_bit_identical():
+    base, rng = model(LLAMA), np.random.default_rng(5)
+    first = text_batch(rng, [[9, 9]] * 3, 12)
+    settings = numbers(SPECS, base.config, decay=0.1)
+    step = make_train_step(base, StepOptions())
+    state, _ = step(init_state(lora(SPECS, base.config)), settings, first, ALL(3))
+    before = jax.tree.map(np.array, state)
+    empty = text_batch(rng, [[9, 9], [9, 9], [0, 0]], 12)
+    state, report = step(state, settings, empty, jnp.asarray([True, False, True]))
+    for t in (1, 2):
+        pairs = zip(
+            jax.tree.leaves(take_task(before, t)), jax.tree.leaves(take_task(state, t)), strict=True
+        )
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    assert largest_difference(take_task(before, 0), take_task(state, 0)) > 0
+    assert report.weight.tolist() == [14, 14, 0]
+    assert report.loss[2] == 0
+    assert np.isfinite(report.norm).all()
+
+
+def test_base_is_frozen():
+    """Bit-identical after training; and the compiled step has no memory for its gradients."""
+    base = model(LLAMA, vocab_size=4000, hidden_size=128, intermediate_size=512)
+    before = jax.tree.map(np.array, nnx.split(base)[1])
+    rng = np.random.default_rng(6)
+    batches = [text_batch(rng, [[6, 5]], 8) for _ in range(2)]
+    specs = [SPECS[1]]
+    train(base, StepOptions(), specs, batches)
+    after = nnx.split(base)[1]
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    )
+    state, settings = init_state(lora(specs, base.config)), numbers(specs, base.config)
+    step = make_train_step(base, StepOptions())
+    compiled = step.func.lower(*step.args, state, settings, batches[0], ALL(1)).compile()
+    memory = compiled.memory_analysis()
+    base_bytes = sum(x.nbytes for x in jax.tree.leaves(before))
+    state_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
+    assert base_bytes > 40 * state_bytes
+    assert memory.argument_size_in_bytes >= base_bytes + state_bytes
+    assert memory.output_size_in_bytes < 2 * state_bytes
+    assert memory.alias_size_in_bytes >= state_bytes  # the state is updated in place
+    assert memory.temp_size_in_bytes < base_bytes / 3
+
+
+def test_gradient_is_taken_of_the_parameters_only():
+    """The moments have the structure of the parameters, task by task."""
+    base = model(LLAMA)
+    state = init_state(lora(SPECS, base.config))
+    assert jax.tree.structure(state.adam.mu) == jax.tree.structure(state.parameters)
+    assert state.adam.count.shape == (3,)
+
+
+def test_one_compilation_a_shape():
+    """Other tasks, rates, schedules, ends and seeds run what is compiled already."""
+    base, rng = model(LLAMA, vocab_size=67), np.random.default_rng(7)
+    step = make_train_step(base, StepOptions(dropout=True))
+    runs = []
+    for seed, kind in ((0, "constant"), (1, "cosine")):
+        specs = [LoraSpec(r=2, seed=seed), LoraSpec(r=3, seed=seed, alpha=seed + 1)]
+        settings = numbers(specs, base.config, kind=kind, peak=[0.1, 0.2 + seed], dropout=0.1)
+        batches = [text_batch(rng, [[9, 9]] * 2, 12) for _ in range(3)]
+        runs.append((init_state(lora(specs, base.config)), settings, batches))
+    with compilations() as counted:
+        for state, settings, batches in runs:
+            for n, batch in enumerate(batches):
+                state, _ = step(state, settings, batch, jnp.asarray([True, n < 1]))
+    assert counted["step"] == 1, counted
+
+
+@pytest.mark.parametrize("layers", [32])
+def test_compile_time_of_many_layers(layers, record_property, capsys):
+    """Measured and shown; the time depends on the machine, so it is not a test's to judge."""
+    import time
+
+    base = model(LLAMA, num_hidden_layers=layers)
+    specs = [LoraSpec(r=2, targets="all-linear")]
+    state, settings = init_state(lora(specs, base.config)), numbers(specs, base.config)
+    batch = text_batch(np.random.default_rng(0), [[9, 9]], 12)
+    step = make_train_step(base, StepOptions(dropout=True))
+    started = time.perf_counter()
+    compiled = step.func.lower(*step.args, state, settings, batch, ALL(1)).compile()
+    seconds = time.perf_counter() - started
+    record_property("compile_seconds", seconds)
+    with capsys.disabled():
+        print(f"\ntrain step of {layers} layers compiled in {seconds:.1f} s")
+    # One body for all layers: the program does not grow with their number.
+    assert compiled.as_text().count("while(") < 12
+
+
+@pytest.mark.parametrize("fields", [BERT, ROBERTA], ids=["bert", "roberta"])
+def test_classification_stacked_equals_solo(within, fields):
+    """Two numbers of classes in one stack, head dropout on."""
+    base, rng = model(fields), np.random.default_rng(8)
+    specs = [LoraSpec(r=3, targets=("query", "value"), seed=n) for n in (1, 2)]
+    classes, seed = [2, 4], [5, 6]
+    batches = [label_batch(rng, [[9, 4, 7], [3, 9, 0]], 12, classes) for _ in range(3)]
+    options = StepOptions(kind="classification", dropout=True)
+    settings = numbers(specs, base.config, classes=classes, seed=seed, dropout=0.1)
+    stacked, reports = train(base, options, specs, batches, classes=classes, settings=settings)
+    assert reports[0].weight.tolist() == [3, 2]
+    # Cross entropy over a task's own classes: near its chance level at the start.
+    within("chance level", np.abs(reports[0].loss - np.log(classes)).max(), 0.5)
+    start = lora(specs, base.config, classes)
+    for t in range(2):
+        alone = numbers([specs[t]], base.config, classes=classes[t], seed=seed[t], dropout=0.1)
+        state = init_state(copied(take_task(start, t)))
+        step = make_train_step(base, options)
+        for batch in batches:
+            state, _ = step(state, alone, task_of(batch, t), ALL(1))
+        mine = take_task(stacked.parameters, t)
+        within("classifiers stacked = solo", largest_difference(state.parameters, mine), 1e-5)
+    head = stacked.parameters[list(start)[-1]]
+    assert not np.asarray(head["kernel"])[0, :, 2:].any()  # task 0 has two classes
+    scores = make_predict(base)(stacked.parameters, settings, batches[0])
+    assert scores.shape == (2, 3, 4)
+    assert (np.argmax(scores, -1)[0] < 2).all()
+
+
+def test_regression_learns():
+    base, rng = model(ROBERTA), np.random.default_rng(9)
+    specs = [LoraSpec(r=3, targets=("query", "value"))]
+    batch = label_batch(rng, [[9, 4, 7, 8]], 12, [2])
+    batch = batch._replace(labels=jnp.asarray([[0.3, -1.0, 2.0, 0.5]]))
+    options = StepOptions(kind="regression")
+    state, reports = train(base, options, specs, [batch] * 30, classes=[1], peak=3e-2)
+    settings = numbers(specs, base.config)
+    sums = make_eval_step(base, options)(state.parameters, settings, batch)
+    scores = make_predict(base)(state.parameters, settings, batch)
+    expected = np.sum((np.asarray(scores)[0, :, 0] - [0.3, -1.0, 2.0, 0.5]) ** 2)
+    np.testing.assert_allclose(sums.loss[0], expected, rtol=1e-5)
+    assert sums.loss[0] / sums.weight[0] < 0.3 * reports[0].loss[0]
+
+
+def test_adamw_is_optax(within):
+    """One task against optax's own AdamW with clipping on the same gradients."""
+    base, rng = model(LLAMA), np.random.default_rng(10)
+    specs, clip, decay = [SPECS[0]], 0.05, 0.1
+    batches = [text_batch(rng, [[12, 9]], 12) for _ in range(5)]
+    state, _ = train(base, StepOptions(), specs, batches, clip=clip, decay=decay)
+    tx = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(1e-2, weight_decay=decay))
+    parameters = lora(specs, base.config)
+    moments = tx.init(parameters)
+    evaluate = make_eval_step(base, StepOptions())
+    settings = numbers(specs, base.config)
+    mean = lambda p, b: jnp.divide(*(x[0] for x in evaluate(p, settings, b)))  # noqa: E731
+    for batch in batches:
+        updates, moments = tx.update(jax.grad(mean)(parameters, batch), moments, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+    within("AdamW = optax", largest_difference(parameters, state.parameters), 1e-5)
+
+
+def test_remat_changes_nothing(within):
+    base, rng = model(MISTRAL), np.random.default_rng(11)
+    batches = [text_batch(rng, [[12, 9]], 12)] * 2
+    states = [
+        train(base, StepOptions(remat=remat, dropout=True), SPECS[:1], batches, dropout=0.2)[0]
+        for remat in (True, False)
+    ]
+    within("remat", largest_difference(*states), 1e-5)
+
+
+def test_a_model_is_trained_on_what_it_can():
+    with pytest.raises(TrainingError, match="llama model is trained on text, not on regression"):
+        make_train_step(model(LLAMA), StepOptions(kind="regression"))
+    with pytest.raises(TrainingError, match="bert model is trained on classification"):
+        make_train_step(model(BERT), StepOptions())
+    base = model(BERT)
+    specs = [LoraSpec(r=2, targets=("query",))]
+    batch = text_batch(np.random.default_rng(0), [[4]], 8)
+    with pytest.raises(TrainingError, match="no labels"):
+        train(base, StepOptions(kind="classification"), specs, [batch], classes=[2])
