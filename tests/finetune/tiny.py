@@ -1,5 +1,7 @@
 """Tiny models with weights that matter everywhere, and batches for them."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,13 +57,18 @@ def config(fields, **changes):
     return parse_config({**fields, **changes}, "test")
 
 
-def model(fields, seed=0, **changes):
+def model(fields, **changes):
     """Weights large enough that attention, norms and biases all show in the output."""
-    definition, state = nnx.split(abstract_model(config(fields, **changes), "float32"))
+    return _model(tuple({**fields, **changes}.items()))
+
+
+@cache
+def _model(fields, seed=0):
+    definition, state = nnx.split(abstract_model(config(dict(fields)), "float32"))
     rng = np.random.default_rng(seed)
 
     def values(path, variable):
-        draw = 0.2 * rng.standard_normal(variable.get_value().shape).astype("f")
+        draw = 0.15 * rng.standard_normal(variable.get_value().shape).astype("f")
         return path, variable.replace(jnp.asarray(draw + (path[-1] == "scale")))
 
     flat = [values(*item) for item in nnx.to_flat_state(state)]
@@ -69,7 +76,10 @@ def model(fields, seed=0, **changes):
 
 
 def filled(parameters, seed=0):
-    """LoRA parameters as if trained: B starts at zero. What is beyond a rank stays 0."""
+    """LoRA parameters as if trained: B starts at zero. What is beyond a rank stays 0.
+
+    Small, so that the models stay well-conditioned: rounding must not grow through their layers.
+    """
     rng = np.random.default_rng(seed)
     new = {}
     for name, own in parameters.items():
@@ -77,7 +87,7 @@ def filled(parameters, seed=0):
             new[name] = own
             continue
         live = np.asarray(own["A"]).any(axis=2)[..., None]  # [L, T, r, 1]
-        B = 0.3 * rng.standard_normal(own["B"].shape) * live
+        B = 0.05 * rng.standard_normal(own["B"].shape) * live
         new[name] = {"A": own["A"], "B": jnp.asarray(B, jnp.float32)}
     return new
 
