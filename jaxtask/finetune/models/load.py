@@ -30,7 +30,7 @@ from jaxtask.finetune.models.decoder import Decoder
 from jaxtask.finetune.models.encoder import Encoder, Head, head_shapes
 from jaxtask.finetune.models.files import SINGLE, FolderWeights, Weights
 from jaxtask.finetune.models.gguf import GgufWeights
-from jaxtask.finetune.models.names import match_names, places
+from jaxtask.finetune.models.names import Place, match_names, places
 
 Model = Decoder | Encoder
 Dtype = Literal["float32", "bfloat16"]
@@ -90,20 +90,11 @@ def fill(model: Model, weights: Weights, mesh: Mesh | None) -> Model:
                 f"{expected} by the config."
             )
     for name, place in matched.items():
-        shape = variables[place.path].get_value()
-        sharding = _spread(place.path, shape, mesh)
-        tensor = weights.read(name)
-        tensor = tensor.T if place.transposed else tensor
-        if place.layer is None:
-            arrays[place.path] = _cast(sharding, shape.dtype)(jax.device_put(tensor, sharding))
-        else:
-            if place.path not in arrays:
-                arrays[place.path] = jnp.zeros(shape.shape, shape.dtype, device=sharding)
-            row = jax.device_put(tensor, _of_one_layer(sharding))
-            arrays[place.path] = _put(sharding)(arrays[place.path], row, place.layer)
-        # One tensor at a time: the next is read only when this one's copies are free.
-        del tensor
-        jax.block_until_ready(arrays[place.path])
+        shape, path = variables[place.path].get_value(), place.path
+        sharding = _spread(path, shape, mesh)
+        arrays[path] = _placed(weights.read(name), place, arrays.get(path), shape, sharding)
+        # The next tensor is read only when this one's copies are free.
+        jax.block_until_ready(arrays[path])
     filled = [(path, variables[path].replace(array)) for path, array in arrays.items()]
     return nnx.merge(definition, nnx.from_flat_state(filled))
 
@@ -146,6 +137,24 @@ def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
             "bias": jnp.asarray(weights.read(f"{name}.bias"), jnp.float32),
         }
     return head
+
+
+def _placed(
+    tensor: np.ndarray,
+    place: Place,
+    stack: Array | None,
+    shape: jax.ShapeDtypeStruct,
+    sharding: NamedSharding | None,
+) -> Array:
+    """The parameter of `shape` that `tensor` is, or the `stack` of layers with it at its place."""
+    tensor = tensor.T if place.transposed else tensor
+    if place.layer is None:
+        whole = jax.device_put(tensor, sharding)
+        # Without a difference in type a cast would be one more copy.
+        return whole if whole.dtype == shape.dtype else _cast(sharding, shape.dtype)(whole)
+    if stack is None:
+        stack = jnp.zeros(shape.shape, shape.dtype, device=sharding)
+    return _put(sharding)(stack, jax.device_put(tensor, _of_one_layer(sharding)), place.layer)
 
 
 def _spread(path: tuple[Any, ...], shape: Any, mesh: Mesh | None) -> NamedSharding | None:
