@@ -233,17 +233,16 @@ def _gradient(
     options: StepOptions,
 ) -> tuple[Sums, Parameters]:
     """The summed loss of each task and its gradient, part of the batch by part."""
-    T, B, S = batch.tokens.shape
+    T, B = batch.tokens.shape[:2]
     M = options.accumulate
     if B % M:
         raise TrainingError(f"a batch of {B} rows cannot be cut into {M} equal parts.")
 
     def total(parameters: Parameters, part: Batch, first_row: Array) -> tuple[Array, Sums]:
-        keys = None
+        dropout = None
         if options.dropout:
-            rows = first_row + jnp.arange(B // M)
-            keys = _token_keys(numbers.seed, step_number, rows, S)
-        sums = _sums(parameters, definition, base, numbers, part, keys, options)
+            dropout = _dropout(numbers, step_number, first_row + jnp.arange(B // M))
+        sums = _sums(parameters, definition, base, numbers, part, dropout, options)
         # Tasks share no parameter, so the gradient of the total is every task's own.
         return sums.loss.sum(), sums
 
@@ -267,7 +266,7 @@ def _sums(
     base: Any,
     numbers: TaskNumbers,
     batch: Batch,
-    keys: Array | None,
+    dropout: Dropout | None,
     options: StepOptions,
 ) -> Sums:
     model = nnx.merge(definition, base)
@@ -276,14 +275,14 @@ def _sums(
             batch.tokens,
             batch.positions,
             batch.segments,
-            adapters_of(parameters, numbers, keys),
+            adapters_of(parameters, numbers, dropout),
             remat=options.remat,
             implementation=options.attention,
         )
         return Sums(*completion_loss(features, model.output, batch.tokens, batch.weights))
     if batch.labels is None:
         raise TrainingError(f"a batch for {options.kind} has no labels.")
-    scores = _scores(model, parameters, numbers, batch, keys, options.remat)
+    scores = _scores(model, parameters, numbers, batch, dropout, options.remat)
     weights = batch.weights[:, :, 0]
     if options.kind == "regression":
         return Sums(*regression_loss(scores, batch.labels, weights))
@@ -295,34 +294,29 @@ def _scores(
     parameters: Parameters,
     numbers: TaskNumbers,
     batch: Batch,
-    keys: Array | None,
+    dropout: Dropout | None,
     remat: bool,
 ) -> Array:
-    adapters = adapters_of(parameters, numbers, keys)
+    adapters = adapters_of(parameters, numbers, dropout)
     features = model(batch.tokens, batch.positions, batch.segments, adapters, remat=remat)
-    dropout = None
-    if keys is not None:
-        rate = jnp.full(keys.shape[0], model.config.head_dropout)
-        # Layers fold numbers from 0 up into the same keys.
-        dropout = Dropout(keys, rate).fold(model.config.layers)
+    if dropout is not None:
+        dropout = dropout._replace(rate=jnp.full_like(dropout.rate, model.config.head_dropout))
     return model.scores(features, parameters, dropout)
 
 
 def adapters_of(
-    parameters: Parameters, numbers: TaskNumbers, keys: Array | None = None
+    parameters: Parameters, numbers: TaskNumbers, dropout: Dropout | None = None
 ) -> Adapters:
     """The adapters among `parameters`, as models take them."""
     factors = {module: parameters[module] for module in numbers.scale}
-    dropout = None if keys is None else Dropout(keys, numbers.dropout)
     return Adapters(factors, numbers.scale, dropout)
 
 
-def _token_keys(seed: Array, step_number: Array, rows: Array, S: int) -> Array:
-    """A key for each token [T, B, S], by its task's seed and step, its row and its place."""
-    fold = jax.random.fold_in
-    of_task = jax.vmap(lambda s, n: fold(jax.random.key(s), n))(seed, step_number)
-    of_row = jax.vmap(lambda key: jax.vmap(partial(fold, key))(rows))(of_task)
-    return jax.vmap(jax.vmap(lambda key: jax.vmap(partial(fold, key))(jnp.arange(S))))(of_row)
+def _dropout(numbers: TaskNumbers, step_number: Array, rows: Array) -> Dropout:
+    """That of LoRA, by each task's seed and its own number of steps."""
+    fold = jax.vmap(lambda s, n: jax.random.fold_in(jax.random.key(s, impl="threefry2x32"), n))
+    keys = jax.random.key_data(fold(numbers.seed, step_number))
+    return Dropout(keys, rows, numbers.dropout)
 
 
 def _constrain(tree: Any, shardings: Any) -> Any:

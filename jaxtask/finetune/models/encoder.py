@@ -128,11 +128,8 @@ class Encoder(nnx.Module):
         `head` holds the layers of `head_shapes`.
         """
 
-        def drop(x: Array, number: int) -> Array:
-            if dropout is None:
-                return x
-            first = Dropout(dropout.keys[:, :, :1], dropout.rate)
-            return first.fold(number)(x[:, :, None])[:, :, 0]
+        def drop(x: Array, use: str) -> Array:
+            return x if dropout is None else dropout(x[:, :, None], use)[:, :, 0]
 
         def linear(x: Array, name: str) -> Array:
             kernel, bias = head[name]["kernel"], head[name]["bias"]
@@ -140,10 +137,10 @@ class Encoder(nnx.Module):
 
         if self.pooler is not None:
             pooled = self.pooled(features).astype(jnp.float32)
-            return linear(drop(pooled, 0), "classifier")
-        x = drop(features[:, :, 0].astype(jnp.float32), 0)
+            return linear(drop(pooled, "classifier"), "classifier")
+        x = drop(features[:, :, 0].astype(jnp.float32), "classifier.dense")
         x = jnp.tanh(linear(x, "classifier.dense"))
-        return linear(drop(x, 1), "classifier.out_proj")
+        return linear(drop(x, "classifier.out_proj"), "classifier.out_proj")
 
 
 def head_shapes(config: EncoderConfig, classes: int) -> dict[str, tuple[int, int]]:

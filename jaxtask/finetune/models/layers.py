@@ -14,30 +14,48 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.extend.random import threefry_2x32
 
 Factors = dict[str, Array]  # "A" [.., T, in, r], "B" [.., T, r, out]
 
 
 class Dropout(NamedTuple):
-    """Which features adapters are not shown, decided for each token by a key of its own.
+    """Which features are not shown to adapters and heads: random bits by key and place.
 
-    A token's mask depends on its task's key, its row and its place only, so it is the same however
-    many tasks, rows and places are beside it.
+    The counter of a feature's bits is its row, its place and its own number, so a token's mask
+    depends on its task's key and on these only: it is the same however many tasks, rows and places
+    are beside it.
     """
 
-    keys: Array  # [T, B, S] keys
+    keys: Array  # [T, 2] uint32, both words of a Threefry key
+    rows: Array  # [B] int32, the numbers of the rows
     rate: Array  # [T] float32
 
-    def fold(self, number: int | Array) -> Dropout:
-        """Other keys, by a number."""
-        fold = jax.vmap(jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None)), (0, None))
-        return Dropout(fold(self.keys, jnp.asarray(number, jnp.uint32)), self.rate)
+    def of_layer(self, layer: Array) -> Dropout:
+        """With other keys for each layer."""
+        return self._replace(keys=self.keys.at[:, 0].add(layer.astype(jnp.uint32)))
 
-    def __call__(self, x: Array) -> Array:
-        """`x` [T, B, S, features] with a share `rate` of features 0 and the others larger."""
-        draw = jax.vmap(jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, x.shape[-1:]))))
+    def __call__(self, x: Array, use: str) -> Array:
+        """`x` [T, B, S, features] with a share `rate` of features 0 and the others larger.
+
+        Features that are dropped for one `use` are not those of another.
+        """
+        T, B, S, D = x.shape
+        place = self.rows.astype(jnp.uint32)[:, None] * 2**16 + jnp.arange(S, dtype=jnp.uint32)
+        place = jnp.broadcast_to(place[:, :, None], (B, S, D)).ravel()
+        feature = jnp.broadcast_to(jnp.arange(D, dtype=jnp.uint32), (B, S, D)).ravel()
+        counters = jnp.concatenate([place, feature])
+        word = jnp.uint32(zlib.crc32(use.encode()))
+
+        def bits(key: Array) -> Array:
+            # A block of two words comes out for each block (place, feature) that goes in. All
+            # first words stand before all second ones, which are not needed.
+            return threefry_2x32((key[0], key[1] ^ word), counters)[: B * S * D]
+
+        drawn = jax.vmap(bits)(self.keys).reshape(T, B, S, D)
+        least = (self.rate * 2.0**32).astype(jnp.uint32)[:, None, None, None]
         rate = self.rate[:, None, None, None]
-        return jnp.where(draw(self.keys) >= rate, x / (1 - rate), 0).astype(x.dtype)
+        return jnp.where(drawn >= least, x / (1 - rate), 0).astype(x.dtype)
 
 
 class Adapters(NamedTuple):
@@ -54,7 +72,7 @@ class Adapters(NamedTuple):
         self, layer: Array, factors: dict[str, Factors], scale: dict[str, Array]
     ) -> Adapters:
         """Those of one layer, with its slices of factors and scales."""
-        return Adapters(factors, scale, self.dropout and self.dropout.fold(layer))
+        return Adapters(factors, scale, self.dropout and self.dropout.of_layer(layer))
 
     def delta(self, module: str, x: Array) -> Array | int:
         """What the adapters of `module` add, scale · dropout(x) A B for `x` [T, B, S, in]; or 0."""
@@ -62,7 +80,7 @@ class Adapters(NamedTuple):
             return 0
         A, B = (self.factors[module][side].astype(x.dtype) for side in "AB")
         if self.dropout is not None:
-            x = self.dropout.fold(zlib.crc32(module.encode()))(x)
+            x = self.dropout(x, module)
         z = jnp.einsum("tbsi,tir->tbsr", x, A, preferred_element_type=jnp.float32)
         z = (z * self.scale[module][:, None, None, None]).astype(x.dtype)
         return jnp.einsum("tbsr,tro->tbso", z, B)
