@@ -159,13 +159,6 @@ def task_axes(tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: task_axis(path), tree)
 
 
-def take_task(tree: Any, task: int) -> Any:
-    """Task number `task` alone, its axis kept with length 1."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, x: jax.lax.slice_in_dim(x, task, task + 1, axis=task_axis(path)), tree
-    )
-
-
 def _chosen(targets: str | Sequence[str], names: list[str], config: ModelConfig) -> set[str]:
     modules = ", ".join(config.linears)
     if targets == ALL_LINEAR:

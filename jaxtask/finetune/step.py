@@ -6,7 +6,6 @@ tasks' own parameters only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -86,9 +85,6 @@ class StepOptions:
     eps: float = 1e-8
 
 
-TrainStep = Callable[[TrainState, TaskNumbers, Batch, Array], tuple[TrainState, Report]]
-
-
 def init_state(parameters: Parameters, mesh: Mesh | None = None) -> TrainState:
     """Training at its start: moments 0, no steps taken. With a `mesh`, tasks are spread over it."""
     T = next(
@@ -105,6 +101,8 @@ def init_state(parameters: Parameters, mesh: Mesh | None = None) -> TrainState:
 
 def make_train_step(model: Model, options: StepOptions, mesh: Mesh | None = None) -> Any:
     """``step(state, numbers, batch, active) -> (state, report)``, compiled once per shape.
+
+    Make it once for a model and use it for all stacks of tasks: another one is compiled anew.
 
     AdamW with every task's own rate, decay, clip and step count. The state given in is donated and
     must not be used again. A task that is not `active` [T] bool, or whose batch has no weight,

@@ -132,6 +132,9 @@ def test_names_that_do_not_match(saved):
     changed(saved, lambda t: [t.pop("model.layers.0.extra.weight"), t.pop("lm_head.weight")])
     with pytest.raises(ModelError, match=r"the file lacks: 'lm_head.weight'"):
         load_model(saved)
+    changed(saved, lambda t: t.update({"norm.weight": t["model.norm.weight"]}))
+    with pytest.raises(ModelError, match=r"one and the same: 'model.norm.weight', 'norm.weight'"):
+        load_model(saved)
 
 
 def test_shape_that_does_not_match(saved):

@@ -26,12 +26,13 @@ from finetune.tiny import (
     numbers,
     packed,
     rows,
+    take_task,
     task_of,
     text_batch,
     weights_of,
 )
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.lora import LoraSpec, take_task
+from jaxtask.finetune.lora import LoraSpec
 from jaxtask.finetune.step import (
     StepOptions,
     init_state,

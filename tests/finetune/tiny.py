@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from jaxtask.finetune.batch_type import Batch
-from jaxtask.finetune.lora import init_head, init_lora, scales
+from jaxtask.finetune.lora import init_head, init_lora, scales, task_axis
 from jaxtask.finetune.models.config import parse_config
 from jaxtask.finetune.models.load import abstract_model
 from jaxtask.finetune.schedule import KINDS, Schedule
@@ -162,6 +162,13 @@ def as_batch(tokens, positions, segments, weights, labels=None):
 
 def task_of(batch, t):
     return jax.tree.map(lambda x: x[t : t + 1], batch)
+
+
+def take_task(tree, task):
+    """Task number `task` alone, its axis kept with length 1."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: jax.lax.slice_in_dim(x, task, task + 1, axis=task_axis(path)), tree
+    )
 
 
 def largest_difference(first, second):

@@ -24,7 +24,7 @@ class Dropout(NamedTuple):
 
     The counter of a feature's bits is its row, its place and its own number, so a token's mask
     depends on its task's key and on these only: it is the same however many tasks, rows and places
-    are beside it.
+    are beside it. Rows and places count up to 2¹⁶.
     """
 
     keys: Array  # [T, 2] uint32, both words of a Threefry key
