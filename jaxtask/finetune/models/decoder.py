@@ -103,7 +103,10 @@ class DecoderLayer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A Llama or Mistral model on T tasks' texts at once, each with its own adapters."""
+    """A Llama or Mistral model on T tasks' texts at once, each with its own adapters.
+
+    To be called inside `jax.jit`: outside, the scan over layers is compiled for every call.
+    """
 
     def __init__(self, config: DecoderConfig, dtype: Any) -> None:
         self.config = config

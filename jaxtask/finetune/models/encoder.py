@@ -62,7 +62,8 @@ class EncoderLayer(nnx.Module):
 class Encoder(nnx.Module):
     """A RoBERTa or BERT model on T tasks' texts at once, each with its own adapters.
 
-    The dropout of its frozen layers is never applied; that of LoRA and of the head is.
+    The dropout of its frozen layers is never applied; that of LoRA and of the head is. To be called
+    inside `jax.jit`, as `Decoder` is.
     """
 
     def __init__(self, config: EncoderConfig, dtype: Any) -> None:
