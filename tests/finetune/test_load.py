@@ -197,6 +197,9 @@ def test_head(tmp_path):
         found["classifier.out_proj"]["kernel"], head["classifier.out_proj.weight"].T
     )
     np.testing.assert_array_equal(found["classifier.dense"]["bias"], head["classifier.dense.bias"])
+    changed(tmp_path / "model", lambda t: t.pop("classifier.dense.bias"))
+    with pytest.raises(ModelError, match=r"classifier that lacks 'classifier.dense.bias'"):
+        load_head(tmp_path / "model", made.config)
 
 
 def test_random_model():

@@ -126,12 +126,20 @@ def save_model(model: Model, folder: Path) -> None:
 
 
 def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
-    """The classifier in a Hugging Face folder, without task axis, or None if it holds none."""
+    """The classifier in a Hugging Face folder, without task axis, or None if it holds none.
+
+    Raises `ModelError` for a classifier of which a part is missing.
+    """
     weights = FolderWeights(Path(folder))
+    layers = list(head_shapes(config, 1))
+    needed = {f"{name}.{end}" for name in layers for end in ("weight", "bias")}
+    missing = needed - weights.shapes.keys()
+    if missing == needed:
+        return None
+    if missing:
+        raise ModelError(f"{weights.source}: has a classifier that lacks '{min(missing)}'.")
     head: Head = {}
-    for name in head_shapes(config, 1):
-        if f"{name}.weight" not in weights.shapes:
-            return None
+    for name in layers:
         head[name] = {
             "kernel": jnp.asarray(weights.read(f"{name}.weight").T, jnp.float32),
             "bias": jnp.asarray(weights.read(f"{name}.bias"), jnp.float32),
