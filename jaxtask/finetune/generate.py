@@ -40,18 +40,19 @@ def generate(
     """
     definition, base = nnx.split(model)
     ends = model.config.ends if ends is None else ends
-    return _generate(definition, base, prompts, lengths, adapters, new, ends)
+    stops = jnp.asarray(ends, jnp.int32)
+    return _generate(definition, base, prompts, lengths, adapters, stops, new)
 
 
-@partial(jax.jit, static_argnums=(0, 5, 6))
+@partial(jax.jit, static_argnums=(0, 6))
 def _generate(
     definition: Any,
     base: Any,
     prompts: Array,
     lengths: Array,
     adapters: Adapters | None,
+    stops: Array,
     new: int,
-    ends: tuple[int, ...],
 ) -> Array:
     model: Decoder = nnx.merge(definition, base)
     T, B, S = prompts.shape
@@ -69,7 +70,7 @@ def _generate(
 
     def step(now: _Progress) -> _Progress:
         written = now.written.at[:, :, now.step].set(jnp.where(now.done, -1, now.last))
-        done = now.done | jnp.isin(now.last, jnp.asarray(ends, jnp.int32))
+        done = now.done | jnp.isin(now.last, stops)
         features, cache = model.extend(
             now.last[:, :, None], now.place[:, :, None], adapters, now.cache
         )

@@ -148,12 +148,12 @@ def test_stacked_equals_solo(within):
     together = numbers(EIGHT, base.config, kind="cosine", **own)
     stacked, reports = train(base, DROPOUT, EIGHT, batches, actives, settings=together)
     start = lora(EIGHT, base.config)
-    # Two at their own rank and modules, the others in the stack's padding: compiling takes time.
-    trimmed = (3, 4)
+    # One at its own rank and modules, the others in the stack's padding: compiling takes time.
+    trimmed = 4
     for t in range(8):
         alone = numbers([EIGHT[t]], base.config, kind="cosine", **{k: v[t] for k, v in own.items()})
-        modules, rank = (alone.scale, EIGHT[t].r) if t in trimmed else (start, 4)
-        if t not in trimmed:
+        modules, rank = (alone.scale, EIGHT[t].r) if t == trimmed else (start, 4)
+        if t != trimmed:
             zero = jnp.zeros((base.config.layers, 1))
             alone = alone._replace(scale={m: alone.scale.get(m, zero) for m in start})
         state = init_state(own_part(take_task(start, t), modules, rank))
@@ -349,8 +349,8 @@ def test_adamw_is_optax(within):
     """One task against optax's own AdamW with clipping on the same gradients."""
     base, rng = model(LLAMA), np.random.default_rng(10)
     specs, clip, decay = [SPECS[1]], 0.05, 0.1
-    batches = [text_batch(rng, [[12, 9]], 12) for _ in range(5)]
-    state, _ = train(base, StepOptions(), specs, batches, clip=clip, decay=decay)
+    batches = [text_batch(rng, [[7, 5]], 8) for _ in range(5)]
+    state, _ = train(base, DROPOUT, specs, batches, clip=clip, decay=decay)
     tx = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(1e-2, weight_decay=decay))
     parameters = lora(specs, base.config)
     moments = tx.init(parameters)
@@ -369,8 +369,8 @@ def test_adamw_is_optax(within):
 
 
 def test_remat_changes_nothing(within):
-    base, rng = model(MISTRAL), np.random.default_rng(11)
-    batches = [text_batch(rng, [[12, 9]], 12)] * 2
+    base, rng = model(LLAMA), np.random.default_rng(11)
+    batches = [text_batch(rng, [[7, 5]], 8)] * 2
     states = [
         train(base, dataclasses.replace(DROPOUT, remat=remat), SPECS[1:2], batches, dropout=0.2)[0]
         for remat in (True, False)
