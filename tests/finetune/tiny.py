@@ -161,13 +161,13 @@ def as_batch(tokens, positions, segments, weights, labels=None):
 
 
 def task_of(batch, t):
-    return jax.tree.map(lambda x: x[t : t + 1], batch)
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[t : t + 1]), batch)
 
 
 def take_task(tree, task):
-    """Task number `task` alone, its axis kept with length 1."""
+    """Task number `task` alone, its axis kept with length 1, as NumPy's: nothing is compiled."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, x: jax.lax.slice_in_dim(x, task, task + 1, axis=task_axis(path)), tree
+        lambda path, x: np.take(np.asarray(x), [task], axis=task_axis(path)), tree
     )
 
 
