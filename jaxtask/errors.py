@@ -19,3 +19,11 @@ class CorpusError(JaxtaskError):
 
 class TaskError(JaxtaskError):
     """A task cannot be built: unknown, without examples, or with labels outside its set."""
+
+
+class ModelError(JaxtaskError):
+    """A base model cannot be read, or is not of a supported architecture."""
+
+
+class TrainingError(JaxtaskError):
+    """What a fine-tuning run was asked to do cannot be done."""

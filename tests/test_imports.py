@@ -24,6 +24,7 @@ ALLOWED = {
         "jaxtask.version",
         "jaxtask_kernels",
     },
+    "jaxtask.finetune": {"jaxtask.adapters", "jaxtask.corpora", "jaxtask.errors"},
     "jaxtask.analysis": {"jaxtask.errors"},
     "jaxtask.report": {"jaxtask.analysis"},
 }
