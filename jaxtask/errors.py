@@ -11,3 +11,19 @@ class AdapterError(JaxtaskError):
 
 class ResultError(JaxtaskError):
     """A result cannot be written or read."""
+
+
+class RecipeError(JaxtaskError):
+    """A recipe or one of its settings cannot be used."""
+
+
+class DataError(JaxtaskError):
+    """A task's data cannot be used: a file, a line, a label, or the tokenizer they meet."""
+
+
+class CheckpointError(JaxtaskError):
+    """A checkpoint cannot be written or read."""
+
+
+class TrainingError(JaxtaskError):
+    """Training cannot go on."""

@@ -24,6 +24,7 @@ ALLOWED = {
         "jaxtask_kernels",
     },
     "jaxtask.analysis": {"jaxtask.errors"},
+    "jaxtask.finetune": {"jaxtask.adapters", "jaxtask.errors", "jaxtask.version"},
     "jaxtask.report": {"jaxtask.analysis"},
 }
 HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")

@@ -1,0 +1,1 @@
+"""Fine-tuning: from data folders to LoRA adapters in PEFT's format."""
