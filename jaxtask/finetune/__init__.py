@@ -1,1 +1,1 @@
-"""Fine-tuning: from data folders to LoRA adapters in PEFT's format."""
+"""LoRA fine-tuning of Llama, Mistral, RoBERTa and BERT, many tasks at once on one frozen base."""

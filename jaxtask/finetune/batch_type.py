@@ -1,24 +1,19 @@
-"""One batch of T stacked tasks: what the data side hands to the models."""
+"""What one training step eats."""
 
 from typing import NamedTuple
 
-import jax
-import numpy as np
-
-Array = jax.Array | np.ndarray
+from jax import Array
 
 
 class Batch(NamedTuple):
-    """T tasks × B rows × S places. A row holds one example, or several packed after each other."""
+    """T tasks, B rows of S places each. A row holds one example, or several one after another.
 
-    tokens: Array
-    """[T, B, S] int32"""
-    positions: Array
-    """[T, B, S] int32, the position within its example."""
-    segments: Array
-    """[T, B, S] int32: 0 = padding, 1.. = the example within the row."""
-    weights: Array
-    """[T, B, S] float32. Decoder: the loss weight of predicting the token AT this place from those
-    before it; 0 at the first token of a segment. Encoder: `weights[:, :, 0]` is the row's."""
-    labels: Array | None
-    """[T, B], encoders only: int32 class, or float32 regression."""
+    Decoders leave `labels` empty. Encoders have one example a row, and the row's weight is
+    ``weights[:, :, 0]``.
+    """
+
+    tokens: Array  # [T, B, S] int32
+    positions: Array  # [T, B, S] int32, the place within its example, from 0
+    segments: Array  # [T, B, S] int32, 0 = padding, 1.. = example within the row
+    weights: Array  # [T, B, S] float32, loss weight of predicting the token at this place
+    labels: Array | None = None  # [T, B] int32 class or float32 value
