@@ -15,6 +15,8 @@ from jaxtask.errors import AdapterError
 from jaxtask.finetune.recipe import Lora
 from jaxtask.finetune.write import CONFIG, PREFIX, WEIGHTS
 
+_NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
+
 
 @dataclass(frozen=True, eq=False)
 class StoredAdapter:
@@ -62,17 +64,20 @@ def read_adapter(
                 f"{folder}: cannot be trained further: {name} is set, unlike LoRA's."
             )
     ranks, parameters = _factors(folder, adapter, linears, layers, config)
-    return StoredAdapter(_lora(config), ranks, parameters | _head(folder, head))
+    return StoredAdapter(_lora(config, adapter), ranks, parameters | _head(folder, head))
 
 
-def _lora(config: AdapterConfig) -> Lora:
-    """The settings in the config."""
+def _lora(config: AdapterConfig, adapter: Adapter) -> Lora:
+    """The settings in the config, with full names where PEFT's targets were narrowed down."""
+    targets = config.target_modules
+    if any(name in config.fields for name in _NARROWING):
+        targets = tuple(strip_wrappers(adapter.path(key)) for key in adapter.modules)
     return Lora(
         r=config.r,
         alpha=config.alpha,
         rslora=config.rslora,
         dropout=config.fields.get("lora_dropout", 0.0),
-        targets=config.target_modules,
+        targets=targets,
         rank_pattern={name: int(rank) for name, rank in config.rank_pattern.items()},
         alpha_pattern=config.alpha_pattern,
         # How A was initialised is not in the file, and no longer matters.
