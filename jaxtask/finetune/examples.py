@@ -43,8 +43,9 @@ class EncodedTask:
 
 
 def plain_prompt(instruction: str, text: str) -> str:
-    """What base models are asked."""
-    return f"In the following document, {instruction} ### Document: {text}"
+    """What base models are asked. An instruction with a capital stands for itself."""
+    begin = "" if instruction[:1].isupper() else "In the following document, "
+    return f"{begin}{instruction} ### Document: {text}"
 
 
 def open_tokenizer(path: str | os.PathLike[str]) -> Any:
