@@ -85,32 +85,40 @@ class Checkpoints:
             full = "No space left" in str(error)
             raise self._unwritten(step, "the disk is full" if full else str(error)) from error
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
-        """Arrays and record of the newest checkpoint.
+    def record(self) -> dict[str, Any]:
+        """The record of the newest checkpoint.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+
+        """
+        return self._read("record", self._args.JsonRestore())
+
+    def arrays(self, like: Any) -> Any:
+        """The arrays of the newest checkpoint.
 
         Args:
             like: A tree of arrays with the shapes, types and shardings to restore to.
 
         Raises:
-            CheckpointError: There is none, or it does not fit `like`.
+            CheckpointError: There is none, it is damaged, or it does not fit `like`.
 
         """
+        return self._read("arrays", self._args.StandardRestore(like))
+
+    def _read(self, what: str, how: Any) -> Any:
         step = self.latest()
         if step is None:
             raise CheckpointError(f"{self.folder}: holds no complete checkpoint.")
-        args = self._args.Composite(
-            arrays=self._args.StandardRestore(like), record=self._args.JsonRestore()
-        )
         try:
             with _quiet():
-                found = self._manager.restore(step, args=args)
+                return self._manager.restore(step, args=self._args.Composite(**{what: how}))[what]
         # A damaged file can raise nearly anything.
         except Exception as error:
             raise CheckpointError(
                 f"{self.folder / str(step)}: the checkpoint cannot be read; without that folder, "
                 f"the run goes on from the one before: {error}"
             ) from error
-        return found.arrays, found.record
 
     def _check_room(self, step: int, arrays: Any) -> None:
         """Before the write: one that fails half-way leaves Orbax's threads in disorder."""

@@ -20,7 +20,8 @@ def take_task(parameters: Tree, task: int) -> dict[str, dict[str, np.ndarray]]:
     """One task's parameters, copied out of T tasks' ones."""
     return {
         module: {
-            name: np.asarray(leaf[:, task] if name in _FACTORS else leaf[task])
+            # A copy: on CPU, JAX hands out its own memory, which the next step may write over.
+            name: np.array(leaf[:, task] if name in _FACTORS else leaf[task])
             for name, leaf in leaves.items()
         }
         for module, leaves in parameters.items()

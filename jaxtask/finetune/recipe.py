@@ -91,7 +91,7 @@ class Training:
     checkpoint_every: int = _setting(checks.whole(1), 100)
     """Steps."""
     log_every: int = _setting(checks.whole(1), 10)
-    """Steps."""
+    """Steps between looks at their numbers; all of them are logged."""
 
     def __post_init__(self) -> None:
         _check(self, "training.")

@@ -48,7 +48,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
         checkpoints.save(7, tree(7), record)
     with Checkpoints(tmp_path / "c") as checkpoints:
         assert checkpoints.latest() == 7
-        arrays, found = checkpoints.restore(tree(0))
+        arrays, found = checkpoints.arrays(tree(0)), checkpoints.record()
     assert bits(arrays) == bits(tree(7))
     assert jax.tree.structure(arrays) == jax.tree.structure(tree(7))
     assert found == record
@@ -71,7 +71,7 @@ def test_one_that_was_cut_off_is_never_loaded(tmp_path):
     (cut / "arrays" / "manifest.ocdbt").unlink()
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest() == 2
-        arrays, _ = checkpoints.restore(tree(0))
+        arrays = checkpoints.arrays(tree(0))
         checkpoints.save(3, tree(3), {})
     assert bits(arrays) == bits(tree(2))
     assert not cut.exists()
@@ -79,19 +79,19 @@ def test_one_that_was_cut_off_is_never_loaded(tmp_path):
     for file in (tmp_path / "3" / "arrays").rglob("manifest.ocdbt"):
         file.write_bytes(file.read_bytes()[:10])
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="without that"):
-        checkpoints.restore(tree(0))
+        checkpoints.arrays(tree(0))
     shutil.rmtree(tmp_path / "3")
     with Checkpoints(tmp_path) as checkpoints:
-        assert bits(checkpoints.restore(tree(0))[0]) == bits(tree(2))
+        assert bits(checkpoints.arrays(tree(0))) == bits(tree(2))
 
 
 def test_what_cannot_be_restored_or_used(tmp_path):
     with Checkpoints(tmp_path / "a") as checkpoints:
         with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
-            checkpoints.restore(tree(0))
+            checkpoints.record()
         checkpoints.save(1, tree(1), {})
         with pytest.raises(CheckpointError, match=r"a/1: the checkpoint cannot be read"):
-            checkpoints.restore({"other": np.zeros(3)})
+            checkpoints.arrays({"other": np.zeros(3)})
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="file: cannot be used for checkpoints"):
         Checkpoints(tmp_path / "file")
@@ -129,7 +129,7 @@ def test_a_kill_at_any_time_leaves_a_whole_checkpoint(tmp_path):
     said = [3, *map(int, process.communicate()[0].split())]
     with Checkpoints(tmp_path) as checkpoints:
         step = checkpoints.latest()
-        arrays, record = checkpoints.restore(tree(0, 100_000))
+        arrays, record = checkpoints.arrays(tree(0, 100_000)), checkpoints.record()
     assert step in (said[-1], said[-1] + 1)
     assert record == {"step": step}
     assert bits(arrays) == bits(tree(step, 100_000))
@@ -159,11 +159,11 @@ def test_a_full_disk_is_one_error_and_loses_nothing(small_disk, capfd, monkeypat
         with pytest.raises(CheckpointError, match=said + r"\.$"):
             checkpoints.save(2, {"A": np.random.default_rng(0).random(10**6)}, {})
         assert [p.name for p in folder.iterdir()] == ["1"]
-        assert bits(checkpoints.restore(tree(0))[0]) == bits(tree(1))
+        assert bits(checkpoints.arrays(tree(0))) == bits(tree(1))
         checkpoints.save(2, tree(2), {"step": 2})
     assert capfd.readouterr().err == ""
     with Checkpoints(folder) as checkpoints:
-        assert checkpoints.restore(tree(0))[1] == {"step": 2}
+        assert checkpoints.record() == {"step": 2}
 
 
 def test_sigterm_only_asks():
