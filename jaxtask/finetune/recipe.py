@@ -87,6 +87,9 @@ class Training:
     kept; null: every task runs to its end, and its last adapter is kept."""
     stack: int | str = _setting(checks.either(checks.one_of("auto"), checks.whole(1)), "auto")
     """How many tasks train at once."""
+    remat: bool = _setting(checks.flag(), True)
+    """Features are computed again for the backward pass, not kept."""
+    attention: str = _setting(checks.one_of("xla", "cudnn"), "xla")
     mesh: Mapping[str, int] = _setting(checks.table(checks.whole(1), MESH_AXES), {})
     checkpoint_every: int = _setting(checks.whole(1), 100)
     """Steps."""
@@ -112,7 +115,7 @@ class Recipe:
     """A whole run: a base model, the tasks' data, and how they meet."""
 
     base: str = _setting(checks.text())
-    """A Hugging Face folder, a GGUF file, or a Hub id."""
+    """A Hugging Face folder or a GGUF file; the shipped recipes have the id on the Hub."""
     tokenizer: str | None = _setting(checks.optional(checks.text()), None)
     """A folder; null for the base's own."""
     prompt: str = _setting(checks.one_of("auto", "plain", "chat"), "auto")
@@ -149,7 +152,7 @@ class Recipe:
 
     def json(self) -> dict[str, Any]:
         """The recipe as JSON-able data, from which `make_recipe` makes an equal one."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
 
 class TaskSettings(NamedTuple):
@@ -265,10 +268,10 @@ def _unknown(prefix: str, key: Any, names: Iterable[str]) -> str:
     return f"{prefix}{key} is not a setting: {hint}"
 
 
-def _plain(value: Any) -> Any:
-    """Mappings as dicts and tuples as lists."""
+def plain(value: Any) -> Any:
+    """As JSON-able data: mappings as dicts and tuples as lists."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from jaxtask.finetune.batches import BatchShape, Position, TaskBatches, padded_l
 from jaxtask.finetune.examples import EncodedTask, Example
 from jaxtask.finetune.packing import WINDOW, first_fit_decreasing, rows_of, shuffled
 from jaxtask.finetune.task_data import Line
+
+ROOT = Path(__file__).parents[2]
 
 
 def encoded(name="t", lengths=(5, 9, 3, 12, 7), kind="text", dev=(4, 6)):
@@ -77,7 +80,8 @@ def test_a_task_sees_the_same_whatever_else_there_is():
 
 def test_the_order_is_the_same_in_another_process():
     code = "from jaxtask.finetune.packing import shuffled; print(*shuffled(20, 1, 'ner', 2))"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     here = shuffled(20, 1, "ner", 2)
     assert [int(n) for n in there.stdout.split()] == here.tolist()
     assert sorted(here) == list(range(20))
