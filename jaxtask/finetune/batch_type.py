@@ -6,7 +6,7 @@ from jax import Array
 
 
 class Batch(NamedTuple):
-    """T tasks, B rows of S places each. A row holds one example, or several one after another.
+    """T tasks, B rows of S places each. A row holds one example, or several packed in turn.
 
     Decoders leave `labels` empty. Encoders have one example a row, and the row's weight is
     ``weights[:, :, 0]``.

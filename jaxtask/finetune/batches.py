@@ -136,6 +136,28 @@ def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch
     return Batch(*arrays)
 
 
+def stack_prompts(
+    examples: Sequence[Sequence[Example]], shape: BatchShape
+) -> tuple[np.ndarray, np.ndarray]:
+    """T tasks' prompts, to generate from.
+
+    Returns:
+        tokens [T, B, S] int32, filled from the left, and lengths [T, B] int32, with B the most
+        examples that a task has; a row that is none has length 0. S is as in `stack`.
+
+    """
+    rows = max(map(len, examples), default=0)
+    lengths = np.zeros((len(examples), rows), np.int32)
+    for t, own in enumerate(examples):
+        lengths[t, : len(own)] = [example.prompt for example in own]
+    width = padded_length(int(lengths.max(initial=0)), shape.max_len)
+    tokens = np.full((*lengths.shape, width), shape.pad, np.int32)
+    for t, own in enumerate(examples):
+        for b, example in enumerate(own):
+            tokens[t, b, : example.prompt] = example.tokens[: example.prompt]
+    return tokens, lengths
+
+
 def padded_length(longest: int, max_len: int) -> int:
     """The places of a row that holds `longest` tokens."""
     length = SHORTEST

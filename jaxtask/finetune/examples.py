@@ -49,7 +49,7 @@ def plain_prompt(instruction: str, text: str) -> str:
 
 
 def open_tokenizer(path: str | os.PathLike[str]) -> Any:
-    """The tokenizer in a folder, by `transformers.AutoTokenizer`.
+    """The tokenizer in a folder, by `transformers.AutoTokenizer`; nothing is downloaded.
 
     Raises:
         DataError: There is none.
@@ -59,9 +59,17 @@ def open_tokenizer(path: str | os.PathLike[str]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise DataError(f"{path}: no tokenizer can be read: {error}") from error
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    # A damaged file can raise nearly anything.
+    except Exception as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise DataError(f"{path}: no tokenizer can be read there: {reason}") from error
+
+
+def decode(tokenizer: Any, tokens: Sequence[int] | np.ndarray) -> str:
+    """Generated tokens as text: without special tokens, negative ids and white space around it."""
+    kept = [int(token) for token in tokens if token >= 0]
+    return tokenizer.decode(kept, skip_special_tokens=True).strip()
 
 
 def encode_task(

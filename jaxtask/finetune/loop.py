@@ -224,6 +224,7 @@ class _Loop:
                 if run.name in self.best and self.records[t].best != best:
                     self.best[run.name] = self.functions.adapter(self.state, t)
         log.write("eval", self.step, loss=found)
+        self._show()
 
     def _flush(self, log: MetricsLog) -> None:
         """Fetch and log the numbers of the steps since the last time."""

@@ -1,5 +1,6 @@
 """A task's data folder: `task.json`, and `train.jsonl`, `dev.jsonl`, `test.jsonl` beside it."""
 
+import glob
 import hashlib
 import json
 import math
@@ -40,6 +41,28 @@ class TaskData:
     splits: dict[str, tuple[Line, ...]]
     sha256: dict[str, str]
     """Of every file that was read, by its name."""
+
+
+def find_tasks(patterns: Iterable[str]) -> list[Path]:
+    """The folders that paths and patterns (with ``*``) name, in their order.
+
+    Raises:
+        DataError: Nothing is there, it is no folder, or two folders have one name.
+
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        paths = [Path(p) for p in sorted(glob.glob(pattern))] or [Path(pattern)]
+        for path in paths:
+            if not path.is_dir():
+                what = "is a file" if path.exists() else "is not there"
+                raise DataError(f"{path}: {what}, expected a task's folder.")
+            name = path.resolve().name
+            if found.setdefault(name, path).resolve() != path.resolve():
+                raise DataError(
+                    f"{path} and {found[name]} have one name, and so would their adapters."
+                )
+    return list(found.values())
 
 
 def read_task(folder: str | os.PathLike[str], splits: Iterable[str] = ("train", "dev")) -> TaskData:

@@ -72,6 +72,7 @@ def write_adapter(
         TrainingError: A value is not finite.
 
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     folder = Path(folder)
@@ -83,7 +84,7 @@ def write_adapter(
             save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
             (draft / CONFIG).write_text(json.dumps(adapter_config(form), indent=2) + "\n")
             (draft / PROVENANCE).write_text(json.dumps(about, indent=2) + "\n")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise AdapterError(f"{folder}: cannot be written: {error}") from error
 
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from jaxtask.errors import RecipeError
-from jaxtask.finetune.batches import BatchShape, Position, TaskBatches, padded_length, stack
+from jaxtask.finetune.batches import (
+    BatchShape,
+    Position,
+    TaskBatches,
+    padded_length,
+    stack,
+    stack_prompts,
+)
 from jaxtask.finetune.examples import EncodedTask, Example
 from jaxtask.finetune.packing import WINDOW, first_fit_decreasing, rows_of, shuffled
 from jaxtask.finetune.task_data import Line
@@ -160,6 +167,18 @@ def test_arrays_of_labelled_rows(kind, dtype):
     assert batch.labels[0, 0] == batches.step(last)[0][0].line.label
     with pytest.raises(RecipeError, match=rf"packing is True, but task t is a {kind}"):
         TaskBatches(task, BatchShape(2, 512, packing=True))
+
+
+def test_prompts_to_generate_from():
+    task = encoded(lengths=(4, 6))
+    short, long = task.splits["train"]
+    tokens, lengths = stack_prompts([[short, long], [long], []], BatchShape(1, 64, pad=9))
+    assert tokens.shape == (3, 2, 32)
+    assert lengths.tolist() == [[2, 3], [3, 0], [0, 0]]
+    assert (tokens.dtype, lengths.dtype) == (np.int32, np.int32)
+    assert tokens[0, 0].tolist() == [100, 101] + [9] * 30
+    assert tokens[1, 0].tolist() == [200, 201, 202] + [9] * 29
+    assert (tokens[2] == 9).all()
 
 
 def test_few_lengths():

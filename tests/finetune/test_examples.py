@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 
 from finetune.data_files import (
@@ -12,8 +13,8 @@ from finetune.data_files import (
     write_task,
 )
 from jaxtask.errors import DataError
-from jaxtask.finetune.examples import encode_task, open_tokenizer, plain_prompt
-from jaxtask.finetune.task_data import read_task
+from jaxtask.finetune.examples import decode, encode_task, open_tokenizer, plain_prompt
+from jaxtask.finetune.task_data import find_tasks, read_task
 
 LINE = {
     "instruction": "keep the first sentence.",
@@ -171,8 +172,32 @@ def test_files_that_cannot_be_used(tmp_path):
     (folder / "task.json").unlink()
     with pytest.raises(DataError, match=r"task\.json: cannot be read: No such file"):
         read_task(folder)
-    with pytest.raises(DataError, match=r"t: no tokenizer can be read"):
+    with pytest.raises(DataError, match=r"t: no tokenizer can be read there: \S"):
         open_tokenizer(folder)
+
+
+def test_tasks_are_found_by_path_and_pattern(tmp_path):
+    folders = [write_task(tmp_path / "data" / name, [LINE]) for name in ("b", "a", "c")]
+    (tmp_path / "data" / ".draft").mkdir()
+    assert find_tasks([str(tmp_path / "data" / "*")]) == sorted(folders)
+    given = [str(folders[0]), str(tmp_path / "data" / "[ab]"), f"{folders[2]}/"]
+    assert [path.name for path in find_tasks(given)] == ["b", "a", "c"]
+    other = write_task(tmp_path / "more" / "a", [LINE])
+    with pytest.raises(DataError, match=r"more/a and \S+data/a have one name"):
+        find_tasks([str(folders[1]), str(other)])
+    with pytest.raises(DataError, match=r"nothing\*: is not there, expected a task's folder"):
+        find_tasks([str(tmp_path / "nothing*")])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file: is a file"):
+        find_tasks([str(tmp_path / "file")])
+
+
+def test_generated_tokens_are_text_again(task):
+    for tokenizer in (byte_tokenizer(), spaced_tokenizer()):
+        example = only(encode(task, tokenizer))
+        written = [*example.tokens[example.prompt :], -1, -1]
+        assert decode(tokenizer, written) == LINE["target"]
+        assert decode(tokenizer, np.array([-1, -1])) == ""
 
 
 def test_stories_tokenizer(real_data, task):

@@ -234,6 +234,11 @@ def test_views_and_shapes(tmp_path):
         ("sum", 25, 25, FINISHED),
     ]
     assert all(0 < t.loss < 10 for t in last.tasks)
+    # The last evaluation is in the last view.
+    log = read_log(tmp_path / "metrics.jsonl")
+    for task in last.tasks:
+        *_, dev_loss = losses(log, "eval", task.name).values()
+        assert task.dev_loss == dev_loss
 
 
 def test_runs_of_a_recipe():

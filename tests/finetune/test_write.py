@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -238,6 +239,19 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(AdapterError, match="is no adapter; it is left alone"):
         write_adapter(tmp_path / "other", parameters, form, {}, overwrite=True)
+
+
+def test_a_full_disk_leaves_the_adapter_before(small_disk):
+    form = decoder_form()
+    write_adapter(small_disk / "t", random_parameters(form.ranks), form, {"run": 1})
+    before = (small_disk / "t" / "adapter_model.safetensors").read_bytes()
+    (small_disk / "filler").write_bytes(bytes(os.statvfs(small_disk).f_bavail * 4096 - 8192))
+    with pytest.raises(AdapterError, match=r"disk/t: cannot be written: .*No space left"):
+        write_adapter(
+            small_disk / "t", random_parameters(form.ranks), form, {"run": 2}, overwrite=True
+        )
+    assert sorted(p.name for p in small_disk.iterdir()) == ["filler", "t"]
+    assert (small_disk / "t" / "adapter_model.safetensors").read_bytes() == before
 
 
 def test_tasks_together_and_alone():
