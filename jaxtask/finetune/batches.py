@@ -6,7 +6,7 @@ goes on with exactly the batches that an uninterrupted one sees.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +31,21 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchShape:
-    """How rows are filled. `rows` is what one step takes of a task, accumulation included."""
+    """How rows are filled."""
 
     rows: int
+    """What one step takes of a task, accumulation included."""
     max_len: int
     packing: bool = False
     pad: int = 0
     """The token of padding."""
+    parts: int = 1
+    """How many equal parts a step is cut into, to need less memory."""
+
+    @property
+    def part(self) -> "BatchShape":
+        """The shape of one part, which is what an evaluation takes at once."""
+        return replace(self, rows=self.rows // self.parts, parts=1)
 
 
 class TaskBatches:
@@ -81,10 +89,10 @@ class TaskBatches:
         return Position(position.epoch + 1, 0)
 
     def evaluation(self, split: str = "dev") -> list[list[Row]]:
-        """All examples of a split in their own order, as the rows of so many steps."""
+        """All examples of a split in their own order, as the rows of so many evaluation steps."""
         order = np.arange(len(self._lengths.get(split, ())))
-        rows = self._filled(split, order)
-        return [rows[i : i + self.shape.rows] for i in range(0, len(rows), self.shape.rows)]
+        rows, size = self._filled(split, order), self.shape.part.rows
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
 
     def _rows(self, epoch: int) -> list[Row]:
         if self._epoch[0] != epoch:

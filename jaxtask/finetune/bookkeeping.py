@@ -81,8 +81,13 @@ def read_record(values: dict[str, Any]) -> TaskRecord:
 def batch_shape(recipe: Recipe, pad: int) -> BatchShape:
     """The rows that a recipe asks for; `pad` is the token of padding."""
     training = recipe.training
-    rows = training.batch * training.accumulate
-    return BatchShape(rows, training.max_len, training.packing, pad)
+    return BatchShape(
+        rows=training.batch * training.accumulate,
+        max_len=training.max_len,
+        packing=training.packing,
+        pad=pad,
+        parts=training.accumulate,
+    )
 
 
 def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[TaskRun]:
@@ -106,8 +111,15 @@ def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[Ta
     return runs
 
 
-def groups(tasks: Sequence[EncodedTask], stack: int | str) -> list[list[EncodedTask]]:
-    """Tasks that train at once: of one kind, at most `stack` of them, "auto" for any number."""
+def groups(recipe: Recipe, tasks: Sequence[EncodedTask]) -> list[list[EncodedTask]]:
+    """Tasks that train at once: of one kind, at most `stack` of them, "auto" for any number.
+
+    Raises:
+        RecipeError: The recipe has differences for a task that is not there.
+
+    """
+    recipe.check_names([task.name for task in tasks])
+    stack = recipe.training.stack
     kinds: dict[str, list[EncodedTask]] = {}
     for task in tasks:
         kinds.setdefault(task.kind, []).append(task)

@@ -118,6 +118,8 @@ def encode_lines(
     examples = []
     for line, before, after in zip(lines, prompts, targets, strict=True):
         tokens = np.array(before + after, np.int32)
+        if not tokens.size:
+            raise DataError(f"{line.source}: the tokenizer makes no token of the text.")
         if tokens.max() >= vocabulary:
             id_ = int(tokens.max())
             raise DataError(

@@ -212,7 +212,7 @@ class _Loop:
         sums = []
         for n in range(max(map(len, steps))):
             rows = [own[n] if n < len(own) else [] for own in steps]
-            batch = stack(rows, self.shape, self.kind)
+            batch = stack(rows, self.shape.part, self.kind)
             sums.append(self.functions.eval_step(self.state, batch))
         loss, weight = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
         found = {}

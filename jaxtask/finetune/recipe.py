@@ -7,7 +7,7 @@ The defaults are the settings of the published runs.
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -138,6 +138,12 @@ class Recipe:
         for name, sections in self.tasks.items():
             _check_task(self, name, sections)
 
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise `RecipeError` if `tasks` names one that is not among `names`."""
+        for name in self.tasks:
+            if name not in names:
+                raise RecipeError(_unknown("tasks.", name, names, "a task of this run"))
+
     def for_task(self, name: str) -> "TaskSettings":
         """The settings of one task: the recipe's own, with the task's differences."""
         own = self.tasks.get(name, {})
@@ -196,8 +202,11 @@ def change(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
     """
     values = recipe.json()
     for key, value in changes.items():
-        section, _, name = key.rpartition(".")
-        (values[section] if section in _SECTIONS else values)[name if section else key] = value
+        section, _, name = key.partition(".")
+        if section in _SECTIONS:
+            values[section][name] = value
+        else:
+            values[key] = value
         if key in ("training.epochs", "training.steps") and value is not None:
             other = "steps" if name == "epochs" else "epochs"
             if changes.get(f"training.{other}") is None:
@@ -262,10 +271,10 @@ def _known(values: Mapping[str, Any], kind: type, prefix: str) -> None:
             raise RecipeError(_unknown(prefix, key, names))
 
 
-def _unknown(prefix: str, key: Any, names: Iterable[str]) -> str:
+def _unknown(prefix: str, key: Any, names: Iterable[str], what: str = "a setting") -> str:
     near = difflib.get_close_matches(str(key), list(names), 1, 0.5)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"expected one of {', '.join(names)}."
-    return f"{prefix}{key} is not a setting: {hint}"
+    return f"{prefix}{key} is not {what}: {hint}"
 
 
 def plain(value: Any) -> Any:

@@ -193,6 +193,10 @@ def test_evaluation_holds_a_split_in_order():
     assert [len(step) for step in steps] == [3, 3, 1]
     firsts = [int(row[0].tokens[0]) for step in steps for row in step]
     assert firsts == [100 * n for n in range(1, 8)]
+    shape = BatchShape(6, 32, parts=3)
+    assert shape.part == BatchShape(2, 32)
+    sizes = [len(s) for s in TaskBatches(encoded(dev=[4] * 7), shape).evaluation()]
+    assert sizes == [2, 2, 2, 1]
     packed = TaskBatches(encoded(dev=random_lengths(7, 9)), BatchShape(3, 32, packing=True))
     rows = list(itertools.chain(*packed.evaluation()))
     assert len(rows) < 7

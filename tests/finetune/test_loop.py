@@ -252,7 +252,7 @@ def test_runs_of_a_recipe():
     )
     tasks = [encoded("long", [9] * 10), encoded("short")]
     long, short = make_runs(recipe, tasks, pad=1)
-    assert long.batches.shape == BatchShape(4, 64, False, 1)
+    assert long.batches.shape == BatchShape(4, 64, False, 1, parts=2)
     assert (long.total, long.patience) == (2 * 3, 3)
     assert (short.total, short.patience) == (5, None)
     with pytest.raises(RecipeError, match="patience is 3, but task long has no dev"):
@@ -264,12 +264,17 @@ def test_tasks_of_one_kind_train_at_once():
         encoded(n, kind=k) for n, k in zip("abcde", ["text"] * 4 + ["regression"], strict=True)
     ]
 
-    def names(stack):
-        return ["".join(t.name for t in group) for group in groups(tasks, stack)]
+    def names(stack, **fields):
+        recipe = make_recipe({"base": "b", "training": {"stack": stack}, **fields}, "x")
+        return ["".join(t.name for t in group) for group in groups(recipe, tasks)]
 
     assert names("auto") == ["abcd", "e"]
     assert names(3) == ["abc", "d", "e"]
     assert names(1) == list("abcde")
+    with pytest.raises(
+        RecipeError, match=r"tasks\.aa is not a task of this run: did you mean tasks\.a"
+    ):
+        names(1, tasks={"aa": {"lora": {"r": 2}}})
     shape = BatchShape(1, 64)
     mixed = [TaskRun(TaskBatches(t, shape), 3) for t in tasks[3:]]
     with pytest.raises(TrainingError, match=r"several kinds or shapes .*: d, e"):

@@ -103,8 +103,9 @@ def test_changes_are_checked_like_files():
     assert recipe.out == "o"
     with pytest.raises(RecipeError, match=r"options: lora\.r is 'x'"):
         change(recipe, {"lora.r": "x"}, "options")
-    with pytest.raises(RecipeError, match=r"options: training\.speed is not a setting"):
-        change(recipe, {"training.speed": 1}, "options")
+    for key in ("training.speed", "lora.r.x", "other.base"):
+        with pytest.raises(RecipeError, match=rf"options: {key} is not a setting"):
+            change(recipe, {key: 1}, "options")
 
 
 def test_shipped_recipes():

@@ -101,7 +101,7 @@ def functions(seeds, seen=None, pause=0.0):
     return Functions(partial(init, seeds), step, eval_step, lambda s, t: take_task(s.parameters, t))
 
 
-SHAPE = BatchShape(rows=2, max_len=32, packing=True)
+SHAPE = BatchShape(rows=2, max_len=32, packing=True, parts=2)
 TASKS = {
     # name: (seed of the adapter, number of examples, steps, patience)
     "ner": (1, 30, 60, 2),
