@@ -10,11 +10,13 @@ the rendered prompt, so what the template writes after an answer is learned too.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxtask.errors import DataError
+from jaxtask.finetune.gguf_tokenizer import read_gguf_tokenizer
 from jaxtask.finetune.task_data import Kind, Line, TaskData
 
 
@@ -49,12 +51,16 @@ def plain_prompt(instruction: str, text: str) -> str:
 
 
 def open_tokenizer(path: str | os.PathLike[str]) -> Any:
-    """The tokenizer in a folder, by `transformers.AutoTokenizer`; nothing is downloaded.
+    """The tokenizer in a folder, by `transformers.AutoTokenizer`, or the one in a GGUF file.
+
+    Nothing is downloaded.
 
     Raises:
         DataError: There is none.
 
     """
+    if Path(path).suffix == ".gguf":
+        return read_gguf_tokenizer(Path(path))
     # Imported here: it takes seconds.
     from transformers import AutoTokenizer
 

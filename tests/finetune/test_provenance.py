@@ -81,7 +81,7 @@ def test_importing_costs_neither_transformers_nor_orbax():
 
 # fmt: off
 OURS = (
-    "batches", "bookkeeping", "checkpoint", "checks", "examples", "folders", "log", "loop",
-    "packing", "parameters", "progress", "provenance", "read", "recipe", "recipe_file", "scores",
-    "stop", "task_data", "write",
+    "batches", "bookkeeping", "checkpoint", "checks", "examples", "folders", "gguf_tokenizer",
+    "log", "loop", "packing", "parameters", "progress", "provenance", "read", "recipe",
+    "recipe_file", "scores", "stop", "task_data", "write",
 )
