@@ -25,5 +25,17 @@ class ModelError(JaxtaskError):
     """A base model cannot be read, or is not of a supported architecture."""
 
 
+class RecipeError(JaxtaskError):
+    """A recipe or one of its settings cannot be used."""
+
+
+class DataError(JaxtaskError):
+    """A task's data cannot be used: a file, a line, a label, or the tokenizer they meet."""
+
+
+class CheckpointError(JaxtaskError):
+    """A checkpoint cannot be written or read."""
+
+
 class TrainingError(JaxtaskError):
-    """What a fine-tuning run was asked to do cannot be done."""
+    """Training cannot go on, or what it was asked to do cannot be done."""

@@ -24,8 +24,13 @@ ALLOWED = {
         "jaxtask.version",
         "jaxtask_kernels",
     },
-    "jaxtask.finetune": {"jaxtask.adapters", "jaxtask.corpora", "jaxtask.errors"},
     "jaxtask.analysis": {"jaxtask.errors"},
+    "jaxtask.finetune": {
+        "jaxtask.adapters",
+        "jaxtask.corpora",
+        "jaxtask.errors",
+        "jaxtask.version",
+    },
     "jaxtask.report": {"jaxtask.analysis"},
 }
 HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
