@@ -28,7 +28,9 @@ WORDS = Length("words", lambda text: len(text.split()), source="between spaces")
 def tokens_of(tokenizer: str) -> Length:
     """Tokens of a tokenizer (a folder, or an id in the local cache) that transformers reads.
 
-    The chat template counts as overhead; without one, four tokens for beginning, end and between.
+    Overhead are the chat template, if there is one, and four tokens: a base model's prompt and
+    target have a beginning, a line break between them and an end, and two texts for an encoder have
+    four markers.
 
     Raises:
         TaskError: There is no such tokenizer.
@@ -37,7 +39,7 @@ def tokens_of(tokenizer: str) -> Length:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
+        loaded = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise TaskError(f"tokenizer {tokenizer!r} cannot be loaded: {reason}") from error

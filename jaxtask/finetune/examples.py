@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtask.corpora.prompt import plain_prompt
 from jaxtask.errors import DataError
 from jaxtask.finetune.gguf_tokenizer import read_gguf_tokenizer
 from jaxtask.finetune.task_data import Kind, Line, TaskData
@@ -42,12 +43,6 @@ class EncodedTask:
     dropped: dict[str, int]
     """How many examples of each split were longer than `max_len`."""
     sha256: dict[str, str]
-
-
-def plain_prompt(instruction: str, text: str) -> str:
-    """What base models are asked. An instruction with a capital stands for itself."""
-    begin = "" if instruction[:1].isupper() else "In the following document, "
-    return f"{begin}{instruction} ### Document: {text}"
 
 
 def open_tokenizer(path: str | os.PathLike[str]) -> Any:

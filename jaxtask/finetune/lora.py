@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,39 +24,14 @@ from jaxtask.adapters._config import first_match
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
 from jaxtask.finetune.models.encoder import Head, head_shapes
+from jaxtask.finetune.recipe import Lora
 
 ALL_LINEAR = "all-linear"
 
 Parameters = dict[str, dict[str, Array]]
 
 
-@dataclass(frozen=True)
-class LoraSpec:
-    """One task's LoRA, in PEFT's terms.
-
-    `targets` is a list of names (a module's whole name or the end of it, from a dot on), a regular
-    expression for whole names, or "all-linear". Patterns are regular expressions for the end of a
-    name; the first match counts. Tasks with equal seeds start from equal A.
-    """
-
-    r: int = 8
-    alpha: float = 16
-    rslora: bool = False
-    dropout: float = 0.0
-    targets: str | Sequence[str] = ("q_proj", "v_proj")
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for rank in (self.r, *self.rank_pattern.values()):
-            if rank < 1:
-                raise TrainingError(f"a LoRA rank is {rank}, expected at least 1.")
-        if not 0 <= self.dropout < 1:
-            raise TrainingError(f"LoRA dropout is {self.dropout}, expected 0 ≤ dropout < 1.")
-
-
-def ranks(spec: LoraSpec, config: ModelConfig) -> dict[str, np.ndarray]:
+def ranks(spec: Lora, config: ModelConfig) -> dict[str, np.ndarray]:
     """The rank in every layer, [L], of each module that `spec` targets; 0 where it does not.
 
     Raises `TrainingError`, listing the modules there are, if nothing or not every name matches.
@@ -76,7 +50,7 @@ def ranks(spec: LoraSpec, config: ModelConfig) -> dict[str, np.ndarray]:
     return found
 
 
-def scales(specs: Sequence[LoraSpec], config: ModelConfig) -> dict[str, Array]:
+def scales(specs: Sequence[Lora], config: ModelConfig) -> dict[str, Array]:
     """The s of ΔW = s·AB, [L, T] float32 per module: α/r, or α/√r with rsLoRA; 0 without LoRA."""
     table: dict[str, np.ndarray] = {}
     for t, spec in enumerate(specs):
@@ -89,7 +63,7 @@ def scales(specs: Sequence[LoraSpec], config: ModelConfig) -> dict[str, Array]:
     return {module: jnp.asarray(row) for module, row in table.items()}
 
 
-def init_lora(specs: Sequence[LoraSpec], config: ModelConfig) -> Parameters:
+def init_lora(specs: Sequence[Lora], config: ModelConfig) -> Parameters:
     """PEFT's start: A uniform in ±1/√in (Kaiming with a = √5), B zero.
 
     A depends on the task's seed and the module's name only. With one seed, the A of a smaller rank
@@ -113,7 +87,7 @@ def init_lora(specs: Sequence[LoraSpec], config: ModelConfig) -> Parameters:
 
 
 def init_head(
-    specs: Sequence[LoraSpec],
+    specs: Sequence[Lora],
     config: EncoderConfig,
     classes: Sequence[int],
     start: Head | None = None,
@@ -185,8 +159,6 @@ def _chosen(targets: str | Sequence[str], names: list[str], config: ModelConfig)
                 f"{config.architecture} model has {modules}."
             )
         found |= matching
-    if not found:
-        raise TrainingError(f"no LoRA target is named; each layer has {modules}.")
     return found
 
 

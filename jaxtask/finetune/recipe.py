@@ -35,7 +35,8 @@ class Lora:
     rslora: bool = _setting(checks.flag(), False, per_task=True)
     dropout: float = _setting(checks.number(0, 1, below=True), 0.05)
     targets: tuple[str, ...] | str = _setting(
-        # One text is a regular expression for a module's whole name, as in PEFT.
+        # A name is a module's whole name or the end of it, from a dot on; one text is a regular
+        # expression for whole names, or "all-linear". As in PEFT.
         checks.either(checks.text(), checks.filled(checks.texts())),
         ("q_proj", "v_proj"),
     )
@@ -48,7 +49,7 @@ class Lora:
     shared_init: bool = _setting(checks.flag(), True)
     """All tasks start from one A; otherwise each from its own."""
     seed: int = _setting(checks.whole(0), 0, per_task=True)
-    """Of A's initial values."""
+    """Of A's initial values: tasks with equal seeds start from equal A."""
 
     def __post_init__(self) -> None:
         _check(self, "lora.")

@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 from jaxtask.errors import DataError
 
 Kind = Literal["text", "classification", "regression"]
-SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)

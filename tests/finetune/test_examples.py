@@ -13,8 +13,9 @@ from finetune.data_files import (
     write_task,
 )
 from jaxtask.errors import DataError
-from jaxtask.finetune.examples import decode, encode_task, open_tokenizer, plain_prompt
+from jaxtask.finetune.examples import decode, encode_task, open_tokenizer
 from jaxtask.finetune.task_data import find_tasks, read_task
+from real_data import real_data
 
 LINE = {
     "instruction": "keep the first sentence.",
@@ -68,7 +69,6 @@ def test_a_folder_is_read(tmp_path):
 @pytest.mark.parametrize("name", ["bytes", "spaced"])
 def test_plain_form(task, name):
     tokenizer = byte_tokenizer() if name == "bytes" else spaced_tokenizer()
-    assert plain_prompt(LINE["instruction"], LINE["text"]) == PROMPT
     prompt, learned = parts(tokenizer, only(encode(task, tokenizer)))
     # A SentencePiece vocabulary decodes with the space that it puts in front of a text.
     space = " " if name == "spaced" else ""
@@ -200,8 +200,8 @@ def test_generated_tokens_are_text_again(task):
         assert decode(tokenizer, np.array([-1, -1])) == ""
 
 
-def test_stories_tokenizer(real_data, task):
-    tokenizer = open_tokenizer(real_data / "stories260K")
+def test_stories_tokenizer(task):
+    tokenizer = open_tokenizer(real_data("stories260K"))
     example = only(encode(task, tokenizer, vocabulary=512))
     prompt, learned = parts(tokenizer, example)
     assert (prompt, learned) == (f"<s> {PROMPT}\n", f"{LINE['target']}</s>")
@@ -209,8 +209,8 @@ def test_stories_tokenizer(real_data, task):
     assert example.tokens[-1] == 2
 
 
-def test_roberta_tokenizer(real_data, tmp_path):
-    tokenizer = open_tokenizer(real_data / "roberta-base-tokenizer")
+def test_roberta_tokenizer(tmp_path):
+    tokenizer = open_tokenizer(real_data("roberta-base-tokenizer"))
     rows = [
         {"text": "Good film.", "text_pair": "Great film.", "label": "same"},
         {"text": "Good film.", "text_pair": "A dog.", "label": "other"},

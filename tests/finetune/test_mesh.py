@@ -17,7 +17,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 from jax.sharding import PartitionSpec as P
 from finetune.tiny import LLAMA, largest_difference, lora, model, numbers, text_batch
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.lora import LoraSpec
+from jaxtask.finetune.recipe import Lora
 from jaxtask.finetune.mesh import make_mesh
 from jaxtask.finetune.models.load import load_model, save_model
 from jaxtask.finetune.step import StepOptions, init_state, make_train_step
@@ -26,7 +26,7 @@ from pathlib import Path
 
 folder = Path(sys.argv[1]) / "model"
 save_model(model(LLAMA, vocab_size=64), folder)
-specs = [LoraSpec(r=4, targets=["q_proj", "down_proj"]), LoraSpec(r=2, targets=["q_proj"])]
+specs = [Lora(r=4, targets=["q_proj", "down_proj"]), Lora(r=2, targets=["q_proj"])]
 rng = np.random.default_rng(0)
 batches = [text_batch(rng, [[12, 5, 9, 7], [3, 12, 4, 8]], 12) for _ in range(2)]
 

@@ -22,9 +22,9 @@ from finetune.tiny import (
 )
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.generate import generate
-from jaxtask.finetune.lora import LoraSpec
 from jaxtask.finetune.models.attention import _BLOCK, Places, attend
 from jaxtask.finetune.models.rope import Rope, rotate, rotation
+from jaxtask.finetune.recipe import Lora
 from jaxtask.finetune.step import adapters_of
 
 
@@ -97,7 +97,7 @@ def test_tasks_do_not_meet(within, fields):
     """Tasks with their own adapters, at once and one by one; in bfloat16 all stays bfloat16."""
     base, rng = model(fields), np.random.default_rng(1)
     names = list(base.config.linears)
-    specs = [LoraSpec(r=3, targets="all-linear"), LoraSpec(r=2, targets=names[:1], seed=1)]
+    specs = [Lora(r=3, targets="all-linear"), Lora(r=2, targets=names[:1], seed=1)]
     make = text_batch if "silu" in fields.values() else label_batch
     more = () if make is text_batch else ([2, 2],)
     batch = make(rng, [[9, 4], [12, 7]], 12, *more)
@@ -117,7 +117,7 @@ def test_half_precision_stays_half():
     base = model(LLAMA)
     definition, state = nnx.split(base)
     half = nnx.merge(definition, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state))
-    specs = [LoraSpec(r=3, targets="all-linear")]
+    specs = [Lora(r=3, targets="all-linear")]
     batch = text_batch(np.random.default_rng(0), [[9, 4]], 12)
     adapters = adapters_of(lora(specs, base.config), numbers(specs, base.config))
     features = half(*batch[:3], adapters)
@@ -155,7 +155,7 @@ def greedy_without_cache(logits, prompt, new, ends):
 def test_generation_with_cache_is_generation_without(fields):
     """Two tasks, prompts of several lengths, one row left out, rows that end early."""
     base, rng, new = model(fields), np.random.default_rng(3), 10
-    specs = [LoraSpec(r=3, targets="all-linear"), LoraSpec(r=2, seed=1)]
+    specs = [Lora(r=3, targets="all-linear"), Lora(r=2, seed=1)]
     adapters = adapters_of(lora(specs, base.config), numbers(specs, base.config))
     lengths = np.asarray([[7, 3, 12], [5, 0, 9]])
     prompts = rng.integers(3, 61, (2, 3, 12))

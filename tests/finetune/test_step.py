@@ -24,15 +24,15 @@ from finetune.tiny import (
     lora,
     model,
     numbers,
+    only_task,
     packed,
     rows,
-    take_task,
     task_of,
     text_batch,
     weights_of,
 )
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.lora import LoraSpec
+from jaxtask.finetune.recipe import Lora
 from jaxtask.finetune.step import (
     StepOptions,
     init_state,
@@ -43,9 +43,9 @@ from jaxtask.finetune.step import (
 from test_compilation import compilations
 
 SPECS = [
-    LoraSpec(r=4, targets=("q_proj", "v_proj", "up_proj"), seed=1),
-    LoraSpec(r=2, seed=2, rslora=True),
-    LoraSpec(r=3, targets=("v_proj", "up_proj"), seed=3, alpha=5),
+    Lora(r=4, targets=("q_proj", "v_proj", "up_proj"), seed=1),
+    Lora(r=2, seed=2, rslora=True),
+    Lora(r=3, targets=("v_proj", "up_proj"), seed=3, alpha=5),
 ]
 
 
@@ -124,7 +124,7 @@ def test_accumulation_must_divide_the_rows():
 
 
 EIGHT = [
-    LoraSpec(r=1 + t % 4, seed=t, alpha=4 + t, targets=("v_proj", "down_proj")[: 1 + t % 2])
+    Lora(r=1 + t % 4, seed=t, alpha=4 + t, targets=("v_proj", "down_proj")[: 1 + t % 2])
     for t in range(8)
 ]
 
@@ -156,15 +156,15 @@ def test_stacked_equals_solo(within):
         if t != trimmed:
             zero = jnp.zeros((base.config.layers, 1))
             alone = alone._replace(scale={m: alone.scale.get(m, zero) for m in start})
-        state = init_state(own_part(take_task(start, t), modules, rank))
+        state = init_state(own_part(only_task(start, t), modules, rank))
         for n, batch in enumerate(batches):
             active = jnp.asarray(actives[n][t : t + 1])
             state, report = train_step(base, DROPOUT)(state, alone, task_of(batch, t), active)
             within("stacked = solo, loss", abs(report.loss[0] - reports[n].loss[t]), 1e-5)
-        mine = own_part(take_task(stacked.parameters, t), modules, rank)
+        mine = own_part(only_task(stacked.parameters, t), modules, rank)
         within("stacked = solo, parameters", largest_difference(state.parameters, mine), 1e-5)
         assert int(state.adam.count[0]) == stops[t] == int(stacked.adam.count[t])
-    moved = largest_difference(take_task(start, 0), take_task(stacked.parameters, 0))
+    moved = largest_difference(only_task(start, 0), only_task(stacked.parameters, 0))
     assert moved > 1e-4
 
 
@@ -220,10 +220,10 @@ def test_inactive_and_empty_tasks_stay_bit_identical():
     state, report = step(state, settings, empty, jnp.asarray([True, False, True]))
     for t in (1, 2):
         pairs = zip(
-            jax.tree.leaves(take_task(before, t)), jax.tree.leaves(take_task(state, t)), strict=True
+            jax.tree.leaves(only_task(before, t)), jax.tree.leaves(only_task(state, t)), strict=True
         )
         assert all(np.array_equal(a, b) for a, b in pairs)
-    assert largest_difference(take_task(before, 0), take_task(state, 0)) > 0
+    assert largest_difference(only_task(before, 0), only_task(state, 0)) > 0
     assert report.weight.tolist() == [14, 14, 0]
     assert report.loss[2] == 0
     assert np.isfinite(report.norm).all()
@@ -271,7 +271,7 @@ def test_one_compilation_a_shape():
     step = make_train_step(base, StepOptions())
     runs = []
     for seed, kind in ((0, "constant"), (1, "cosine")):
-        specs = [LoraSpec(r=2, seed=seed), LoraSpec(r=3, seed=seed, alpha=seed + 1)]
+        specs = [Lora(r=2, seed=seed), Lora(r=3, seed=seed, alpha=seed + 1)]
         settings = numbers(specs, base.config, kind=kind, peak=[0.1, 0.2 + seed], seed=seed)
         batches = [text_batch(rng, [[9, 9]] * 2, 12) for _ in range(3)]
         runs.append((init_state(lora(specs, base.config)), settings, batches))
@@ -284,7 +284,7 @@ def test_one_compilation_a_shape():
 
 def test_compile_time_of_many_layers(record_property, capsys):
     """Measured and shown: the time depends on the machine. The program's size does not."""
-    specs = [LoraSpec(r=2, targets="all-linear")]
+    specs = [Lora(r=2, targets="all-linear")]
     batch = text_batch(np.random.default_rng(0), [[9, 9]], 12)
 
     def lower(layers):
@@ -306,7 +306,7 @@ def test_compile_time_of_many_layers(record_property, capsys):
 def test_classification_stacked_equals_solo(within):
     """Two numbers of classes in one stack, head dropout on."""
     base, rng = model(ROBERTA), np.random.default_rng(8)
-    specs = [LoraSpec(r=3, targets=("query", "value"), seed=n) for n in (1, 2)]
+    specs = [Lora(r=3, targets=("query", "value"), seed=n) for n in (1, 2)]
     classes, seed = [2, 4], [5, 6]
     batches = [label_batch(rng, [[9, 4, 7], [3, 9, 0]], 12, classes) for _ in range(3)]
     options = dataclasses.replace(DROPOUT, kind="classification")
@@ -318,10 +318,10 @@ def test_classification_stacked_equals_solo(within):
     start = lora(specs, base.config, classes)
     for t in range(2):
         alone = numbers([specs[t]], base.config, classes=classes[t], seed=seed[t], dropout=0.1)
-        state = init_state(copied(take_task(start, t)))
+        state = init_state(copied(only_task(start, t)))
         for batch in batches:
             state, _ = train_step(base, options)(state, alone, task_of(batch, t), on(1))
-        mine = take_task(stacked.parameters, t)
+        mine = only_task(stacked.parameters, t)
         within("classifiers stacked = solo", largest_difference(state.parameters, mine), 1e-5)
     head = stacked.parameters[list(start)[-1]]
     assert not np.asarray(head["kernel"])[0, :, 2:].any()  # task 0 has two classes
@@ -332,7 +332,7 @@ def test_classification_stacked_equals_solo(within):
 
 def test_regression_learns():
     base, rng = model(BERT), np.random.default_rng(9)
-    specs = [LoraSpec(r=3, targets=("query", "value"))]
+    specs = [Lora(r=3, targets=("query", "value"))]
     batch = label_batch(rng, [[9, 4, 7, 8]], 12, [2])
     batch = batch._replace(labels=jnp.asarray([[0.3, -1.0, 2.0, 0.5]]))
     options = StepOptions(kind="regression")
@@ -384,7 +384,7 @@ def test_a_model_is_trained_on_what_it_can():
     with pytest.raises(TrainingError, match="bert model is trained on classification"):
         make_train_step(model(BERT), StepOptions())
     base = model(BERT)
-    specs = [LoraSpec(r=2, targets=("query",))]
+    specs = [Lora(r=2, targets=("query",))]
     batch = text_batch(np.random.default_rng(0), [[4]], 8)
     with pytest.raises(TrainingError, match="no labels"):
         train(base, StepOptions(kind="classification"), specs, [batch], classes=[2])

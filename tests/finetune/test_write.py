@@ -23,6 +23,7 @@ from jaxtask.errors import AdapterError, TrainingError
 from jaxtask.finetune.parameters import stack_tasks, take_task
 from jaxtask.finetune.read import read_adapter
 from jaxtask.finetune.write import write_adapter
+from real_data import real_data
 
 
 def assert_trees_equal(left, right):
@@ -162,9 +163,9 @@ def test_a_classifier_can_be_trained_further(tmp_path):
         read_adapter(tmp_path / "t", ENCODER, LAYERS, {**HEAD, "score": (8, 2)})
 
 
-def test_real_adapter_goes_on_unchanged(real_data, tmp_path):
+def test_real_adapter_goes_on_unchanged(tmp_path):
     """A published RoBERTa adapter, in and out again: the same bytes."""
-    source = real_data / "adapters" / "roberta-base-r8-qv-mrpc-ckpt230"
+    source = real_data("adapters") / "roberta-base-r8-qv-mrpc-ckpt230"
     wide = {"attention.self.query": (768, 768), "attention.self.value": (768, 768)}
     stored = load_file(source / "adapter_model.safetensors")
     head = {"classifier.dense": (768, 768), "classifier.out_proj": (768, 2)}

@@ -164,7 +164,7 @@ def task_of(batch, t):
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[t : t + 1]), batch)
 
 
-def take_task(tree, task):
+def only_task(tree, task):
     """Task number `task` alone, its axis kept with length 1, as NumPy's: nothing is compiled."""
     return jax.tree_util.tree_map_with_path(
         lambda path, x: np.take(np.asarray(x), [task], axis=task_axis(path)), tree

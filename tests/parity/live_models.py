@@ -1,6 +1,5 @@
 """Tiny models of transformers with random weights, and their outputs. Skips without torch."""
 
-import os
 import warnings
 from pathlib import Path
 
@@ -102,14 +101,6 @@ def right_padded(rng, lengths, width, pad):
     inside = place < np.asarray(lengths)[:, None]
     tokens = np.where(inside, tokens, pad)
     return (a.astype(np.int32)[None] for a in (tokens, np.where(inside, place, 0), inside))
-
-
-def data_folder(name):
-    root = os.environ.get("JAXTASK_DATA") or Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(root) / name
-    if not folder.is_dir():
-        pytest.skip(f"nothing at {folder}: set JAXTASK_DATA to the data folder")
-    return folder
 
 
 def package_file(package, pattern):

@@ -12,7 +12,6 @@ from jaxtask.finetune.models.load import load_head, load_model, save_model
 from parity.live_models import (
     DECODERS,
     ENCODERS,
-    data_folder,
     make_decoder,
     make_encoder,
     package_file,
@@ -24,6 +23,7 @@ from parity.live_models import (
     torch,
     transformers,
 )
+from real_data import real_data
 
 pytestmark = pytest.mark.parity
 
@@ -141,7 +141,7 @@ def our_greedy(model, prompt, new):
 
 
 def test_stories260k(within):
-    folder = data_folder("stories260K")
+    folder = real_data("stories260K")
     theirs = quiet(transformers.AutoModelForCausalLM.from_pretrained, str(folder))
     ours = load_model(folder, "float32")
     tokens = text(np.random.default_rng(0), 2, 100, vocabulary=512)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from finetune.tiny import as_batch, numbers, weights_of
-from jaxtask.finetune.lora import LoraSpec, init_lora, ranks, scales
+from jaxtask.finetune.lora import init_lora, ranks, scales
 from jaxtask.finetune.models.load import load_head, load_model
+from jaxtask.finetune.recipe import Lora
 from jaxtask.finetune.step import StepOptions, init_state, make_train_step
 from parity.live_models import (
     make_decoder,
@@ -93,9 +94,9 @@ def compare(within, name, ours, theirs, falls):
 
 
 SPECS = {
-    "qv": LoraSpec(r=4, alpha=8),
-    "all, rslora": LoraSpec(r=3, alpha=6, rslora=True, targets="all-linear"),
-    "patterns": LoraSpec(
+    "qv": Lora(r=4, alpha=8),
+    "all, rslora": Lora(r=3, alpha=6, rslora=True, targets="all-linear"),
+    "patterns": Lora(
         r=4,
         alpha=8,
         targets=r".*\.(q_proj|down_proj)",
@@ -162,7 +163,7 @@ def test_labels(tmp_path, within, kind, labels):
     theirs = make_encoder(kind, num_labels=labels, **silent)
     folder = save(theirs, tmp_path / "base")
     ours = load_model(folder, "float32")
-    spec = LoraSpec(r=4, alpha=8, targets=("query", "value"))
+    spec = Lora(r=4, alpha=8, targets=("query", "value"))
     model = with_peft(theirs, spec, task_type="SEQ_CLS")
     head = jax.tree.map(lambda x: x[None], load_head(folder, ours.config))
     parameters = to_ours(model, init_lora([spec], ours.config)) | head

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxtask.errors import ModelError
+from jaxtask.finetune.folders import new_folder
 from jaxtask.finetune.mesh import weight_spec
 from jaxtask.finetune.models.config import (
     DecoderConfig,
@@ -116,13 +115,9 @@ def save_model(model: Model, folder: Path) -> None:
         tensors[name] = np.ascontiguousarray(array.T if place.transposed else array)
     dtype = next(iter(tensors.values())).dtype.name
     fields = config_fields(model.config) | {"torch_dtype": dtype}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
-        made = Path(unfinished) / "model"
-        made.mkdir()
-        (made / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
-        save_file(tensors, made / SINGLE, metadata={"format": "pt"})
-        os.rename(made, folder)
+    with new_folder(folder) as draft:
+        (draft / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
+        save_file(tensors, draft / SINGLE, metadata={"format": "pt"})
 
 
 def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
