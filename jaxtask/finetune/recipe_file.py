@@ -67,6 +67,14 @@ def read_recipe(source: str | os.PathLike[str]) -> Recipe:
     return make_recipe(values, str(source))
 
 
+def read_value(text: str) -> Any:
+    """One value as a recipe's file would have it. Raises `RecipeError` if it is no YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{text!r} is not a valid value.") from error
+
+
 def _text(source: str | os.PathLike[str]) -> str:
     path = Path(source)
     if not path.exists():

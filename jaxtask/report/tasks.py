@@ -1,4 +1,4 @@
-"""Tables of tasks and of what was built from corpora."""
+"""Tables of tasks: what there is, what was built from corpora, what was trained."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,4 +37,17 @@ def built_table(built: Sequence[Mapping[str, Any]]) -> Table:
                 "\n".join(reasons) or "–",
                 end_section=n == len(splits),
             )
+    return table
+
+
+def trained_table(trained: Sequence[Mapping[str, Any]]) -> Table:
+    """What was trained: steps, and the loss on the evaluation examples before and after."""
+    table = Table()
+    for column in ("task", "steps", "dev loss before", "last", "best", "ended"):
+        right = column not in ("task", "ended")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "task")
+    for row in trained:
+        losses = (row["dev_loss"][name] for name in ("before", "last", "best"))
+        numbers = ("–" if loss is None else f"{loss:.4f}" for loss in losses)
+        table.add_row(row["task"], f"{row['steps']:,}", *numbers, row["ended"])
     return table
