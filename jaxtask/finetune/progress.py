@@ -73,6 +73,8 @@ def live(console: "Console") -> Iterator[Show]:
 
     with Live(console=console, refresh_per_second=4) as display:
         yield lambda view: display.update(render(view))
+    if not console.is_terminal:
+        console.print()  # What is printed there does not end its last line.
 
 
 def _number(value: float | None) -> str:

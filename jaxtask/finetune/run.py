@@ -75,13 +75,13 @@ def fine_tune(
     if not folders:
         raise RecipeError("data is empty, expected folders of tasks.")
     resumed = resume and _has_checkpoints(work)
-    for folder in folders:
-        check_free(Path(recipe.out) / folder.resolve().name, overwrite or resumed)
     if not (resume or overwrite) and _has_checkpoints(work):
         raise CheckpointError(
             f"{work}: holds checkpoints of a run; give resume=True (--resume) to go on from them, "
             "or overwrite=True (--overwrite) to start anew."
         )
+    for folder in folders:
+        check_free(Path(recipe.out) / folder.resolve().name, overwrite or resumed)
     base = find_base(recipe.base)
     config = base_config(base)
     tasks, pad = _encode(recipe, config, base, folders)

@@ -1,9 +1,29 @@
-"""A fixture: a disk that is soon full."""
+"""Fixtures: programs compiled quickly, and a disk that is soon full."""
 
 import shutil
 import subprocess
 
+import jax
 import pytest
+
+_QUICK = "jax_disable_most_optimizations"
+
+
+@pytest.fixture(scope="package", autouse=True)
+def compile_quickly():
+    """Here programs are compiled to be run once or twice, so optimising them takes too long."""
+    before = jax.config.values[_QUICK]
+    jax.config.update(_QUICK, True)
+    yield
+    jax.config.update(_QUICK, before)
+
+
+@pytest.fixture
+def compile_fully():
+    """Programs as users have them."""
+    jax.config.update(_QUICK, False)
+    yield
+    jax.config.update(_QUICK, True)
 
 
 @pytest.fixture

@@ -229,6 +229,7 @@ def test_inactive_and_empty_tasks_stay_bit_identical():
     assert np.isfinite(report.norm).all()
 
 
+@pytest.mark.usefixtures("compile_fully")
 def test_base_is_frozen():
     """Bit-identical after training; and the compiled step has no memory for its gradients."""
     base = model(LLAMA, vocab_size=4000, hidden_size=128, num_hidden_layers=12)
@@ -282,6 +283,7 @@ def test_one_compilation_a_shape():
     assert sum(n for name, n in counted.items() if "step" in name) == 1, counted
 
 
+@pytest.mark.usefixtures("compile_fully")
 def test_compile_time_of_many_layers(record_property, capsys):
     """Measured and shown: the time depends on the machine. The program's size does not."""
     specs = [Lora(r=2, targets="all-linear")]
