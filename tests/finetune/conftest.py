@@ -11,10 +11,15 @@ _QUICK = "jax_disable_most_optimizations"
 
 @pytest.fixture(scope="package", autouse=True)
 def compile_quickly():
-    """Here programs are compiled to be run once or twice, so optimising them takes too long."""
+    """Here programs are compiled to be run once or twice, so optimising them takes too long.
+
+    Also in processes that tests start, whose numbers must be the same to the last bit.
+    """
     before = jax.config.values[_QUICK]
     jax.config.update(_QUICK, True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_QUICK.upper(), "1")
+        yield
     jax.config.update(_QUICK, before)
 
 

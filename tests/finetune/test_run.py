@@ -31,7 +31,7 @@ data: ["data/*"]
 lora: {r: 4, targets: [q_proj, v_proj], dropout: 0}
 training: {batch: 4, max_len: 64, lr: 1.0e-2, packing: true, warmup: .25, log_every: 2}
 tasks:
-  two: {lora: {r: 2}, training: {steps: 3}}
+  two: {lora: {alpha: 32}, training: {steps: 3}}
 """
 
 
@@ -101,7 +101,7 @@ def test_trains_and_compares(trained, here):
     apart = pooled.sel(source="one", target="two").item()
     assert 0 < apart < 2 * np.pi
     about = json.loads((here / "adapters" / "two" / "jaxtask.json").read_text())
-    assert (about["lora"]["r"], about["training"]["steps"], about["seed"]) == (2, 3, 0)
+    assert (about["lora"]["alpha"], about["training"]["steps"], about["seed"]) == (32, 3, 0)
     rates = [
         event["rate"]["one"]
         for event in read_log(here / "adapters.work" / "group-1" / "metrics.jsonl")
