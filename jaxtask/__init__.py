@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from jaxtask.errors import AdapterError as AdapterError
     from jaxtask.errors import JaxtaskError as JaxtaskError
     from jaxtask.errors import ResultError as ResultError
+    from jaxtask.finetune.recipe_file import read_recipe as read_recipe
+    from jaxtask.finetune.run import fine_tune as fine_tune
     from jaxtask.metrics import metric as metric
 
 _HOME = {
@@ -32,10 +34,12 @@ _HOME = {
     "ModuleKey": "jaxtask.adapters",
     "ResultError": "jaxtask.errors",
     "compare": "jaxtask.engine",
+    "fine_tune": "jaxtask.finetune.run",
     "load_adapters": "jaxtask.adapters",
     "metric": "jaxtask.metrics",
     "open_result": "jaxtask.engine",
     "pool": "jaxtask.analysis",
+    "read_recipe": "jaxtask.finetune.recipe_file",
     "save": "jaxtask.engine",
 }
 

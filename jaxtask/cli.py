@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import jaxtask as jt
+from jaxtask import cli_tasks, cli_train
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cli_tasks.app, name="tasks")
+app.command(epilog=EXIT)(cli_train.train)
 
 Paths = Annotated[
     list[str],

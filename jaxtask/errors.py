@@ -11,3 +11,31 @@ class AdapterError(JaxtaskError):
 
 class ResultError(JaxtaskError):
     """A result cannot be written or read."""
+
+
+class CorpusError(JaxtaskError):
+    """A corpus cannot be read. The message names the file and the line or record."""
+
+
+class TaskError(JaxtaskError):
+    """A task cannot be built: unknown, without examples, or with labels outside its set."""
+
+
+class ModelError(JaxtaskError):
+    """A base model cannot be read, or is not of a supported architecture."""
+
+
+class RecipeError(JaxtaskError):
+    """A recipe or one of its settings cannot be used."""
+
+
+class DataError(JaxtaskError):
+    """A task's data cannot be used: a file, a line, a label, or the tokenizer they meet."""
+
+
+class CheckpointError(JaxtaskError):
+    """A checkpoint cannot be written or read."""
+
+
+class TrainingError(JaxtaskError):
+    """Training cannot go on, or what it was asked to do cannot be done."""

@@ -15,6 +15,7 @@ ALLOWED = {
     "jaxtask.errors": set(),
     "jaxtask.version": set(),
     "jaxtask.adapters": {"jaxtask.errors"},
+    "jaxtask.corpora": {"jaxtask.errors", "jaxtask.version"},
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
         "jaxtask.adapters",
@@ -24,6 +25,12 @@ ALLOWED = {
         "jaxtask_kernels",
     },
     "jaxtask.analysis": {"jaxtask.errors"},
+    "jaxtask.finetune": {
+        "jaxtask.adapters",
+        "jaxtask.corpora",
+        "jaxtask.errors",
+        "jaxtask.version",
+    },
     "jaxtask.report": {"jaxtask.analysis"},
 }
 HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
@@ -70,7 +77,10 @@ def test_every_package_is_listed():
         for p in (ROOT / "jaxtask").iterdir()
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     }
-    on_top = {"jaxtask.__init__", "jaxtask.__main__", "jaxtask.cli", "jaxtask.demo"}
+    on_top = {
+        f"jaxtask.{name}"
+        for name in ("__init__", "__main__", "cli", "cli_tasks", "cli_train", "demo")
+    }
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 
 
@@ -109,6 +119,12 @@ def test_reading_adapters_imports_no_jax():
     ).split()
     assert "jaxtask.adapters" in loaded
     assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "xarray", "pandas"))]
+
+
+def test_corpora_and_tasks_import_no_jax():
+    loaded = run("import jaxtask.corpora\nprint(*sys.modules)\n").split()
+    assert "jaxtask.corpora.build" in loaded
+    assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "numpy", "pyarrow"))]
 
 
 def test_public_names_are_all_there():

@@ -1,23 +1,18 @@
 """Fixtures: adapter folders on disk, and the folder of real adapters."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from safetensors.numpy import save_file
 
 from adapters.adapter_files import CONFIG, WEIGHTS, peft_tensors
+from real_data import real_data
 
 
 @pytest.fixture
 def real_adapters():
     """The folder of trained adapters; skips where it is not there."""
-    root = os.environ.get("JAXTASK_DATA") or Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(root) / "adapters"
-    if not folder.is_dir():
-        pytest.skip(f"no real adapters at {folder}: set JAXTASK_DATA to the data folder")
-    return folder
+    return real_data("adapters")
 
 
 @pytest.fixture

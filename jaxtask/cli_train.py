@@ -1,0 +1,171 @@
+"""The command that fine-tunes: arguments in, one call to the library, a table or JSON out."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jaxtask.errors import RecipeError
+
+
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DATA]...", help="Folders of tasks, as `tasks build` writes them."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base model: a folder, a .gguf file, or an id in the local cache."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A YAML file, or the name of a shipped recipe. Options override it."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the adapters, one folder a task.")
+    ] = None,
+    work: Annotated[
+        str | None, typer.Option(help="Folder for checkpoints and logs; by default OUT.work.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A folder; by default the base model's own.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="auto, plain or chat.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the frozen base: bfloat16 or float32.")
+    ] = None,
+    r: Annotated[int | None, typer.Option("--r", help="Rank.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="The update is alpha/r · B·A.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Of LoRA's input.")] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated modules, all-linear, or a regular expression."),
+    ] = None,
+    shared_init: Annotated[
+        bool | None,
+        typer.Option("--shared-init/--own-init", help="All tasks start from one A, or not."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over each task's data.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps, instead of epochs.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows of a task in one go.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="So many batches are one step's gradient.")
+    ] = None,
+    packing: Annotated[
+        bool | None, typer.Option("--packing/--no-packing", help="Several examples in a row.")
+    ] = None,
+    max_len: Annotated[int | None, typer.Option(help="Longest example, in tokens.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant, linear or cosine.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Evaluations without a new best before a task ends.")
+    ] = None,
+    stack: Annotated[str | None, typer.Option(help="Tasks that train at once: auto or N.")] = None,
+    mesh: Annotated[str | None, typer.Option(help="Devices: task=…,data=…,model=….")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of A, the data's order and dropout.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting, such as training.warmup=0.06."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace adapters, and start anew.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on standard output, no table.")
+    ] = False,
+) -> None:
+    """Fine-tune one LoRA adapter a task, many at once on one frozen base."""
+    from rich.console import Console
+
+    from jaxtask.finetune.progress import live
+    from jaxtask.finetune.recipe import change, make_recipe
+    from jaxtask.finetune.recipe_file import read_recipe, read_value
+    from jaxtask.finetune.run import fine_tune
+    from jaxtask.report.tasks import trained_table
+
+    changes: dict[str, Any] = {
+        "base": base,
+        "data": data or None,
+        "out": out,
+        "work": work,
+        "tokenizer": tokenizer,
+        "prompt": prompt,
+        "dtype": dtype,
+        "lora.r": r,
+        "lora.alpha": alpha,
+        "lora.dropout": dropout,
+        "lora.targets": None if targets is None else _targets(targets),
+        "lora.shared_init": shared_init,
+        "lora.seed": seed,
+        "training.epochs": epochs,
+        "training.steps": steps,
+        "training.batch": batch,
+        "training.accumulate": accumulate,
+        "training.packing": packing,
+        "training.max_len": max_len,
+        "training.lr": lr,
+        "training.schedule": schedule,
+        "training.patience": patience,
+        "training.stack": None if stack is None else read_value(stack),
+        "training.mesh": None if mesh is None else _mesh(mesh),
+        "training.seed": seed,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        if not (key and equals):
+            raise RecipeError(f"--set {setting!r}: expected KEY=VALUE")
+        given[key] = read_value(text)
+    start = read_recipe(recipe) if recipe else make_recipe({"base": base} if base else {}, "train")
+    whole = change(start, given, "train")
+    outcomes = fine_tune(
+        whole,
+        overwrite=overwrite,
+        resume=resume,
+        command=shlex.join(["jaxtask", *sys.argv[1:]]),
+        display=lambda: live(Console(stderr=True)),
+    )
+    rows = [
+        {
+            "task": outcome.name,
+            "adapter": str(Path(whole.out or "") / outcome.name),
+            "steps": outcome.record.steps,
+            "ended": outcome.record.ended,
+            "dev_loss": {
+                "before": outcome.loss_before,
+                "last": outcome.record.dev_loss,
+                "best": outcome.record.best,
+            },
+        }
+        for outcome in outcomes
+    ]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(trained_table(rows))
+    console.print(f"Written: {whole.out} (PEFT format)", highlight=False, soft_wrap=True)
+
+
+def _targets(text: str) -> str | list[str]:
+    """Names, unless it is the word for all or has what only regular expressions have."""
+    if text == "all-linear" or not re.fullmatch(r"[\w.]+(,[\w.]+)*", text):
+        return text
+    return text.split(",")
+
+
+def _mesh(text: str) -> dict[str, int]:
+    """The sizes of a mesh's axes."""
+    pairs = re.fullmatch(r"\w+=\d+(,\w+=\d+)*", text)
+    if not pairs:
+        raise RecipeError(f"--mesh {text!r}: expected AXIS=N,..., such as task=2,data=2")
+    return {name: int(size) for name, size in (pair.split("=") for pair in text.split(","))}

@@ -1,0 +1,195 @@
+"""Documents from records of the hub's data set `conll2012_ontonotesv5`."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxtask.corpora.document import (
+    Document,
+    Mention,
+    Predicate,
+    Sentence,
+    Span,
+    chains_of,
+    genre_of,
+)
+from jaxtask.corpora.files import text_lines
+from jaxtask.corpora.tree import Tree, read_bracketed
+from jaxtask.errors import CorpusError
+
+Version = Literal["english_v4", "english_v12"]
+
+_V12 = tuple(
+    """XX `` $ '' * , -LRB- -RRB- . : ADD AFX CC CD DT EX FW HYPH IN JJ JJR JJS LS MD NFP NN NNP
+    NNPS NNS PDT POS PRP PRP$ RB RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ VERB WDT WP WP$
+    WRB""".split()  # noqa: SIM905
+)
+POS_TAGS: dict[str, tuple[str, ...]] = {
+    "english_v4": tuple(tag for tag in _V12 if tag not in ("*", "VERB")),
+    "english_v12": _V12,
+}
+"""Parts of speech by class index; version 12 has two more, so its indices are shifted."""
+
+ENTITY_LABELS = tuple(
+    """PERSON NORP FAC ORG GPE LOC PRODUCT DATE TIME PERCENT MONEY QUANTITY ORDINAL CARDINAL EVENT
+    WORK_OF_ART LAW LANGUAGE""".split()  # noqa: SIM905
+)
+ENTITY_TAGS = ("O", *(f"{mark}-{label}" for label in ENTITY_LABELS for mark in "BI"))
+"""Named entity tags by class index."""
+
+
+def read_hub(path: str | Path, version: Version = "english_v12") -> Iterator[Document]:
+    """The documents of one file of records, JSON lines (``.jsonl``) or Parquet, one part at a time.
+
+    Args:
+        path: The file. Parquet needs pyarrow (``pip install 'jaxtask[parquet]'``).
+        version: Which class indices `pos_tags` holds. Checked against the parse trees, which name
+            the parts of speech.
+
+    Raises:
+        CorpusError: A record does not fit; the message names the file, the record (counted from 1)
+            and the key.
+
+    """
+    if version not in POS_TAGS:
+        raise CorpusError(f"unknown version {version!r} (known: {', '.join(POS_TAGS)})")
+    for number, record in _records(Path(path)):
+        where = f"{path}, record {number}"
+        try:
+            yield from _documents(record, version)
+        except KeyError as error:
+            raise CorpusError(f"{where}: the key {error} is missing") from error
+        except (CorpusError, TypeError, ValueError) as error:
+            raise CorpusError(f"{where}: {error}") from error
+
+
+def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if path.suffix == ".parquet":
+        yield from _parquet(path)
+        return
+    for number, line in text_lines(path):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise CorpusError(f"{path}, record {number}: not JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise CorpusError(f"{path}, record {number}: expected an object")
+            yield number, record
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        from pyarrow import ArrowException  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ModuleNotFoundError as error:
+        raise CorpusError(
+            f"{path}: Parquet needs pyarrow: pip install 'jaxtask[parquet]', or give JSON lines"
+        ) from error
+    number = 0
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=16):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+    except (ArrowException, OSError) as error:
+        raise CorpusError(f"{path}, after record {number}: cannot be read: {error}") from error
+
+
+def _documents(record: Mapping[str, Any], version: Version) -> Iterator[Document]:
+    """One document a part: clusters of two parts are different ones."""
+    id = record["document_id"]
+    parts: dict[int, list[Mapping[str, Any]]] = {}
+    for sentence in record["sentences"]:
+        parts.setdefault(int(sentence["part_id"]), []).append(sentence)
+    for part, sentences in parts.items():
+        mentions = [
+            (cluster, Mention(n, start, last + 1))
+            for n, sentence in enumerate(sentences)
+            for cluster, start, last in sentence["coref_spans"]
+        ]
+        yield Document(
+            id=id,
+            part=part,
+            genre=genre_of(id),
+            sentences=tuple(_sentence(s, version) for s in sentences),
+            chains=chains_of(mentions),
+        )
+
+
+def _sentence(record: Mapping[str, Any], version: Version) -> Sentence:
+    words = tuple(record["words"])
+    pos = tuple(_name(POS_TAGS[version], x, "pos_tags") for x in record["pos_tags"])
+    tags = [_name(ENTITY_TAGS, x, "named_entities") for x in record["named_entities"]]
+    for key, values in (("pos_tags", pos), ("named_entities", tags)):
+        if len(values) != len(words):
+            raise CorpusError(f"{len(words)} words but {len(values)} {key}")
+    tree = None
+    if record["parse_tree"]:
+        tree = _checked(record["parse_tree"], words, pos, version)
+    frames = [frame["frames"] for frame in record["srl_frames"]]
+    speaker = record["speaker"]
+    return Sentence(
+        words=words,
+        pos=pos,
+        tree=tree,
+        lemmas=_optional(record["predicate_lemmas"]),
+        framesets=_optional(record["predicate_framenet_ids"]),
+        senses=_optional(record["word_senses"]),
+        speaker=None if speaker in (None, "", "-") else speaker,
+        entities=_spans(tags),
+        predicates=tuple(_predicate(tags) for tags in frames),
+    )
+
+
+def _name(names: Sequence[str], index: int | str, key: str) -> str:
+    """A class label, given by index or by name."""
+    if isinstance(index, str) and index in names:
+        return index
+    if not isinstance(index, int) or not 0 <= index < len(names):
+        raise CorpusError(f"{key} holds {index!r}, expected an index below {len(names)}")
+    return names[index]
+
+
+def _checked(text: str, words: Sequence[str], pos: Sequence[str], version: Version) -> Tree:
+    tree, tags = read_bracketed(text, words)
+    for tag, name in zip(tags, pos, strict=True):
+        if tag != name:
+            (other,) = set(POS_TAGS) - {version}
+            raise CorpusError(
+                f"pos_tags says {name!r} where parse_tree says {tag!r}; "
+                f"is this {other} rather than {version}?"
+            )
+    return tree
+
+
+def _optional(values: Sequence[str | float | None]) -> tuple[str | None, ...]:
+    """Texts; numbers as CoNLL writes them, nothing for null, NaN and a hyphen."""
+    texts = (f"{x:g}" if isinstance(x, int | float) else x for x in values)
+    return tuple(None if x in (None, "", "-", "nan") else x for x in texts)
+
+
+def _spans(tags: Sequence[str]) -> tuple[Span, ...]:
+    """Spans of BIO tags."""
+    spans: list[Span] = []
+    for at, tag in enumerate(tags):
+        mark, _, label = tag.partition("-")
+        if mark == "B":
+            spans.append(Span(at, at + 1, label))
+        elif mark == "I":
+            if not spans or spans[-1].end != at or spans[-1].label != label:
+                raise CorpusError(f"the tag {tag!r} continues nothing")
+            spans[-1] = Span(spans[-1].start, at + 1, label)
+        elif tag != "O":
+            raise CorpusError(f"found the tag {tag!r}, expected O, B-… or I-…")
+    return tuple(spans)
+
+
+def _predicate(tags: Sequence[str]) -> Predicate:
+    spans = _spans(tags)
+    own = [s.start for s in spans if s.label == "V"]
+    if len(own) != 1:
+        raise CorpusError(f"srl_frames has a frame with {len(own)} spans V, expected one")
+    return Predicate(own[0], spans)

@@ -1,0 +1,30 @@
+"""Folders that are there whole, or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` that takes its place if the block ends well, else vanishes.
+
+    Its name starts with a dot, so that patterns do not find it. What a killed process left there is
+    removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft, old = (path.with_name(f".{path.name}.{end}") for end in ("new", "old"))
+    for leftover in (draft, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        if path.exists():
+            os.rename(path, old)
+        os.rename(draft, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise

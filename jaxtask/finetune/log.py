@@ -1,0 +1,70 @@
+"""What happened in a run, as JSON lines: one event a line, written at once."""
+
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jaxtask.errors import TrainingError
+
+
+class MetricsLog:
+    """Events of a run, each with its name, its step and the time (seconds since 1970).
+
+    A run that goes on from a checkpoint first drops the events after it, which will happen again,
+    and a last line that was cut off; so the file reads like that of an uninterrupted run.
+
+    Raises:
+        TrainingError: The file cannot be read or written, or is no such log.
+
+    """
+
+    def __init__(self, path: Path, after: int | None = None) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = [] if after is None or not path.exists() else _until(path, after)
+            draft = path.with_name(f".{path.name}.new")
+            draft.write_text("".join(kept), encoding="utf-8")
+            os.replace(draft, path)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(f"{path}: cannot be written: {error}") from error
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def write(self, event: str, step: int, **fields: Any) -> None:
+        """Add one event; `fields` are JSON-able."""
+        line = {"event": event, "step": step, "time": round(time.time(), 3), **fields}
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be written: {error}") from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All events in the order they happened."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _until(path: Path, step: int) -> list[str]:
+    """The lines of events up to a step."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    try:
+        return [line for line in lines if json.loads(line)["step"] <= step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: is no log of a run, so it is left alone.") from error

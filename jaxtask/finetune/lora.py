@@ -1,0 +1,166 @@
+"""LoRA parameters of T tasks: which modules get them, how large, and their values at the start.
+
+Parameters are one tree, ``{module: {"A": [L, T, in, r], "B": [L, T, r, out]}}`` in float32, with r
+the largest rank of any task. What lies beyond a task's own rank in a layer is 0 in A and in B, and
+so are the gradients there: it stays 0. Heads of encoders are beside the modules, under their own
+names, ``{"kernel": [T, in, out], "bias": [T, out]}``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import DictKey
+
+from jaxtask.adapters._config import first_match
+from jaxtask.errors import TrainingError
+from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
+from jaxtask.finetune.models.encoder import Head, head_shapes
+from jaxtask.finetune.recipe import Lora
+
+ALL_LINEAR = "all-linear"
+
+Parameters = dict[str, dict[str, Array]]
+
+
+def ranks(spec: Lora, config: ModelConfig) -> dict[str, np.ndarray]:
+    """The rank in every layer, [L], of each module that `spec` targets; 0 where it does not.
+
+    Raises `TrainingError`, listing the modules there are, if nothing or not every name matches.
+    """
+    names = {
+        (module, layer): f"{config.layer_name(layer)}.{module}"
+        for module in config.linears
+        for layer in range(config.layers)
+    }
+    chosen = _chosen(spec.targets, list(names.values()), config)
+    found: dict[str, np.ndarray] = {}
+    for (module, layer), name in names.items():
+        if name in chosen:
+            row = found.setdefault(module, np.zeros(config.layers, np.int64))
+            row[layer] = first_match(dict(spec.rank_pattern), name, spec.r)
+    return found
+
+
+def scales(specs: Sequence[Lora], config: ModelConfig) -> dict[str, Array]:
+    """The s of ΔW = s·AB, [L, T] float32 per module: α/r, or α/√r with rsLoRA; 0 without LoRA."""
+    table: dict[str, np.ndarray] = {}
+    for t, spec in enumerate(specs):
+        for module, own in ranks(spec, config).items():
+            row = table.setdefault(module, np.zeros((config.layers, len(specs)), np.float32))
+            for layer in np.flatnonzero(own):
+                name = f"{config.layer_name(int(layer))}.{module}"
+                alpha = first_match(dict(spec.alpha_pattern), name, spec.alpha)
+                row[layer, t] = alpha / (math.sqrt(own[layer]) if spec.rslora else own[layer])
+    return {module: jnp.asarray(row) for module, row in table.items()}
+
+
+def init_lora(specs: Sequence[Lora], config: ModelConfig) -> Parameters:
+    """PEFT's start: A uniform in ±1/√in (Kaiming with a = √5), B zero.
+
+    A depends on the task's seed and the module's name only. With one seed, the A of a smaller rank
+    is the first part of that of a larger one.
+    """
+    own = [ranks(spec, config) for spec in specs]
+    largest = max(int(row.max()) for task in own for row in task.values())
+    parameters: Parameters = {}
+    for module, (d_in, d_out) in config.linears.items():
+        if not any(module in task for task in own):
+            continue
+        A = np.zeros((config.layers, len(specs), d_in, largest), np.float32)
+        for t, spec in enumerate(specs):
+            for layer, rank in enumerate(own[t].get(module, ())):
+                name = f"{config.layer_name(layer)}.{module}"
+                draw = _generator(spec.seed, name).uniform(-1, 1, (rank, d_in)) / math.sqrt(d_in)
+                A[layer, t, :, :rank] = draw.T
+        B = jnp.zeros((config.layers, len(specs), largest, d_out), jnp.float32)
+        parameters[module] = {"A": jnp.asarray(A), "B": B}
+    return parameters
+
+
+def init_head(
+    specs: Sequence[Lora],
+    config: EncoderConfig,
+    classes: Sequence[int],
+    start: Head | None = None,
+) -> Parameters:
+    """Every task's head: weights from N(0, 0.02²) by its seed, biases 0; or a copy of `start`.
+
+    `classes` are the numbers of scores (1 for regression). Those of smaller heads are padded with
+    columns that no loss reads. `start` is a head without task axis; its number of scores must fit.
+    """
+    head: Parameters = {}
+    for name, (d_in, d_out) in head_shapes(config, max(classes)).items():
+        kernel = np.zeros((len(specs), d_in, d_out), np.float32)
+        bias = np.zeros((len(specs), d_out), np.float32)
+        last = name == list(head_shapes(config, 1))[-1]
+        for t, spec in enumerate(specs):
+            out = classes[t] if last else d_out
+            if start is None:
+                draw = _generator(spec.seed, name).standard_normal((out, d_in))
+                kernel[t, :, :out] = 0.02 * draw.T
+                continue
+            given = start[name]["kernel"].shape
+            if given != (d_in, out):
+                raise TrainingError(
+                    f"the head's '{name}' has shape {given} (in, out), expected {(d_in, out)}."
+                )
+            kernel[t, :, :out], bias[t, :out] = start[name]["kernel"], start[name]["bias"]
+        head[name] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+    return head
+
+
+def task_seeds(seed: int, tasks: Sequence[str], shared: bool) -> list[int]:
+    """A seed for each task: `seed` itself for all, or one that depends on the task's name too."""
+    return [seed if shared else seed ^ zlib.crc32(task.encode()) for task in tasks]
+
+
+def task_axis(path: tuple[Any, ...]) -> int:
+    """Which axis of the leaf at `path` is the task's: 1 for A and B, after the layers, else 0."""
+    return 1 if path and isinstance(path[-1], DictKey) and path[-1].key in ("A", "B") else 0
+
+
+def task_axes(tree: Any) -> Any:
+    """`task_axis` of every leaf, in the structure of `tree`."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: task_axis(path), tree)
+
+
+def _chosen(targets: str | Sequence[str], names: list[str], config: ModelConfig) -> set[str]:
+    modules = ", ".join(config.linears)
+    if targets == ALL_LINEAR:
+        return set(names)
+    if isinstance(targets, str):
+        try:
+            found = {name for name in names if re.fullmatch(targets, name)}
+        except re.error as error:
+            raise TrainingError(
+                f"LoRA targets {targets!r} are not a regular expression: {error}."
+            ) from error
+        if not found:
+            raise TrainingError(
+                f"LoRA targets {targets!r} match no module; the model's names are "
+                f"'{config.layer_name(0)}.' and so on with {modules}."
+            )
+        return found
+    found = set()
+    for target in targets:
+        matching = {name for name in names if name == target or name.endswith(f".{target}")}
+        if not matching:
+            raise TrainingError(
+                f"LoRA target {target!r} matches no module; each layer of this "
+                f"{config.architecture} model has {modules}."
+            )
+        found |= matching
+    return found
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])

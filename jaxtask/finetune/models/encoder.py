@@ -1,0 +1,154 @@
+"""RoBERTa and BERT: encoders, and the heads that T tasks put on their first token's features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jaxtask.errors import TrainingError
+from jaxtask.finetune.models.attention import Places, attend
+from jaxtask.finetune.models.config import EncoderConfig
+from jaxtask.finetune.models.layers import (
+    Adapters,
+    Dropout,
+    LayerNorm,
+    Linear,
+    parameter,
+    scan_layers,
+    stacked,
+)
+
+Head = dict[str, dict[str, Array]]  # layer → "kernel" [T, in, out], "bias" [T, out]
+
+
+class EncoderLayer(nnx.Module):
+    """Attention and a two-layer network, each with a residual and a norm after it."""
+
+    def __init__(self, config: EncoderConfig, dtype: Any) -> None:
+        self.heads = config.heads
+
+        def linear(module: str) -> Linear:
+            return Linear(module, *config.linears[module], True, dtype)
+
+        self.query = linear("attention.self.query")
+        self.key = linear("attention.self.key")
+        self.value = linear("attention.self.value")
+        self.attention_output = linear("attention.output.dense")
+        self.attention_norm = LayerNorm(config.width, config.norm_eps, dtype)
+        self.intermediate = linear("intermediate.dense")
+        self.output = linear("output.dense")
+        self.output_norm = LayerNorm(config.width, config.norm_eps, dtype)
+
+    def __call__(self, x: Array, adapters: Adapters | None, places: Places) -> Array:
+        """`x` [T, B, S, D] → the same."""
+        T, B, S, D = x.shape
+
+        def heads(linear: Linear) -> Array:
+            return linear(x, adapters).reshape(T * B, S, self.heads, D // self.heads)
+
+        mixed = attend(
+            heads(self.query), heads(self.key), heads(self.value), places, places, causal=False
+        )
+        mixed = self.attention_output(mixed.reshape(T, B, S, D), adapters)
+        x = self.attention_norm(x + mixed)
+        h = jax.nn.gelu(self.intermediate(x, adapters), approximate=False)
+        return self.output_norm(x + self.output(h, adapters))
+
+
+class Encoder(nnx.Module):
+    """A RoBERTa or BERT model on T tasks' texts at once, each with its own adapters.
+
+    The dropout of its frozen layers is never applied; that of LoRA and of the head is. To be called
+    inside `jax.jit`, as `Decoder` is.
+    """
+
+    def __init__(self, config: EncoderConfig, dtype: Any) -> None:
+        self.config = config
+        positions = config.positions + self._first_position(config)
+        self.words = parameter(dtype, config.vocabulary, config.width)
+        self.places = parameter(dtype, positions, config.width)
+        self.types = parameter(dtype, config.types, config.width)
+        self.norm = LayerNorm(config.width, config.norm_eps, dtype)
+        self.layers = stacked(EncoderLayer(config, dtype), config.layers)
+        # RoBERTa's classifier has its own first layer; BERT's uses the pre-trained pooler.
+        bert = config.architecture == "bert"
+        self.pooler = (
+            Linear("pooler.dense", config.width, config.width, True, dtype) if bert else None
+        )
+
+    @staticmethod
+    def _first_position(config: EncoderConfig) -> int:
+        return config.pad + 1 if config.architecture == "roberta" else 0
+
+    def __call__(
+        self,
+        tokens: Array,
+        positions: Array,
+        segments: Array,
+        adapters: Adapters | None = None,
+        *,
+        types: Array | None = None,
+        remat: bool = False,
+    ) -> Array:
+        """The last features [T, B, S, D] of `tokens` [T, B, S], in the type of the weights.
+
+        `types` [T, B, S] are token types, 0 by default. Raises `TrainingError` for rows longer than
+        the model's positions, which would otherwise be read from beyond their table.
+        """
+        T, B, S = tokens.shape
+        if self.config.positions < S:
+            raise TrainingError(
+                f"rows of {S} tokens are too long for this {self.config.architecture} model: it "
+                f"has {self.config.positions} positions."
+            )
+        first = self._first_position(self.config)
+        at = jnp.where(segments > 0, positions + first, max(first - 1, 0))
+        x = self.words[...][tokens] + self.places[...][at]
+        x = x + self.types[...][0 if types is None else types]
+        places = Places(positions.reshape(T * B, S), segments.reshape(T * B, S))
+
+        def step(
+            layer: EncoderLayer, x: Array, adapters: Adapters | None, _: None
+        ) -> tuple[Array, None]:
+            return layer(x, adapters, places), None
+
+        return scan_layers(self.layers, step, self.norm(x), adapters, remat=remat)[0]
+
+    def pooled(self, features: Array) -> Array:
+        """What BERT's classifier is given, [T, B, D]: tanh of the pooler on the first token."""
+        assert self.pooler is not None
+        return jnp.tanh(self.pooler(features[:, :, :1], None))[:, :, 0]
+
+    def scores(self, features: Array, head: Head, dropout: Dropout | None = None) -> Array:
+        """The head's scores [T, B, C] float32 of `features` [T, B, S, D].
+
+        `head` holds the layers of `head_shapes`.
+        """
+
+        def drop(x: Array, use: str) -> Array:
+            return x if dropout is None else dropout(x[:, :, None], use)[:, :, 0]
+
+        def linear(x: Array, name: str) -> Array:
+            kernel, bias = head[name]["kernel"], head[name]["bias"]
+            return jnp.einsum("tbi,tio->tbo", x, kernel) + bias[:, None]
+
+        if self.pooler is not None:
+            pooled = self.pooled(features).astype(jnp.float32)
+            return linear(drop(pooled, "classifier"), "classifier")
+        x = drop(features[:, :, 0].astype(jnp.float32), "classifier.dense")
+        x = jnp.tanh(linear(x, "classifier.dense"))
+        return linear(drop(x, "classifier.out_proj"), "classifier.out_proj")
+
+
+def head_shapes(config: EncoderConfig, classes: int) -> dict[str, tuple[int, int]]:
+    """The layers of a head with `classes` scores (1 for regression): (in, out)."""
+    if config.architecture == "bert":
+        return {"classifier": (config.width, classes)}
+    return {
+        "classifier.dense": (config.width, config.width),
+        "classifier.out_proj": (config.width, classes),
+    }

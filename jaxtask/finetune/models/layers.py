@@ -1,0 +1,173 @@
+"""The layers that models are made of: frozen linear layers with the adapters of T tasks, norms.
+
+A model is made without values: its parameters hold shapes and types, and loading (or drawing at
+random) gives it values. Axes: T tasks, B rows, S places; x is [T, B, S, features].
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.extend.random import threefry_2x32
+
+Factors = dict[str, Array]  # "A" [.., T, in, r], "B" [.., T, r, out]
+
+
+class Dropout(NamedTuple):
+    """Which features are not shown to adapters and heads: random bits by key and place.
+
+    The counter of a feature's bits is its row, its place and its own number, so a token's mask
+    depends on its task's key and on these only: it is the same however many tasks, rows and places
+    are beside it. Rows and places count up to 2¹⁶.
+    """
+
+    keys: Array  # [T, 2] uint32, both words of a Threefry key
+    rows: Array  # [B] int32, the numbers of the rows
+    rate: Array  # [T] float32
+
+    def of_layer(self, layer: Array) -> Dropout:
+        """With other keys for each layer."""
+        return self._replace(keys=self.keys.at[:, 0].add(layer.astype(jnp.uint32)))
+
+    def __call__(self, x: Array, use: str) -> Array:
+        """`x` [T, B, S, features] with a share `rate` of features 0 and the others larger.
+
+        Features that are dropped for one `use` are not those of another.
+        """
+        T, B, S, D = x.shape
+        place = self.rows.astype(jnp.uint32)[:, None] * 2**16 + jnp.arange(S, dtype=jnp.uint32)
+        place = jnp.broadcast_to(place[:, :, None], (B, S, D)).ravel()
+        feature = jnp.broadcast_to(jnp.arange(D, dtype=jnp.uint32), (B, S, D)).ravel()
+        counters = jnp.concatenate([place, feature])
+        word = jnp.uint32(zlib.crc32(use.encode()))
+
+        def bits(key: Array) -> Array:
+            # A block of two words comes out for each block (place, feature) that goes in. All
+            # first words stand before all second ones, which are not needed.
+            return threefry_2x32((key[0], key[1] ^ word), counters)[: B * S * D]
+
+        drawn = jax.vmap(bits)(self.keys).reshape(T, B, S, D)
+        least = (self.rate * 2.0**32).astype(jnp.uint32)[:, None, None, None]
+        rate = self.rate[:, None, None, None]
+        return jnp.where(drawn >= least, x / (1 - rate), 0).astype(x.dtype)
+
+
+class Adapters(NamedTuple):
+    """The adapters of T tasks: for all layers, [L, ...], or for one of them.
+
+    ``scale[module]`` is [L, T] float32; the rows of A beyond a task's own rank are 0.
+    """
+
+    factors: dict[str, Factors]
+    scale: dict[str, Array]
+    dropout: Dropout | None = None
+
+    def of_layer(
+        self, layer: Array, factors: dict[str, Factors], scale: dict[str, Array]
+    ) -> Adapters:
+        """Those of one layer, with its slices of factors and scales."""
+        return Adapters(factors, scale, self.dropout and self.dropout.of_layer(layer))
+
+    def delta(self, module: str, x: Array) -> Array | int:
+        """What the adapters of `module` add, scale · dropout(x) A B for `x` [T, B, S, in]; or 0."""
+        if module not in self.factors:
+            return 0
+        A, B = (self.factors[module][side].astype(x.dtype) for side in "AB")
+        if self.dropout is not None:
+            x = self.dropout(x, module)
+        z = jnp.einsum("tbsi,tir->tbsr", x, A, preferred_element_type=jnp.float32)
+        z = (z * self.scale[module][:, None, None, None]).astype(x.dtype)
+        return jnp.einsum("tbsr,tro->tbso", z, B)
+
+
+def parameter(dtype: Any, *shape: int) -> nnx.Param:
+    """A parameter without values."""
+    return nnx.Param(jax.ShapeDtypeStruct(shape, dtype))
+
+
+class Linear(nnx.Module):
+    """x W + b of a frozen layer, plus what the adapters of `module` add."""
+
+    def __init__(self, module: str, d_in: int, d_out: int, bias: bool, dtype: Any) -> None:
+        self.module = module
+        self.kernel = parameter(dtype, d_in, d_out)
+        self.bias = parameter(dtype, d_out) if bias else None
+
+    def __call__(self, x: Array, adapters: Adapters | None) -> Array:
+        """`x` [T, B, S, in] → [T, B, S, out]: one matrix product for all tasks."""
+        y = x @ self.kernel[...]
+        if self.bias is not None:
+            y = y + self.bias[...]
+        return y if adapters is None else y + adapters.delta(self.module, x)
+
+
+class RMSNorm(nnx.Module):
+    """Llama's norm, computed in float32."""
+
+    def __init__(self, width: int, eps: float, dtype: Any) -> None:
+        self.eps = eps
+        self.scale = parameter(dtype, width)
+
+    def __call__(self, x: Array) -> Array:
+        """Same shape and type."""
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
+        return wide.astype(x.dtype) * self.scale[...]
+
+
+class LayerNorm(nnx.Module):
+    """BERT's norm, computed in float32."""
+
+    def __init__(self, width: int, eps: float, dtype: Any) -> None:
+        self.eps = eps
+        self.scale, self.bias = parameter(dtype, width), parameter(dtype, width)
+
+    def __call__(self, x: Array) -> Array:
+        """Same shape and type."""
+        wide = x.astype(jnp.float32)
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
+        scale, bias = (p[...].astype(jnp.float32) for p in (self.scale, self.bias))
+        return (wide * scale + bias).astype(x.dtype)
+
+
+def stacked(layer: nnx.Module, layers: int) -> nnx.Module:
+    """`layers` of one kind as one: every parameter has a leading axis L."""
+    definition, state = nnx.split(layer)
+    grow = lambda s: jax.ShapeDtypeStruct((layers, *s.shape), s.dtype)  # noqa: E731
+    return nnx.merge(definition, jax.tree.map(grow, state))
+
+
+def scan_layers(
+    stack: nnx.Module,
+    step: Callable[[Any, Array, Adapters | None, Any], tuple[Array, Any]],
+    x: Array,
+    adapters: Adapters | None,
+    per_layer: Any = None,
+    remat: bool = False,
+) -> tuple[Array, Any]:
+    """`x` through all layers of `stack`, one after another, compiled once.
+
+    ``step(layer, x, adapters, extra)`` returns the new x and what is to be kept of this layer;
+    `per_layer` are extras with a leading axis L. With `remat` only the x of each layer is kept for
+    the backward pass, and the rest is computed again.
+    """
+    definition, state = nnx.split(stack)
+    L = jax.tree.leaves(state)[0].shape[0]
+    own = adapters and (adapters.factors, adapters.scale)
+
+    def body(x: Array, slices: Any) -> tuple[Array, Any]:
+        n, state, own, extra = slices
+        here = None if adapters is None else adapters.of_layer(n, *own)
+        return step(nnx.merge(definition, state), x, here, extra)
+
+    if remat:
+        # What prevent_cse guards against does not happen inside a scan.
+        body = jax.checkpoint(body, prevent_cse=False)
+    return jax.lax.scan(body, x, (jnp.arange(L), state, own, per_layer))

@@ -1,0 +1,145 @@
+"""A task's data folder: `task.json`, and `train.jsonl`, `dev.jsonl`, `test.jsonl` beside it."""
+
+import glob
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from jaxtask.errors import DataError
+
+Kind = Literal["text", "classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One example as text. Of `text` tasks the target is set, of the others the label."""
+
+    source: str
+    """``file, line N``, for messages."""
+    text: str
+    instruction: str = ""
+    target: str = ""
+    text_pair: str | None = None
+    label: int | float | None = None
+    """The class's place in the label set, or the value to predict."""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """One task: its examples by split, and what they are."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    """The classes in order; empty for other kinds."""
+    splits: dict[str, tuple[Line, ...]]
+    sha256: dict[str, str]
+    """Of every file that was read, by its name."""
+
+
+def find_tasks(patterns: Iterable[str]) -> list[Path]:
+    """The folders that paths and patterns (with ``*``) name, in their order.
+
+    Raises:
+        DataError: Nothing is there, it is no folder, or two folders have one name.
+
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        paths = [Path(p) for p in sorted(glob.glob(pattern))] or [Path(pattern)]
+        for path in paths:
+            if not path.is_dir():
+                what = "is a file" if path.exists() else "is not there"
+                raise DataError(f"{path}: {what}, expected a task's folder.")
+            name = path.resolve().name
+            if found.setdefault(name, path).resolve() != path.resolve():
+                raise DataError(
+                    f"{path} and {found[name]} have one name, and so would their adapters."
+                )
+    return list(found.values())
+
+
+def read_task(folder: str | os.PathLike[str], splits: Iterable[str] = ("train", "dev")) -> TaskData:
+    """Read one data folder. The task is named by the folder; a split without a file is empty.
+
+    Raises:
+        DataError: Names the file and line, what was found and what was expected.
+
+    """
+    folder = Path(folder)
+    sha256: dict[str, str] = {}
+    about = _json(_read(folder / "task.json", sha256), str(folder / "task.json"))
+    kind: Any = about.get("kind")
+    if kind not in get_args(Kind):
+        kinds = ", ".join(get_args(Kind))
+        raise DataError(f"{folder / 'task.json'}: kind is {kind!r}, expected one of {kinds}.")
+    labels = about.get("labels") or [] if kind == "classification" else []
+    if not isinstance(labels, list) or (kind == "classification" and len(set(labels)) < 2):
+        raise DataError(
+            f"{folder / 'task.json'}: labels is {labels!r}, expected a list of two different "
+            "labels or more."
+        )
+    names = {str(label): n for n, label in enumerate(labels)}
+    found: dict[str, tuple[Line, ...]] = {}
+    for split in splits:
+        file = folder / f"{split}.jsonl"
+        if not file.exists() and split != "train":
+            found[split] = ()
+            continue
+        rows = _read(file, sha256).splitlines()
+        found[split] = tuple(
+            _line(row, f"{file}, line {n}", kind, names) for n, row in enumerate(rows, 1) if row
+        )
+    if not found.get("train", (None,)):
+        raise DataError(f"{folder / 'train.jsonl'}: holds no examples, expected at least one.")
+    return TaskData(folder.resolve().name, kind, tuple(names), found, sha256)
+
+
+def _read(file: Path, sha256: dict[str, str]) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}.") from error
+    sha256[file.name] = hashlib.sha256(content).hexdigest()
+    return content
+
+
+def _json(content: bytes, source: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source}: is not valid JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{source}: holds a {type(value).__name__}, expected a JSON object.")
+    return value
+
+
+def _line(row: bytes, source: str, kind: Kind, names: dict[str, int]) -> Line:
+    fields = _json(row, source)
+    text = _text(fields, "text", source)
+    if kind == "text":
+        instruction, target = (_text(fields, key, source) for key in ("instruction", "target"))
+        return Line(source, text, instruction, target)
+    pair = None if fields.get("text_pair") is None else _text(fields, "text_pair", source)
+    label: Any = fields.get("label")
+    if kind == "regression":
+        number = isinstance(label, int | float) and not isinstance(label, bool)
+        if not number or not math.isfinite(label):
+            raise DataError(f"{source}: label is {label!r}, expected a finite number.")
+        return Line(source, text, text_pair=pair, label=float(label))
+    if label is None or str(label) not in names:
+        raise DataError(f"{source}: label is {label!r}, expected one of {', '.join(names)}.")
+    return Line(source, text, text_pair=pair, label=names[str(label)])
+
+
+def _text(fields: dict[str, Any], key: str, source: str) -> str:
+    value = fields.get(key)
+    if not isinstance(value, str) or not value.strip():
+        found = "missing" if key not in fields else repr(value)
+        raise DataError(f"{source}: {key} is {found}, expected text.")
+    return value

@@ -1,0 +1,205 @@
+"""From task folders and a base model to adapters that compare, through the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+import jaxtask as jt
+from finetune.data_files import asked, byte_tokenizer, write_task
+from finetune.tiny import LLAMA, ROBERTA, config
+from jaxtask.cli import app
+from jaxtask.errors import (
+    AdapterError,
+    CheckpointError,
+    DataError,
+    ModelError,
+    RecipeError,
+    TrainingError,
+)
+from jaxtask.finetune.log import read_log
+from jaxtask.finetune.models.load import random_model, save_model
+from jaxtask.finetune.recipe import change, make_recipe
+from jaxtask.finetune.run import start_of
+
+RECIPE = """
+base: BASE
+dtype: float32
+data: ["data/*"]
+lora: {r: 4, targets: [q_proj, v_proj], dropout: 0}
+training: {batch: 4, max_len: 64, lr: 1.0e-2, packing: true, warmup: .25, log_every: 2}
+tasks:
+  two: {lora: {alpha: 32}, training: {steps: 3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a base model of each kind, task folders, and a recipe."""
+    folder = tmp_path_factory.mktemp("run")
+    bases = {
+        "base": config(LLAMA, vocab_size=512, num_hidden_layers=2),
+        "encoder": config(
+            ROBERTA, vocab_size=512, num_hidden_layers=1, pad_token_id=0, classifier_dropout=0.0
+        ),
+    }
+    for name, shape in bases.items():
+        save_model(random_model(shape, 0), folder / name)
+        byte_tokenizer(pad_token="</s>").save_pretrained(folder / name)
+    lines = [asked(n) for n in range(10)]
+    write_task(folder / "data" / "one", lines[:8], dev=lines[8:])
+    write_task(folder / "data" / "two", [{**x, "target": "w1"} for x in lines], dev=[{**lines[0]}])
+    # Mostly one class: a random encoder tells texts apart too little to learn more in a few steps.
+    rows = [{"text": f"w{n} w{n + 1}", "label": label} for n, label in enumerate("bbcb")]
+    write_task(folder / "labels" / "class", rows, "classification", ["a", "b", "c"], dev=rows)
+    rows = [{"text": x["text"], "label": n / 3} for n, x in enumerate(rows)]
+    write_task(folder / "labels" / "value", rows, "regression", dev=rows)
+    (folder / "recipe.yaml").write_text(RECIPE.replace("BASE", str(folder / "base")))
+    return folder
+
+
+@pytest.fixture
+def here(home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / "no-cache"))
+    return home
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    """Two tasks trained at once by the command; what it printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        done = CliRunner().invoke(
+            app,
+            ["train", "--recipe", "recipe.yaml", "--steps", "5", "--out", "adapters", "--json"],
+            catch_exceptions=False,
+        )
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def tensors(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_trains_and_compares(trained, here):
+    assert [row["task"] for row in trained] == ["one", "two"]
+    assert [row["steps"] for row in trained] == [5, 3]
+    for row in trained:
+        assert row["dev_loss"]["last"] < row["dev_loss"]["before"] - 0.01
+    assert sorted(path.name for path in (here / "adapters").iterdir()) == ["one", "two"]
+    bank = jt.load_adapters("adapters")
+    assert list(bank.tasks) == ["one", "two"]
+    assert {name: len(tensors(here / "adapters" / name)) for name in bank.tasks} == {
+        "one": 8,
+        "two": 8,
+    }
+    pooled = jt.pool(jt.compare(bank, metrics=["grassmann"], sides=["in"]), "grassmann_in")
+    apart = pooled.sel(source="one", target="two").item()
+    assert 0 < apart < 2 * np.pi
+    about = json.loads((here / "adapters" / "two" / "jaxtask.json").read_text())
+    assert (about["lora"]["alpha"], about["training"]["steps"], about["seed"]) == (32, 3, 0)
+    rates = [
+        event["rate"]["one"]
+        for event in read_log(here / "adapters.work" / "group-1" / "metrics.jsonl")
+        if event["event"] == "train"
+    ]
+    np.testing.assert_allclose(rates, [0, 1e-2, 1e-2, 1e-2, 1e-2], rtol=1e-6)
+
+
+def test_one_after_another_is_all_at_once(trained, here, within):
+    """Also over a mesh, of one device; and a run that has ended can be taken up again."""
+    recipe = change(
+        jt.read_recipe("recipe.yaml"),
+        {"training.steps": 5, "training.stack": 1, "training.mesh": {"model": 1}, "out": "solo"},
+        "test",
+    )
+    outcomes = jt.fine_tune(recipe)
+    assert [outcome.name for outcome in outcomes] == ["one", "two"]
+    alone = {name: tensors(here / "solo" / name) for name in ("one", "two")}
+    for name, own in alone.items():
+        together = tensors(here / "adapters" / name)
+        assert own.keys() == together.keys()
+        for key, tensor in own.items():
+            within("stacked = solo, adapters", np.abs(tensor - together[key]).max(), 1e-5)
+    with pytest.raises(CheckpointError, match=r"solo.work: holds checkpoints .*--resume"):
+        jt.fine_tune(recipe)
+    (here / "solo" / "one" / "adapter_model.safetensors").write_bytes(b"")
+    jt.fine_tune(recipe, resume=True)
+    for name, own in alone.items():
+        again = tensors(here / "solo" / name)
+        assert all(np.array_equal(tensor, again[key]) for key, tensor in own.items())
+
+
+def test_encoders_train_on_labels(here):
+    recipe = make_recipe(
+        {
+            "base": "encoder",
+            "dtype": "float32",
+            "data": ["labels/*"],
+            "out": "heads",
+            "lora": {"r": 2, "targets": ["query"], "shared_init": False},
+            "training": {"steps": 12, "batch": 4, "max_len": 32, "lr": 2e-2},
+        },
+        "test",
+    )
+    outcomes = jt.fine_tune(recipe)
+    assert [outcome.name for outcome in outcomes] == ["class", "value"]
+    for outcome, width in zip(outcomes, (3, 1), strict=True):
+        assert outcome.record.dev_loss < outcome.loss_before
+        head = tensors(here / "heads" / outcome.name)["base_model.model.classifier.out_proj.weight"]
+        assert head.shape == (width, 24)
+    assert jt.load_adapters("heads").tasks
+    with pytest.raises(RecipeError, match=r"max_len is 64, expected at most 41, the positions"):
+        jt.fine_tune(change(recipe, {"training.max_len": 64, "out": "x"}, "test"))
+    with pytest.raises(TrainingError, match="task one is text, but a roberta model"):
+        jt.fine_tune(change(recipe, {"data": ["data/*"], "out": "x"}, "test"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"base": "org/none"}, ModelError, r"'org/none' is neither .* cache; .*--base PATH"),
+        ({"base": "recipe.yaml"}, ModelError, "recipe.yaml: is neither a folder with a model"),
+        ({"base": "a b"}, ModelError, "'a b' is neither a path nor a valid id"),
+        ({"data": []}, RecipeError, "data is empty"),
+        ({"out": None}, RecipeError, "out is missing"),
+        ({"out": "adapters"}, CheckpointError, "adapters.work: holds checkpoints"),
+        ({"out": "adapters", "work": "w"}, AdapterError, r"adapters.one exists; .*--overwrite"),
+        ({"data": ["labels/*"]}, TrainingError, "class is classification, but a llama model"),
+        ({"data": ["data/one"]}, RecipeError, "tasks.two is not a task of this run"),
+        ({"lora.targets": ["query"]}, TrainingError, "'query' matches no module"),
+        ({"training.max_len": 8}, DataError, "task one: nothing is left to train on"),
+    ],
+)
+def test_refusals_come_before_anything_is_written(trained, here, changes, error, message):
+    recipe = change(jt.read_recipe("recipe.yaml"), {"out": "nowhere", **changes}, "test")
+    with pytest.raises(error, match=message):
+        jt.fine_tune(recipe)
+    assert not (here / "nowhere").exists()
+    assert not (here / "nowhere.work").exists()
+
+
+def test_command_line_names_what_is_wrong(here):
+    def refused(*arguments):
+        done = CliRunner().invoke(app, ["train", *arguments])
+        return str(done.exception)
+
+    assert "base is missing" in refused("data/one")
+    assert "lora.r is 0" in refused("--recipe", "recipe.yaml", "--r", "0")
+    assert "did you mean training.warmup?" in refused("--base", "b", "--set", "training.warmupp=1")
+    assert "expected KEY=VALUE" in refused("--base", "b", "--set", "lora.r")
+    assert "expected AXIS=N" in refused("--base", "b", "--mesh", "2x2")
+    assert "stack is 'all'" in refused("--base", "b", "--stack", "all")
+
+
+def test_seeds_of_tasks():
+    """One A for all, or one each."""
+    values = {"base": "b", "lora": {"seed": 3}}
+    shared = make_recipe(values, "test")
+    own = change(shared, {"lora.shared_init": False}, "test")
+    assert [start_of(shared, name).seed for name in "ab"] == [3, 3]
+    assert len({start_of(own, name).seed for name in "ab"} | {3}) == 3

