@@ -1,5 +1,6 @@
 """The native library against NumPy in float64, and the engine with it and without it."""
 
+import platform
 import subprocess
 import sys
 
@@ -172,10 +173,10 @@ def test_factor_updates(r, dtype):
         np.testing.assert_array_equal(x[6:], 0)
 
 
-def without(function):
+def with_setting(setting, function):
     found = subprocess.run(
         [sys.executable, "-c", function],
-        env={"JAXTASK_NATIVE": "0", "PATH": ""} | {"PYTHONPATH": ":".join(sys.path)},
+        env={"JAXTASK_NATIVE": setting, "PATH": ""} | {"PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -185,9 +186,43 @@ def without(function):
 
 
 def test_left_out_on_request():
-    shown = without("from jaxtask_kernels import native; print(native.native())")
+    shown = with_setting("0", "from jaxtask_kernels import native; print(native.native())")
     assert "None" in shown
     assert "JAXTASK_NATIVE" in shown
+
+
+EVERY_KERNEL = """
+import numpy as np
+from jaxtask_kernels import native
+about = native.native().about
+rng = np.random.default_rng(0)
+worst = []
+for n in (3, 8, 17, 32):
+    G = rng.standard_normal((40, n, n)).astype("f")
+    right = np.linalg.svd(G.astype(float), compute_uv=False)
+    worst.append(np.max(np.abs(native.singular_values(G) - right) / right[:, :1]))
+X, Y = rng.standard_normal((7, 5, 203)).astype("f"), rng.standard_normal((9, 4, 203)).astype("f")
+right = np.einsum("skd,tld->sktl", X, Y)
+worst.append(np.max(np.abs(native.gram_rows(X, Y, threads=2) - right)) / 203)
+B = [rng.standard_normal((150, r)).astype("f") for r in (3, 8, 16)]
+A = [rng.standard_normal((r, 70)).astype("f") for r in (3, 8, 16)]
+found = native.factor_updates(
+    B, A, np.dtype("f"), np.ones(3), np.full(3, 1e-6), shape=(3, 16), kappa=1e4, threads=2
+)
+assert found.fine.all()
+for U, s, V, b, a in zip(found.U, found.s, found.V, B, A):
+    worst.append(np.max(np.abs(U.T * s @ V - b @ a)) / s[0])
+print(about, max(worst))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86")
+@pytest.mark.parametrize(("level", "name"), [("baseline", "x86-64"), ("avx2", "x86-64, AVX2")])
+def test_lower_levels_of_x86(level, name, within):
+    about, worst = with_setting(level, EVERY_KERNEL).rsplit(maxsplit=1)
+    if about != name:
+        pytest.skip(f"this processor has only {about}")
+    within(f"every native kernel on {name}", float(worst), 2e-6)
 
 
 def bank_of_all_sorts():

@@ -30,7 +30,10 @@ class Native(NamedTuple):
 
 @cache
 def native() -> Native:
-    """Load the library once; the environment variable JAXTASK_NATIVE=0 leaves it out."""
+    """Load the library once; JAXTASK_NATIVE=0 in the environment leaves it out.
+
+    With JAXTASK_NATIVE=baseline or avx2 it uses no more than those instructions of x86.
+    """
     if os.environ.get("JAXTASK_NATIVE") == "0":
         return Native(None, "JAXTASK_NATIVE=0 is set")
     here = Path(__file__).parent

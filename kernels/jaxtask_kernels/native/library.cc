@@ -1,6 +1,8 @@
 // What Python sees: XLA's FFI handlers for singular values, and plain C functions for ctypes.
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -22,7 +24,11 @@ const Kernels& kernels() {
                         __builtin_cpu_supports("avx512cd");
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                       __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-    return avx512 ? kAvx512 : avx2 ? kAvx2 : kBaseline;
+    // A lower level on request, so that it can be tested where a higher one is there.
+    const char* wanted = std::getenv("JAXTASK_NATIVE");
+    const bool baseline = wanted && !std::strcmp(wanted, "baseline");
+    const bool no_more = baseline || (wanted && !std::strcmp(wanted, "avx2"));
+    return avx512 && !no_more ? kAvx512 : avx2 && !baseline ? kAvx2 : kBaseline;
   }();
   return chosen;
 #else
