@@ -173,6 +173,20 @@ def test_factor_updates(r, dtype):
         np.testing.assert_array_equal(x[6:], 0)
 
 
+def test_factor_updates_leaves_high_ranks_to_others():
+    rng = np.random.default_rng(0)
+    shapes = [300, 4]
+    B = [rng.standard_normal((320, r)).astype("f") for r in shapes]
+    A = [rng.standard_normal((r, 310)).astype("f") for r in shapes]
+    found = native.factor_updates(
+        B, A, np.dtype("f"), np.ones(2), np.full(2, 1e-6), shape=(2, 300), kappa=1e8, threads=2
+    )
+    assert found.fine.tolist() == [False, True]
+    U, V, s = found.U[1], found.V[1], found.s[1]
+    right = B[1].astype(float) @ A[1]
+    assert np.linalg.norm(U.T * s @ V - right) <= 1e-6 * np.linalg.norm(right)
+
+
 def with_setting(setting, function):
     found = subprocess.run(
         [sys.executable, "-c", function],

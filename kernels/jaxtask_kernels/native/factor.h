@@ -277,12 +277,13 @@ constexpr int64_t scratch_numbers(int64_t r) {
   return sums + lanes + p * kTile + 2 * p * p + p + kLanes<double> * Triangles::numbers(p);
 }
 
-// Cholesky factors of both Gram matrices; false where a factor is worse conditioned than kappa, or
-// not finite.
+// Cholesky factors of both Gram matrices; false where a factor is worse conditioned than kappa, not
+// finite, or of more directions than there is room for.
 template <typename Stored>
 JAXTASK_INLINE bool triangles(const Directions<Stored>& B, const Directions<Stored>& A, double kappa,
                               double* tile, Float64s* sums, const Triangles& out) {
   const int64_t r = B.r, p = padded_rank(r);
+  if (r > kMostDirections) return false;
   fill(tile, tile + p * kTile, 0.0);
   gram(B.d, p, [&](int64_t start) { load_tile(B, start, tile); }, tile, sums, out.K);
   if (!(cholesky(out.K, r, p, out.RB, out.TB, out.norms) < kappa)) return false;
