@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxtask.errors import CorpusError
+from jaxtask.errors import CorpusError, JaxtaskError
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -32,6 +33,24 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise CorpusError(f"{path}, after line {number}: cannot be read: {error}") from error
+
+
+def json_lines(
+    path: str | Path, error: type[JaxtaskError], each: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, object) of a file of JSON lines, blank ones left out.
+
+    A line that is no JSON object raises `error`, which calls it `each` and its number.
+    """
+    for number, line in text_lines(path):
+        if line.strip():
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as reason:
+                raise error(f"{path}, {each} {number}: not JSON: {reason}") from reason
+            if not isinstance(value, dict):
+                raise error(f"{path}, {each} {number}: expected an object")
+            yield number, value
 
 
 def corpus_files(path: str | Path) -> list[Path]:

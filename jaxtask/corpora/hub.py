@@ -1,6 +1,5 @@
 """Documents from records of the hub's data set `conll2012_ontonotesv5`."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from jaxtask.corpora.document import (
     chains_of,
     genre_of,
 )
-from jaxtask.corpora.files import text_lines
+from jaxtask.corpora.files import json_lines
 from jaxtask.corpora.tree import Tree, read_bracketed
 from jaxtask.errors import CorpusError
 
@@ -68,15 +67,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix == ".parquet":
         yield from _parquet(path)
         return
-    for number, line in text_lines(path):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise CorpusError(f"{path}, record {number}: not JSON: {error}") from error
-            if not isinstance(record, dict):
-                raise CorpusError(f"{path}, record {number}: expected an object")
-            yield number, record
+    yield from json_lines(path, CorpusError, "record")
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

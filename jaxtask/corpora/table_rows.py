@@ -1,12 +1,11 @@
 """Rows of tables: JSON lines, CSV and TSV."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtask.corpora.files import text_lines
+from jaxtask.corpora.files import json_lines, text_lines
 from jaxtask.errors import TaskError
 
 
@@ -20,25 +19,13 @@ def table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """
     name = path.name.removesuffix(".gz")
     if name.endswith(".jsonl"):
-        yield from _json_rows(path)
+        yield from json_lines(path, TaskError, "line")
     elif name.endswith(".csv"):
         yield from _separated_rows(path, delimiter=",", quoting=csv.QUOTE_MINIMAL, strict=True)
     elif name.endswith(".tsv"):
         yield from _separated_rows(path, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         raise TaskError(f"{path}: expected a name in .jsonl, .csv or .tsv")
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in text_lines(path):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TaskError(f"{path}, line {number}: not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise TaskError(f"{path}, line {number}: expected an object")
-            yield number, row
 
 
 def _separated_rows(path: Path, **form: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:

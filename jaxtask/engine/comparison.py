@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from jaxtask.adapters import AdapterBank
 from jaxtask.engine import store
-from jaxtask.engine.plan import default_budget
+from jaxtask.engine.plan import default_budget, unordered_pairs
 from jaxtask.engine.program import Padding, Program
 from jaxtask.engine.result import Layout, layout, values
 from jaxtask.engine.sweep import sweep
@@ -118,7 +118,7 @@ def _fill(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     counts = [len(bank.present(key)) for key in bank.modules]
-    total, done = sum(n * (n + 1) // 2 for n in counts), 0
+    total, done = sum(map(unordered_pairs, counts)), 0
 
     def tick(pairs: int) -> None:
         nonlocal done

@@ -50,11 +50,6 @@ class Plan:
         """Blocks that cover all tasks."""
         return math.ceil(self.tasks / self.block)
 
-    @staticmethod
-    def pairs_of(tasks: int) -> int:
-        """Unordered pairs of so many tasks, each with itself included."""
-        return tasks * (tasks + 1) // 2
-
 
 def plan(
     shape: ModuleShape,
@@ -97,7 +92,7 @@ def plan(
 
     def layout(t: int) -> tuple[int, int, int, int, int]:
         factor_chunk = _divisor(t, max(1, _WIDE_BYTES // wide))
-        pairs = t * t if t < tasks else t * (t + 1) // 2
+        pairs = t * t if t < tasks else unordered_pairs(t)
         pair_chunk = max(1, min(pairs, _CHUNK_BYTES // per_pair))
         chunks = math.ceil(pairs / pair_chunk)
         gram = (t * r) ** 2 * item * len(widths)
@@ -121,6 +116,11 @@ def plan(
         )
     kept = min(math.ceil(tasks / t), max(2, (usable - stage) // max(block_bytes, 1)))
     return Plan(shape, stored, tasks, t, factor_chunk, pair_chunk, chunks, kept)
+
+
+def unordered_pairs(tasks: int) -> int:
+    """Pairs of so many tasks, each with itself included."""
+    return tasks * (tasks + 1) // 2
 
 
 def tiles(tasks: int, block: int) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
 from jaxtask.engine.host import Host, modules_at_once
-from jaxtask.engine.plan import Plan, plan, tiles
+from jaxtask.engine.plan import Plan, plan, tiles, unordered_pairs
 from jaxtask.engine.program import Program
 from jaxtask_kernels.factor_rows import FactorRows
 
@@ -79,7 +79,7 @@ def sweep(
                 yield module.measure(tick)
         else:
             for result in _in_threads(side_by_side, (module.measure for module in modules)):
-                tick(made[result.key].pairs_of(len(bank.present(result.key))))
+                tick(unordered_pairs(len(bank.present(result.key))))
                 yield result
 
 

@@ -4,12 +4,11 @@
 //   R_B R_Aᵀ = X diag(s) Yᵀ                        one-sided Jacobi
 //   U = B R_B⁻¹ X,  V = Aᵀ R_A⁻¹ Y
 //
-// The factors are read where they lie, a tile of kTile directions at a time.
+// The factors are read where they lie, kTile numbers of each direction at a time.
 
 #ifndef JAXTASK_NATIVE_FACTOR_H_
 #define JAXTASK_NATIVE_FACTOR_H_
 
-#include <algorithm>
 #include <limits>
 
 #include "lanes.h"
@@ -132,7 +131,7 @@ JAXTASK_INLINE void gram(int64_t d, int64_t p, const Load& load, const double* t
   }
 }
 
-// out[k, :] = Σ_l T[k, l] · direction l, for k < r, in rows of `stride` numbers.
+// out[k, :] = Σ_l T[k, l] · direction l, for k < r: [r, d].
 template <typename Stored>
 JAXTASK_INLINE void apply(const Directions<Stored>& x, int64_t p, const double* T, double* tile,
                           float* out) {
@@ -259,7 +258,8 @@ struct Update {
   int32_t* rank;
 };
 
-// What the steps for one update leave for the next: inverse triangles and, in `core`, R_B R_Aᵀ.
+// What the steps for one update leave for the next: R_B, R_A and their inverses; K and norms are
+// scratch.
 struct Triangles {
   double *RB, *TB, *RA, *TA, *K, *norms;
 

@@ -1,4 +1,4 @@
-// What Python sees: XLA's FFI handlers for singular values, and plain C functions for ctypes.
+// What Python sees: XLA's FFI handlers for singular values and angles, and plain C functions for ctypes.
 
 #include <algorithm>
 #include <cstdlib>
@@ -36,27 +36,25 @@ const Kernels& kernels() {
 #endif
 }
 
+// kernel(first, how many, scratch) for `count` things, up to `block` at a time, on the threads of XLA's
+// pool, of which each takes `size` (whole blocks) at a time.
+template <typename Kernel>
+void in_blocks(ffi::ThreadPool& pool, int64_t count, int64_t size, int64_t block, int64_t scratch_bytes,
+               const Kernel& kernel) {
+  const auto work = [&](int64_t piece) {
+    void* scratch = thread_scratch(scratch_bytes);
+    const int64_t end = std::min(count, (piece + 1) * size);
+    for (int64_t i = piece * size; i < end; i += block) kernel(i, std::min(block, end - i), scratch);
+  };
+  const auto schedule = [&](auto job) { pool.Schedule(std::move(job)); };
+  run_pieces((count + size - 1) / size, pool.num_threads() - 1, schedule, work);
+}
+
 // --------------------------------------------------------------------------- singular values
 
 // Matrices of one piece of work: enough to be worth a thread.
 int64_t piece_size(int64_t n, int64_t block) {
   return block * std::max<int64_t>(1, 8 * 1024 / (n * n * block));
-}
-
-template <typename Scalar, typename Kernel>
-void many_singular_values(ffi::ThreadPool& pool, const Scalar* matrices, Scalar* values, int64_t count,
-                          int64_t n, int64_t sweeps, int64_t block, Kernel kernel) {
-  const int64_t size = piece_size(n, block);
-  const int64_t pieces = (count + size - 1) / size;
-  const auto work = [&](int64_t piece) {
-    void* scratch = thread_scratch(kernels().singular_values_scratch(n));
-    const int64_t end = std::min(count, (piece + 1) * size);
-    for (int64_t i = piece * size; i < end; i += block) {
-      kernel(matrices + i * n * n, values + i * n, std::min(block, end - i), n, sweeps, scratch);
-    }
-  };
-  const auto schedule = [&](auto job) { pool.Schedule(std::move(job)); };
-  run_pieces(pieces, pool.num_threads() - 1, schedule, work);
 }
 
 template <ffi::DataType type, typename Kernel>
@@ -70,8 +68,12 @@ ffi::Error handle(ffi::ThreadPool& pool, ffi::Buffer<type>& matrices,
   const int64_t n = shape[shape.size() - 1];
   if (n == 0 || matrices.element_count() == 0) return ffi::Error::Success();
   const int64_t count = static_cast<int64_t>(matrices.element_count()) / (n * n);
-  many_singular_values(pool, matrices.typed_data(), values->typed_data(), count, n, sweeps, block,
-                       kernel);
+  const auto* from = matrices.typed_data();
+  auto* to = values->typed_data();
+  in_blocks(pool, count, piece_size(n, block), block, kernels().singular_values_scratch(n),
+            [&](int64_t i, int64_t some, void* scratch) {
+              kernel(from + i * n * n, to + i * n, some, n, sweeps, scratch);
+            });
   return ffi::Error::Success();
 }
 
@@ -101,16 +103,9 @@ ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi
                       shape[0],          shape[1],
                       shape[2],          sweeps,
                       cosines->typed_data(), sines->typed_data()};
-  const int64_t size = 2 * kernels().block_f32;
-  const auto work = [&](int64_t piece) {
-    void* scratch = thread_scratch(kernels().angle_scratch(pairs.r));
-    const int64_t end = std::min(count, (piece + 1) * size);
-    for (int64_t i = piece * size; i < end; i += kernels().block_f32) {
-      kernels().angles(pairs, i, std::min(kernels().block_f32, end - i), scratch);
-    }
-  };
-  const auto schedule = [&](auto job) { pool.Schedule(std::move(job)); };
-  run_pieces((count + size - 1) / size, pool.num_threads() - 1, schedule, work);
+  const int64_t block = kernels().block_f32;
+  in_blocks(pool, count, 2 * block, block, kernels().angle_scratch(pairs.r),
+            [&](int64_t i, int64_t some, void* scratch) { kernels().angles(pairs, i, some, scratch); });
   return ffi::Error::Success();
 }
 

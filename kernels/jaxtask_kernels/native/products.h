@@ -8,8 +8,6 @@
 #ifndef JAXTASK_NATIVE_PRODUCTS_H_
 #define JAXTASK_NATIVE_PRODUCTS_H_
 
-#include <algorithm>
-
 #include "lanes.h"
 
 // Rows × vectors of columns that the registers hold, for those of 16 bytes unless told otherwise.
