@@ -194,26 +194,14 @@ def metrics(as_json: AsJson = False) -> None:
 
 @app.command(epilog=EXIT)
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the adapters and the result.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for all that is made; replaces an earlier demo there.")
+    ] = Path("demo"),
 ) -> None:
-    """Build a small family of adapters with planted structure, and compare them."""
-    from jaxtask.demo import PLANTED, write_family
+    """Go the whole way once, in minutes: corpus, base model, tasks, adapters, comparison."""
+    from jaxtask.demo.run import run
 
-    console = _out()
-    write_family(out / "adapters")
-    console.print(PLANTED)
-    with _progress() as tick:
-        ds = jt.compare(
-            jt.load_adapters(out / "adapters"),
-            out=out / "result.zarr",
-            overwrite=True,
-            command=f"jaxtask demo --out {out}",
-            progress=tick,
-        )
-    _show(ds, "grassmann_out,cosine,containment_out,energy_core", as_json=False)
-    console.print(f"Written: {out}/adapters (PEFT format), {out}/result.zarr", highlight=False)
+    run(out, _out())
 
 
 def main() -> None:

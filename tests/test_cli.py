@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jaxtask as jt
-from jaxtask.demo import write_family
+from planted import write_family
 
 ROOT = Path(__file__).parents[1]
 ENV = os.environ | {
@@ -201,8 +201,3 @@ def test_a_signal_leaves_nothing(number, tmp_path):
     assert list(tmp_path.iterdir()) == [bank]
 
 
-def test_demo(tmp_path):
-    shown = run("demo", "--out", tmp_path / "d").stdout
-    assert "topic-a1-again" in shown
-    assert jt.open_result(tmp_path / "d/result.zarr").sizes["source"] == 7
-    run("demo", "--out", tmp_path / "d")

@@ -17,6 +17,8 @@ _FIRST = ("grassmann_out", "grassmann_in", "cosine", "rec", "energy_core")
 
 # A matrix of more tasks than this does not fit a terminal: its extreme pairs are listed instead.
 _MATRIX_TASKS = 12
+# One of more tasks than this has numbers of two decimals, or it would not fit 80 columns.
+_WIDE_TASKS = 8
 _EXTREMES = 10
 
 
@@ -66,9 +68,9 @@ def adapter_table(adapter: dict[str, Any]) -> Table:
 
 def _matrix(name: str, pooled: "xr.DataArray") -> Table:
     # Columns go by number, so that long names do not squeeze the numbers out.
-    table = Table(title=_title(name, pooled), title_justify="left")
+    table = Table(title=_title(name, pooled), title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("source ↓   target →")
-    number = _format(pooled.values)
+    number = _format(pooled.values, 3 if pooled.sizes["target"] <= _WIDE_TASKS else 2)
     for n in range(pooled.sizes["target"]):
         table.add_column(str(n + 1), justify="right", no_wrap=True)
     for n, (task, row) in enumerate(zip(pooled["source"].values, pooled.values, strict=True)):
@@ -107,13 +109,14 @@ def _title(name: str, pooled: "xr.DataArray") -> str:
     return f"{name}: {summary}" if summary else name
 
 
-def _format(values: np.ndarray) -> Callable[[float], str]:
-    """Three decimals where they say something of the largest value, else three digits."""
+def _format(values: np.ndarray, decimals: int = 3) -> Callable[[float], str]:
+    """So many decimals where they say something of the largest value, else three digits."""
     finite = np.abs(values[np.isfinite(values)])
     largest = finite.max(initial=0)
-    spec = ".3f" if largest == 0 or 0.05 <= largest < 10000 else ".3g"
-    # Adding zero turns -0.000 into 0.000.
-    return lambda x: "–" if math.isnan(x) else f"{round(x, 3) + 0.0 if spec == '.3f' else x:{spec}}"
+    if largest == 0 or 0.05 <= largest < 10000:
+        # Adding zero turns -0.000 into 0.000.
+        return lambda x: "–" if math.isnan(x) else f"{round(x, decimals) + 0.0:.{decimals}f}"
+    return lambda x: "–" if math.isnan(x) else f"{x:.3g}"
 
 
 def _json(x: float) -> float | None:

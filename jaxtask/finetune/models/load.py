@@ -59,16 +59,20 @@ def abstract_model(config: ModelConfig, dtype: Dtype) -> Model:
 
 
 def random_model(
-    config: ModelConfig, seed: int, dtype: Dtype = "float32", mesh: Mesh | None = None
+    config: ModelConfig,
+    seed: int,
+    dtype: Dtype = "float32",
+    mesh: Mesh | None = None,
+    spread: float = 0.02,
 ) -> Model:
-    """A model to be pre-trained: weights from N(0, 0.02²), norms 1, biases 0."""
+    """A model to be pre-trained: weights from N(0, spread²), norms 1, biases 0."""
     definition, state = nnx.split(abstract_model(config, dtype))
     flat = nnx.to_flat_state(state)
     keys = jax.random.split(jax.random.key(seed), len(flat))
     filled = []
     for key, (path, variable) in zip(keys, flat, strict=True):
         shape = variable.get_value()
-        draw = _draw(path[-1], shape.shape, shape.dtype, _spread(path, shape, mesh))
+        draw = _draw(path[-1], shape.shape, shape.dtype, _spread(path, shape, mesh), spread)
         filled.append((path, variable.replace(draw(key))))
     return nnx.merge(definition, nnx.from_flat_state(filled))
 
@@ -171,14 +175,18 @@ def _of_one_layer(sharding: NamedSharding | None) -> NamedSharding | None:
 
 @cache
 def _draw(
-    kind: str, shape: tuple[int, ...], dtype: Any, sharding: NamedSharding | None
+    kind: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    sharding: NamedSharding | None,
+    spread: float,
 ) -> Callable[[Array], Array]:
     """A compiled draw of one parameter's initial values from a key, shared by those like it."""
 
     def draw(key: Array) -> Array:
         if kind in ("bias", "scale"):
             return jnp.full(shape, float(kind == "scale"), dtype)
-        return (0.02 * jax.random.normal(key, shape)).astype(dtype)
+        return (spread * jax.random.normal(key, shape)).astype(dtype)
 
     return jax.jit(draw, out_shardings=sharding)
 
