@@ -32,7 +32,10 @@ def train(
         str | None, typer.Option(help="Folder for checkpoints and logs; by default OUT.work.")
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="A folder; by default the base model's own.")
+        str | None,
+        typer.Option(
+            help="A folder, a .gguf file, or an id in the local cache; by default the base's own."
+        ),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="auto, plain or chat.")] = None,
     dtype: Annotated[

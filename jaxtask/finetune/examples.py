@@ -46,7 +46,7 @@ class EncodedTask:
 
 
 def open_tokenizer(path: str | os.PathLike[str]) -> Any:
-    """The tokenizer in a folder, by `transformers.AutoTokenizer`, or the one in a GGUF file.
+    """The tokenizer in a folder or the local cache, by `transformers.AutoTokenizer`, or in a GGUF.
 
     Nothing is downloaded.
 

@@ -83,6 +83,9 @@ class Training:
     """Of the order of the data, and of dropout."""
     eval_every: int | None = _setting(checks.optional(checks.whole(1)), None)
     """Steps between evaluations; null for the end of each epoch of a task."""
+    eval_examples: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
+    """At most so many dev examples of a task are evaluated on, the same ones in every run; null for
+    all of them."""
     patience: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
     """A task ends after that many evaluations in a row without a new best, and its best adapter is
     kept; null: every task runs to its end, and its last adapter is kept."""
@@ -118,7 +121,7 @@ class Recipe:
     base: str = _setting(checks.text())
     """A Hugging Face folder or a GGUF file; the shipped recipes have the id on the Hub."""
     tokenizer: str | None = _setting(checks.optional(checks.text()), None)
-    """A folder; null for the base's own."""
+    """A folder, a GGUF file, or an id in the local cache; null for the base's own."""
     prompt: str = _setting(checks.one_of("auto", "plain", "chat"), "auto")
     """auto: the chat template where the tokenizer has one, else the plain form."""
     dtype: str = _setting(checks.one_of("float32", "bfloat16"), "bfloat16")
