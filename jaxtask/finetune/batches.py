@@ -54,14 +54,20 @@ class TaskBatches:
     Raises `RecipeError` when labelled examples are to be packed.
     """
 
-    def __init__(self, task: EncodedTask, shape: BatchShape, seed: int = 0) -> None:
+    def __init__(
+        self,
+        task: EncodedTask,
+        shape: BatchShape,
+        seed: int = 0,
+        eval_examples: int | None = None,
+    ) -> None:
         if shape.packing and task.kind != "text":
             raise RecipeError(
                 f"training.packing is True, but task {task.name} is a {task.kind}: its rows have "
                 "one label, so they hold one example."
             )
         self.name, self.kind, self.shape, self.seed = task.name, task.kind, shape, seed
-        self._examples = task.splits
+        self._examples, self._eval_examples = task.splits, eval_examples
         self._lengths = {k: [len(e.tokens) for e in v] for k, v in task.splits.items()}
         self._epoch: tuple[int, list[Row]] = (-1, [])
 
@@ -89,8 +95,11 @@ class TaskBatches:
         return Position(position.epoch + 1, 0)
 
     def evaluation(self, split: str = "dev") -> list[list[Row]]:
-        """All examples of a split in their own order, as the rows of so many evaluation steps."""
-        order = np.arange(len(self._lengths.get(split, ())))
+        """The rows of evaluation steps: all examples of a split, or `eval_examples` of them.
+
+        In their own order; packed where training is.
+        """
+        order = sample(len(self._lengths.get(split, ())), self._eval_examples, self.name)
         rows, size = self._filled(split, order), self.shape.part.rows
         return [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -104,6 +113,11 @@ class TaskBatches:
         examples, shape = self._examples[split], self.shape
         rows = rows_of(self._lengths[split], order, shape.max_len, shape.packing)
         return [tuple(examples[place] for place in row) for row in rows]
+
+
+def sample(count: int, most: int | None, name: str) -> np.ndarray:
+    """At most so many of `count` places, in order: the same for a task whatever the run's seed."""
+    return np.sort(shuffled(count, "evaluation", name)[:most])
 
 
 def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch:

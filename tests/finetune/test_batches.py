@@ -202,3 +202,21 @@ def test_evaluation_holds_a_split_in_order():
     assert len(rows) < 7
     assert sorted(int(e.tokens[0]) for row in rows for e in row) == firsts
     assert TaskBatches(encoded(dev=()), BatchShape(3, 32)).evaluation() == []
+
+
+def test_evaluation_is_bounded_by_a_fixed_draw():
+    def firsts(name, most, seed=0, count=40):
+        task = encoded(name, dev=[4] * count)
+        steps = TaskBatches(task, BatchShape(3, 32), seed, most).evaluation()
+        assert [len(step) for step in steps[:-1]] == [3] * (len(steps) - 1)
+        return [int(row[0].tokens[0]) for step in steps for row in step]
+
+    few = firsts("a", 7)
+    assert len(few) == 7
+    assert few == sorted(few)
+    assert few != [100 * n for n in range(1, 8)]
+    # The same in every run, in part also when more of them are wanted; another for another task.
+    assert few == firsts("a", 7, seed=5)
+    assert set(few) < set(firsts("a", 20))
+    assert few != firsts("b", 7)
+    assert firsts("a", 40) == firsts("a", 99) == firsts("a", None)
