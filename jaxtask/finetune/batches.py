@@ -138,6 +138,7 @@ def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch
     tokens = np.full(size, shape.pad, np.int32)
     positions, segments = np.zeros(size, np.int32), np.zeros(size, np.int32)
     weights = np.zeros(size, np.float32)
+    types = np.zeros(size, np.int32)
     labels = np.zeros(size[:2], np.int32 if kind == "classification" else np.float32)
     for t, rows in enumerate(steps):
         for b, row in enumerate(rows):
@@ -152,9 +153,12 @@ def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch
                     weights[t, b, start + max(example.prompt, 1) : end] = 1
                 else:
                     weights[t, b, 0], labels[t, b] = 1, example.line.label
+                    types[t, b, start:end] = example.types
                 start = end
     # NumPy's arrays where JAX's are declared: jitted functions take both.
-    arrays: list[Any] = [tokens, positions, segments, weights, None if kind == "text" else labels]
+    arrays: list[Any] = [tokens, positions, segments, weights]
+    if kind != "text":
+        arrays += [labels, types]
     return Batch(*arrays)
 
 

@@ -79,6 +79,8 @@ class Training:
     betas: tuple[float, float] = _setting(
         checks.pair(checks.number(0, 1, below=True)), (0.9, 0.999)
     )
+    base_dropout: bool = _setting(checks.flag(), True)
+    """Encoders' frozen layers drop features and attention as their config says, as in PEFT."""
     seed: int = _setting(checks.whole(0), 0)
     """Of the order of the data, and of dropout."""
     eval_every: int | None = _setting(checks.optional(checks.whole(1)), None)

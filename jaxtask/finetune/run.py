@@ -154,12 +154,15 @@ class _Session:
 
     def _programs(self, kind: Any) -> tuple[Any, Any]:
         if kind not in self._steps:
-            config, t = self.model.config, self.recipe.training
+            config, t, rates = self.model.config, self.recipe.training, [0.0]
+            if isinstance(config, EncoderConfig):
+                base = [config.hidden_dropout, config.attention_dropout] if t.base_dropout else []
+                rates = [config.head_dropout, *base]
             options = StepOptions(
                 kind=kind,
                 accumulate=t.accumulate,
-                dropout=self.recipe.lora.dropout > 0
-                or (isinstance(config, EncoderConfig) and config.head_dropout > 0),
+                dropout=self.recipe.lora.dropout > 0 or max(rates) > 0,
+                base_dropout=t.base_dropout,
                 remat=t.remat,
                 attention=t.attention,  # type: ignore[arg-type]
                 betas=t.betas,
@@ -233,6 +236,7 @@ def _encode(
             max_len=max_len,
             vocabulary=config.vocabulary,
             prompt=recipe.prompt,
+            types=config.types if isinstance(config, EncoderConfig) else 1,
         )
         for task in data
     ]
