@@ -1,4 +1,4 @@
-# make demo    set up a virtual environment and compare a small family of adapters
+# make demo    set up a virtual environment, fine-tune a tiny model on twelve tasks and compare them
 # make test    set up and run the tests
 # make parity  set up CPU torch and PEFT, and run the tests against live PEFT models
 # make lint    ruff and mypy

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,7 +106,7 @@ def train(
     from jaxtask.finetune.recipe import change, make_recipe
     from jaxtask.finetune.recipe_file import read_recipe, read_value
     from jaxtask.finetune.run import fine_tune
-    from jaxtask.report.tasks import scores_table, texts_table, trained_table
+    from jaxtask.report.tasks import trained_tables
 
     changes: dict[str, Any] = {
         "base": base,
@@ -156,32 +155,16 @@ def train(
         display=lambda: live(progress),
         note=lambda text: progress.print(text, highlight=False, markup=False, soft_wrap=True),
     )
-    rows = [
-        {
-            "task": outcome.name,
-            "adapter": str(Path(whole.out or "") / outcome.name),
-            "steps": outcome.record.steps,
-            "ended": outcome.record.ended,
-            "dev_loss": {
-                "before": outcome.loss_before,
-                "last": outcome.record.dev_loss,
-                "best": outcome.record.best,
-            },
-            "scores": outcome.scored and outcome.scored.json(),
-        }
-        for outcome in outcomes
-    ]
+    folder = Path(whole.out or "")
+    rows = [outcome.json() | {"adapter": str(folder / outcome.name)} for outcome in outcomes]
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
         return
     console = Console()
-    console.print(trained_table(rows))
-    if any(row["scores"] for row in rows):
-        console.print(scores_table(rows))
-    examples = {o.name: o.scored.texts[0] for o in outcomes if o.scored and o.scored.texts}
-    if examples:
-        console.print(texts_table({name: asdict(text) for name, text in examples.items()}))
-        texts = f"All of them: {work_folder(whole)}/group-*/generated.jsonl"
+    for table in trained_tables(rows):
+        console.print(table)
+    if any(row["example"] for row in rows):
+        texts = f"All texts: {work_folder(whole)}/group-*/generated.jsonl"
         console.print(texts, highlight=False, soft_wrap=True)
     console.print(f"Written: {whole.out} (PEFT format)", highlight=False, soft_wrap=True)
 

@@ -199,5 +199,3 @@ def test_a_signal_leaves_nothing(number, tmp_path):
     process.send_signal(number)
     assert process.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert list(tmp_path.iterdir()) == [bank]
-
-

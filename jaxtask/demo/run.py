@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from jaxtask.finetune.progress import live
 from jaxtask.finetune.recipe import make_recipe
 from jaxtask.finetune.run import fine_tune
 from jaxtask.report import pooled_tables
+from jaxtask.report.tasks import trained_tables
 from jaxtask.version import __version__
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _LORA = {"r": 8, "alpha": 16.0, "dropout": 0.0, "targets": "all-linear"}
 # Only the end is evaluated, and the run is too short for checkpoints.
 _TRAINING = {
     "batch": 4, "max_len": _MAX_LEN, "lr": 1e-2, "schedule": "linear", "remat": False,
-    "eval_every": 10**6, "checkpoint_every": 10**6,
+    "eval_every": 10**6, "checkpoint_every": 10**6, "generate": 1, "generate_tokens": 48,
 }  # fmt: skip
 _MARK = "demo.json"
 
@@ -81,8 +82,8 @@ def run(out: Path, console: "Console", sizes: Sizes | None = None) -> "xr.Datase
 
     _clear(out)
     _corpus(out, sizes, say)
-    _base_model(out, sizes, say)
-    _tasks(out, say)
+    tokenizer = _base_model(out, sizes, say)
+    _tasks(out, tokenizer, say)
     _adapters(out, sizes, console, say)
     ds = _comparison(out, console, say)
     say(f"Written: {out}/corpus, base, tasks, adapters (PEFT format), result.zarr")
@@ -113,7 +114,8 @@ def _corpus(out: Path, sizes: Sizes, say: Say) -> None:
     )
 
 
-def _base_model(out: Path, sizes: Sizes, say: Say) -> None:
+def _base_model(out: Path, sizes: Sizes, say: Say) -> Any:
+    """Writes tokenizer and model, and returns the tokenizer."""
     used = sizes.documents + 2 * sizes.held_out
     texts = [text_of(d) for d in generate(sizes.read, start=used, sentences=_SENTENCES)]
     one = next(generate(1, start=used, sentences=_SENTENCES))
@@ -132,16 +134,17 @@ def _base_model(out: Path, sizes: Sizes, say: Say) -> None:
     )
     save_model(model, out / "base")
     tokenizer.save_pretrained(out / "base")
+    return tokenizer
 
 
-def _tasks(out: Path, say: Say) -> None:
+def _tasks(out: Path, tokenizer: Any, say: Say) -> None:
     built = build_tasks(
         NAMES,
         {split: [out / f"corpus/{split}.conll"] for split in ("train", "dev")},
         out / "tasks",
         summaries=out / "corpus/summaries.jsonl",
         max_len=_MAX_LEN,
-        length=tokens_of(str(out / "base")),
+        length=tokens_of(tokenizer, str(out / "base")),
     )
     examples = sum(split["examples"] for about in built for split in about["splits"].values())
     say(f"Tasks: {len(built)}, with {examples:,} examples of at most {_MAX_LEN} tokens.")
@@ -161,6 +164,9 @@ def _adapters(out: Path, sizes: Sizes, console: "Console", say: Say) -> None:
     )
     say(f"Fine-tuning: {len(NAMES)} LoRA adapters of rank {recipe.lora.r} at once.")
     outcomes = fine_tune(recipe, command=f"jaxtask demo --out {out}", display=lambda: live(console))
+    for table in trained_tables([outcome.json() for outcome in outcomes]):
+        console.print(table)
+    say("Fine-tuned. A model this small learns the form of targets, hardly what documents say.")
 
 
 def _comparison(out: Path, console: "Console", say: Say) -> "xr.Dataset":

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,6 +74,22 @@ class Outcome:
     """On the evaluation examples, before training."""
     scored: Scored | None = None
     """What it says on dev examples, where that was asked for; the loop itself does not."""
+
+    def json(self) -> dict[str, Any]:
+        """All but the parameters, JSON-able; of generated texts the first."""
+        texts = self.scored.texts if self.scored else ()
+        return {
+            "task": self.name,
+            "steps": self.record.steps,
+            "ended": self.record.ended,
+            "dev_loss": {
+                "before": self.loss_before,
+                "last": self.record.dev_loss,
+                "best": self.record.best,
+            },
+            "scores": self.scored and self.scored.json(),
+            "example": asdict(texts[0]) if texts else None,
+        }
 
 
 def train(

@@ -1,6 +1,6 @@
 """Tables of tasks: what there is, what was built from corpora, what was trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -41,7 +41,16 @@ def built_table(built: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def trained_table(trained: Sequence[Mapping[str, Any]]) -> Table:
+def trained_tables(trained: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """Losses of what was trained, and what it says on dev examples where that was asked for."""
+    yield _losses_table(trained)
+    if any(row["scores"] for row in trained):
+        yield _scores_table(trained)
+    if any(row["example"] for row in trained):
+        yield _texts_table({row["task"]: row["example"] for row in trained if row["example"]})
+
+
+def _losses_table(trained: Sequence[Mapping[str, Any]]) -> Table:
     """What was trained: steps, and the loss on the evaluation examples before and after."""
     table = Table()
     for column in ("task", "steps", "dev loss before", "last", "best", "ended"):
@@ -65,7 +74,7 @@ _SCORES = {
 }
 
 
-def scores_table(trained: Sequence[Mapping[str, Any]]) -> Table:
+def _scores_table(trained: Sequence[Mapping[str, Any]]) -> Table:
     """What models say on dev examples, before training and after; of those that were asked."""
     scored = {row["task"]: row["scores"] for row in trained if row["scores"]}
     names = [name for name in _SCORES if any(name in own["after"] for own in scored.values())]
@@ -84,7 +93,7 @@ def scores_table(trained: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def texts_table(examples: Mapping[str, Mapping[str, str]], width: int = 160) -> Table:
+def _texts_table(examples: Mapping[str, Mapping[str, str]], width: int = 160) -> Table:
     """One generated text a task, cut to `width` characters; of the instruction the end is kept."""
     table = Table(title="One generated example a task", title_justify="left", show_header=False)
     table.add_column("task", no_wrap=True)
