@@ -174,6 +174,9 @@ def test_files_that_cannot_be_used(tmp_path):
         read_task(folder)
     with pytest.raises(DataError, match=r"t: no tokenizer can be read there: \S"):
         open_tokenizer(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(DataError, match=r"t: the tokenizer there has no vocabulary"):
+        open_tokenizer(folder)
 
 
 def test_tasks_are_found_by_path_and_pattern(tmp_path):
