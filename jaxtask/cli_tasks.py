@@ -31,7 +31,8 @@ MaxLen = Annotated[
     int | None, typer.Option(help="Longest example, in tokens (or words without --tokenizer).")
 ]
 Tokenizer = Annotated[
-    str, typer.Option(help="Tokenizer of the base model: a folder or an id in the local cache.")
+    str,
+    typer.Option(help="Of the base model: a folder, a .gguf file, or an id in the local cache."),
 ]
 TasksFrom = Annotated[
     list[Path] | None, typer.Option(help="A Python file that registers tasks of your own.")
@@ -154,7 +155,11 @@ def _by_split(corpus: list[str]) -> dict[str, list[str]]:
 def _length(tokenizer: str) -> "Length":
     from jaxtask.corpora import WORDS, tokens_of
 
-    return tokens_of(tokenizer) if tokenizer else WORDS
+    if not tokenizer:
+        return WORDS
+    from jaxtask.finetune.examples import open_tokenizer
+
+    return tokens_of(open_tokenizer(tokenizer), tokenizer)
 
 
 def _command() -> str:

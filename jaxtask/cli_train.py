@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,14 @@ def train(
         str | None,
         typer.Option(help="A YAML file, or the name of a shipped recipe. Options override it."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Go on from an adapter, for all tasks, or from a folder of one a task. They keep "
+            "their rank, alpha and targets.",
+        ),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(help="Folder for the adapters, one folder a task.")
     ] = None,
@@ -32,7 +41,10 @@ def train(
         str | None, typer.Option(help="Folder for checkpoints and logs; by default OUT.work.")
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="A folder; by default the base model's own.")
+        str | None,
+        typer.Option(
+            help="A folder, a .gguf file, or an id in the local cache; by default the base's own."
+        ),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="auto, plain or chat.")] = None,
     dtype: Annotated[
@@ -64,6 +76,10 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Evaluations without a new best before a task ends.")
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(help="Dev examples of a task to generate texts from, before and after."),
+    ] = None,
     stack: Annotated[str | None, typer.Option(help="Tasks that train at once: auto or N.")] = None,
     mesh: Annotated[str | None, typer.Option(help="Devices: task=…,data=…,model=….")] = None,
     seed: Annotated[int | None, typer.Option(help="Of A, the data's order and dropout.")] = None,
@@ -87,13 +103,15 @@ def train(
     from rich.console import Console
 
     from jaxtask.finetune.progress import live
+    from jaxtask.finetune.provenance import work_folder
     from jaxtask.finetune.recipe import change, make_recipe
     from jaxtask.finetune.recipe_file import read_recipe, read_value
     from jaxtask.finetune.run import fine_tune
-    from jaxtask.report.tasks import trained_table
+    from jaxtask.report.tasks import scores_table, texts_table, trained_table
 
     changes: dict[str, Any] = {
         "base": base,
+        "start": start,
         "data": data or None,
         "out": out,
         "work": work,
@@ -115,6 +133,7 @@ def train(
         "training.lr": lr,
         "training.schedule": schedule,
         "training.patience": patience,
+        "training.generate": generate,
         "training.stack": None if stack is None else read_value(stack),
         "training.mesh": None if mesh is None else _mesh(mesh),
         "training.seed": seed,
@@ -125,14 +144,17 @@ def train(
         if not (key and equals):
             raise RecipeError(f"--set {setting!r}: expected KEY=VALUE")
         given[key] = read_value(text)
-    start = read_recipe(recipe) if recipe else make_recipe({"base": base} if base else {}, "train")
-    whole = change(start, given, "train")
+    _check_start(given)
+    first = read_recipe(recipe) if recipe else make_recipe({"base": base} if base else {}, "train")
+    whole = change(first, given, "train")
+    progress = Console(stderr=True)
     outcomes = fine_tune(
         whole,
         overwrite=overwrite,
         resume=resume,
         command=shlex.join(["jaxtask", *sys.argv[1:]]),
-        display=lambda: live(Console(stderr=True)),
+        display=lambda: live(progress),
+        note=lambda text: progress.print(text, highlight=False, markup=False, soft_wrap=True),
     )
     rows = [
         {
@@ -145,6 +167,7 @@ def train(
                 "last": outcome.record.dev_loss,
                 "best": outcome.record.best,
             },
+            "scores": outcome.scored and outcome.scored.json(),
         }
         for outcome in outcomes
     ]
@@ -153,7 +176,23 @@ def train(
         return
     console = Console()
     console.print(trained_table(rows))
+    if any(row["scores"] for row in rows):
+        console.print(scores_table(rows))
+    examples = {o.name: o.scored.texts[0] for o in outcomes if o.scored and o.scored.texts}
+    if examples:
+        console.print(texts_table({name: asdict(text) for name, text in examples.items()}))
+        texts = f"All of them: {work_folder(whole)}/group-*/generated.jsonl"
+        console.print(texts, highlight=False, soft_wrap=True)
     console.print(f"Written: {whole.out} (PEFT format)", highlight=False, soft_wrap=True)
+
+
+def _check_start(given: dict[str, Any]) -> None:
+    """Refuse options that have no meaning for adapters that are trained further."""
+    for key in ("lora.r", "lora.alpha", "lora.targets", "lora.shared_init"):
+        if "start" in given and key in given:
+            raise RecipeError(
+                f"{key} is given, but with --from adapters keep their rank, alpha, targets and A."
+            )
 
 
 def _targets(text: str) -> str | list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtask.errors import TaskError
 
@@ -25,33 +26,27 @@ WORDS = Length("words", lambda text: len(text.split()), source="between spaces")
 """For want of a tokenizer; a model's tokens are more."""
 
 
-def tokens_of(tokenizer: str) -> Length:
-    """Tokens of a tokenizer (a folder, or an id in the local cache) that transformers reads.
+def tokens_of(tokenizer: Any, source: str = "") -> Length:
+    """Tokens of a tokenizer of transformers; `source` names it, by default as it names itself.
 
     Overhead are the chat template, if there is one, and four tokens: a base model's prompt and
     target have a beginning, a line break between them and an end, and two texts for an encoder have
     four markers.
 
     Raises:
-        TaskError: There is no such tokenizer.
+        TaskError: It has a chat template that cannot be rendered here.
 
     """
-    from transformers import AutoTokenizer
-
-    try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TaskError(f"tokenizer {tokenizer!r} cannot be loaded: {reason}") from error
 
     def count(text: str) -> int:
-        return len(loaded.encode(text, add_special_tokens=False, verbose=False))
+        return len(tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
+    source = source or tokenizer.name_or_path
     overhead = 4
-    if loaded.chat_template:
+    if tokenizer.chat_template:
         turns = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
         try:
-            overhead += len(loaded.apply_chat_template(turns, tokenize=True, return_dict=False))
+            overhead += len(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False))
         except ImportError as error:
-            raise TaskError(f"the chat template of {tokenizer!r} needs jinja2: {error}") from error
-    return Length("tokens", count, overhead, source=f"of {tokenizer}")
+            raise TaskError(f"the chat template of {source!r} needs jinja2: {error}") from error
+    return Length("tokens", count, overhead, source=f"of {source}")

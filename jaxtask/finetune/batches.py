@@ -54,14 +54,20 @@ class TaskBatches:
     Raises `RecipeError` when labelled examples are to be packed.
     """
 
-    def __init__(self, task: EncodedTask, shape: BatchShape, seed: int = 0) -> None:
+    def __init__(
+        self,
+        task: EncodedTask,
+        shape: BatchShape,
+        seed: int = 0,
+        eval_examples: int | None = None,
+    ) -> None:
         if shape.packing and task.kind != "text":
             raise RecipeError(
                 f"training.packing is True, but task {task.name} is a {task.kind}: its rows have "
                 "one label, so they hold one example."
             )
         self.name, self.kind, self.shape, self.seed = task.name, task.kind, shape, seed
-        self._examples = task.splits
+        self._examples, self._eval_examples = task.splits, eval_examples
         self._lengths = {k: [len(e.tokens) for e in v] for k, v in task.splits.items()}
         self._epoch: tuple[int, list[Row]] = (-1, [])
 
@@ -89,8 +95,11 @@ class TaskBatches:
         return Position(position.epoch + 1, 0)
 
     def evaluation(self, split: str = "dev") -> list[list[Row]]:
-        """All examples of a split in their own order, as the rows of so many evaluation steps."""
-        order = np.arange(len(self._lengths.get(split, ())))
+        """The rows of evaluation steps: all examples of a split, or `eval_examples` of them.
+
+        In their own order; packed where training is.
+        """
+        order = sample(len(self._lengths.get(split, ())), self._eval_examples, self.name)
         rows, size = self._filled(split, order), self.shape.part.rows
         return [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -104,6 +113,11 @@ class TaskBatches:
         examples, shape = self._examples[split], self.shape
         rows = rows_of(self._lengths[split], order, shape.max_len, shape.packing)
         return [tuple(examples[place] for place in row) for row in rows]
+
+
+def sample(count: int, most: int | None, name: str) -> np.ndarray:
+    """At most so many of `count` places, in order: the same for a task whatever the run's seed."""
+    return np.sort(shuffled(count, "evaluation", name)[:most])
 
 
 def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch:
@@ -124,6 +138,7 @@ def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch
     tokens = np.full(size, shape.pad, np.int32)
     positions, segments = np.zeros(size, np.int32), np.zeros(size, np.int32)
     weights = np.zeros(size, np.float32)
+    types = np.zeros(size, np.int32)
     labels = np.zeros(size[:2], np.int32 if kind == "classification" else np.float32)
     for t, rows in enumerate(steps):
         for b, row in enumerate(rows):
@@ -138,9 +153,12 @@ def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch
                     weights[t, b, start + max(example.prompt, 1) : end] = 1
                 else:
                     weights[t, b, 0], labels[t, b] = 1, example.line.label
+                    types[t, b, start:end] = example.types
                 start = end
     # NumPy's arrays where JAX's are declared: jitted functions take both.
-    arrays: list[Any] = [tokens, positions, segments, weights, None if kind == "text" else labels]
+    arrays: list[Any] = [tokens, positions, segments, weights]
+    if kind != "text":
+        arrays += [labels, types]
     return Batch(*arrays)
 
 

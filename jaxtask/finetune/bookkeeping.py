@@ -105,7 +105,8 @@ def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[Ta
                 f"training.patience is {training.patience}, but task {task.name} has no dev "
                 "examples to evaluate on."
             )
-        batches = TaskBatches(task, batch_shape(recipe, pad), training.seed)
+        shape = batch_shape(recipe, pad)
+        batches = TaskBatches(task, shape, training.seed, training.eval_examples)
         total = batches.total_steps(training.epochs, training.steps)
         runs.append(TaskRun(batches, total, training.patience))
     return runs

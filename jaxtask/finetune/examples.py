@@ -30,6 +30,8 @@ class Example:
     prompt: int
     """How many of the tokens are prompt, from the start: these are not learned."""
     line: Line
+    types: np.ndarray | int = 0
+    """Token types [n] int32; or one for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class EncodedTask:
 
 
 def open_tokenizer(path: str | os.PathLike[str]) -> Any:
-    """The tokenizer in a folder, by `transformers.AutoTokenizer`, or the one in a GGUF file.
+    """The tokenizer in a folder or the local cache, by `transformers.AutoTokenizer`, or in a GGUF.
 
     Nothing is downloaded.
 
@@ -78,7 +80,13 @@ def decode(tokenizer: Any, tokens: Sequence[int] | np.ndarray) -> str:
 
 
 def encode_task(
-    task: TaskData, tokenizer: Any, *, max_len: int, vocabulary: int, prompt: str = "auto"
+    task: TaskData,
+    tokenizer: Any,
+    *,
+    max_len: int,
+    vocabulary: int,
+    prompt: str = "auto",
+    types: int = 1,
 ) -> EncodedTask:
     """Tokenise a task.
 
@@ -89,15 +97,18 @@ def encode_task(
         vocabulary: How many tokens the model knows.
         prompt: ``plain``, ``chat``, or ``auto``: chat where the tokenizer has a template. Has no
             meaning for classification and regression, where the text goes in as it is.
+        types: How many token types the model knows, by which BERT tells two texts apart.
 
     Raises:
-        DataError: An id that the model does not know, no end-of-text token, a template that cannot
-            be cut, or nothing left of the training split.
+        DataError: An id or a type that the model does not know, no end-of-text token, a template
+            that cannot be cut, or nothing left of the training split.
 
     """
     splits, dropped = {}, {}
     for name, lines in task.splits.items():
-        examples = encode_lines(lines, task.kind, tokenizer, vocabulary, prompt) if lines else []
+        examples = []
+        if lines:
+            examples = encode_lines(lines, task.kind, tokenizer, vocabulary, prompt, types)
         kept = tuple(e for e in examples if len(e.tokens) <= max_len)
         if name == "train" and not kept:
             shortest = min(len(e.tokens) for e in examples)
@@ -110,18 +121,31 @@ def encode_task(
 
 
 def encode_lines(
-    lines: Sequence[Line], kind: Kind, tokenizer: Any, vocabulary: int, prompt: str
+    lines: Sequence[Line],
+    kind: Kind,
+    tokenizer: Any,
+    vocabulary: int,
+    prompt: str,
+    types: int = 1,
 ) -> list[Example]:
     """Token ids of every line; see `encode_task`."""
     if kind == "text":
         chat = prompt == "chat" or (prompt == "auto" and bool(tokenizer.chat_template))
         prompts, targets = (_chat if chat else _plain)(lines, tokenizer)
+        kinds: Sequence[Any] = [0 for _ in lines]
     else:
-        pairs = _pairs(lines)
-        prompts = [[] for _ in lines]
-        targets = tokenizer([line.text for line in lines], pairs, verbose=False)["input_ids"]
+        found = tokenizer(
+            [line.text for line in lines],
+            _pairs(lines),
+            return_token_type_ids=types > 1,
+            verbose=False,
+        )
+        prompts, targets = [[] for _ in lines], found["input_ids"]
+        kinds = [0 for _ in lines]
+        if types > 1:
+            kinds = [np.array(own, np.int32) for own in found["token_type_ids"]]
     examples = []
-    for line, before, after in zip(lines, prompts, targets, strict=True):
+    for line, before, after, own in zip(lines, prompts, targets, kinds, strict=True):
         tokens = np.array(before + after, np.int32)
         if not tokens.size:
             raise DataError(f"{line.source}: the tokenizer makes no token of the text.")
@@ -132,7 +156,12 @@ def encode_lines(
                 f"({tokenizer.convert_ids_to_tokens(id_)!r}), but the model knows {vocabulary} "
                 "tokens: they do not belong together."
             )
-        examples.append(Example(tokens, len(before), line))
+        if np.max(own) >= types:
+            raise DataError(
+                f"{line.source}: the tokenizer {tokenizer.name_or_path} gives the token type "
+                f"{np.max(own)}, but the model knows {types}: they do not belong together."
+            )
+        examples.append(Example(tokens, len(before), line, own))
     return examples
 
 

@@ -26,6 +26,7 @@ from jaxtask.finetune.checkpoint import Checkpoints
 from jaxtask.finetune.log import MetricsLog
 from jaxtask.finetune.parameters import Tree
 from jaxtask.finetune.progress import Show, TaskView, View
+from jaxtask.finetune.scores import Scored
 from jaxtask.finetune.stop import StopOnTerm
 
 
@@ -71,6 +72,8 @@ class Outcome:
     record: TaskRecord
     loss_before: float | None
     """On the evaluation examples, before training."""
+    scored: Scored | None = None
+    """What it says on dev examples, where that was asked for; the loop itself does not."""
 
 
 def train(

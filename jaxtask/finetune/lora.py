@@ -90,12 +90,13 @@ def init_head(
     specs: Sequence[Lora],
     config: EncoderConfig,
     classes: Sequence[int],
-    start: Head | None = None,
+    starts: Sequence[Head | None] | None = None,
 ) -> Parameters:
-    """Every task's head: weights from N(0, 0.02²) by its seed, biases 0; or a copy of `start`.
+    """Every task's head: weights from N(0, 0.02²) by its seed, biases 0; or a copy of its start.
 
     `classes` are the numbers of scores (1 for regression). Those of smaller heads are padded with
-    columns that no loss reads. `start` is a head without task axis; its number of scores must fit.
+    columns that no loss reads. `starts` are heads without task axis, whose numbers of scores must
+    fit; None for a new one.
     """
     head: Parameters = {}
     for name, (d_in, d_out) in head_shapes(config, max(classes)).items():
@@ -104,6 +105,7 @@ def init_head(
         last = name == list(head_shapes(config, 1))[-1]
         for t, spec in enumerate(specs):
             out = classes[t] if last else d_out
+            start = None if starts is None else starts[t]
             if start is None:
                 draw = _generator(spec.seed, name).standard_normal((out, d_in))
                 kernel[t, :, :out] = 0.02 * draw.T

@@ -1,17 +1,23 @@
 """What is recorded of a run: beside each adapter, and in checkpoints to tell runs apart."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import RecipeError
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.loop import Outcome
 from jaxtask.finetune.recipe import Recipe, plain
 
+if TYPE_CHECKING:
+    from jaxtask.finetune.start import Start
+
 # What may be another when a run goes on: where things lie, and how often is looked at them.
-_CIRCUMSTANCES = {"": ("data", "out", "work"), "training": ("checkpoint_every", "log_every")}
+_CIRCUMSTANCES = {
+    "": ("start", "data", "out", "work"),
+    "training": ("checkpoint_every", "log_every", "generate", "generate_tokens"),
+}
 
 
 def work_folder(recipe: Recipe) -> Path:
@@ -36,20 +42,32 @@ def work_folder(recipe: Recipe) -> Path:
     return Path(recipe.work)
 
 
-def identity(recipe: Recipe, tasks: Sequence[EncodedTask]) -> dict[str, Any]:
+def identity(
+    recipe: Recipe, tasks: Sequence[EncodedTask], starts: "Mapping[str, Start]"
+) -> dict[str, Any]:
     """What a run depends on: a checkpoint made with anything else belongs to another run."""
     values = recipe.json()
     for section, names in _CIRCUMSTANCES.items():
         for name in names:
             del (values[section] if section else values)[name]
-    return {"recipe": values, "data": {task.name: task.sha256 for task in tasks}}
+    return {
+        "recipe": values,
+        "data": {task.name: task.sha256 for task in tasks},
+        "start": {
+            task.name: {k: v for k, v in starts[task.name].about.items() if k != "path"}
+            for task in tasks
+        },
+    }
 
 
 def provenance(
-    recipe: Recipe, task: EncodedTask, outcome: Outcome, command: str = ""
+    recipe: Recipe, task: EncodedTask, start: "Start", outcome: Outcome, command: str = ""
 ) -> dict[str, Any]:
     """What ``jaxtask.json`` says of a task's adapter; JSON-able."""
     settings, record = recipe.for_task(task.name), outcome.record
+    seed, shared = settings.lora.seed, settings.lora.shared_init
+    path = start.about.get("path")
+    lora = replace(start.lora, seed=seed)
     return {
         "task": task.name,
         "kind": task.kind,
@@ -59,9 +77,11 @@ def provenance(
         "dtype": recipe.dtype,
         "prompt": recipe.prompt,
         # Comparisons depend on these: adapters that start from one A have like input sides.
-        "seed": settings.lora.seed,
-        "shared_init": settings.lora.shared_init,
-        "lora": plain(asdict(settings.lora)),
+        # What adapters that are trained further started from is known only if it is one for all.
+        "seed": seed if path is None else None,
+        "shared_init": shared if path is None else path == str(Path(recipe.start or "")) or None,
+        "start": dict(start.about),
+        "lora": plain(asdict(lora)),
         "training": plain(asdict(settings.training)),
         "data": {
             "sha256": dict(task.sha256),
@@ -76,4 +96,5 @@ def provenance(
             "best": record.best,
             "best_step": record.best_step,
         },
+        "scores": outcome.scored and outcome.scored.json(),
     }

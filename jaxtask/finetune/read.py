@@ -22,11 +22,13 @@ _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 class StoredAdapter:
     """What a folder holds, in the form of training."""
 
+    base: str | None
+    """The base model's name, if the file has one."""
     lora: Lora
     ranks: dict[str, np.ndarray]
     """Module → its rank in each layer [L]; 0 where there is no LoRA."""
     parameters: dict[str, dict[str, np.ndarray]]
-    """Of one task, see `jaxtask.finetune.parameters`."""
+    """Of one task, see `jaxtask.finetune.parameters`; without a head if the file has none."""
 
 
 def read_adapter(
@@ -34,6 +36,7 @@ def read_adapter(
     linears: Mapping[str, tuple[int, int]],
     layers: int,
     head: Mapping[str, tuple[int, int]] | None = None,
+    without_head: bool = False,
 ) -> StoredAdapter:
     """Read an adapter to train it further.
 
@@ -42,6 +45,7 @@ def read_adapter(
         linears: The model's modules, by their path within a layer: (in, out).
         layers: How many layers the model has.
         head: The layers of a classifier's head: (in, out).
+        without_head: Whether to leave the head out that the file may have.
 
     Raises:
         AdapterError: It is no plain LoRA adapter, does not fit the model, or holds something that
@@ -64,7 +68,9 @@ def read_adapter(
                 f"{folder}: cannot be trained further: {name} is set, unlike LoRA's."
             )
     ranks, parameters = _factors(folder, adapter, linears, layers, config)
-    return StoredAdapter(_lora(config, adapter), ranks, parameters | _head(folder, head))
+    if head and not without_head and any(name in excluded for name in wanted):
+        parameters |= _head(folder, head)
+    return StoredAdapter(adapter.base_model, _lora(config, adapter), ranks, parameters)
 
 
 def _lora(config: AdapterConfig, adapter: Adapter) -> Lora:

@@ -79,13 +79,23 @@ class Training:
     betas: tuple[float, float] = _setting(
         checks.pair(checks.number(0, 1, below=True)), (0.9, 0.999)
     )
+    base_dropout: bool = _setting(checks.flag(), True)
+    """Encoders' frozen layers drop features and attention as their config says, as in PEFT."""
     seed: int = _setting(checks.whole(0), 0)
     """Of the order of the data, and of dropout."""
     eval_every: int | None = _setting(checks.optional(checks.whole(1)), None)
     """Steps between evaluations; null for the end of each epoch of a task."""
+    eval_examples: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
+    """At most so many dev examples of a task are evaluated on, the same ones in every run; null for
+    all of them."""
     patience: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
     """A task ends after that many evaluations in a row without a new best, and its best adapter is
     kept; null: every task runs to its end, and its last adapter is kept."""
+    generate: int = _setting(checks.whole(0), 0)
+    """From so many dev examples of a task texts are generated after training, and before it for
+    comparison; the same examples in every run."""
+    generate_tokens: int = _setting(checks.whole(1), 128)
+    """The longest text that is generated."""
     stack: int | str = _setting(checks.either(checks.one_of("auto"), checks.whole(1)), "auto")
     """How many tasks train at once."""
     remat: bool = _setting(checks.flag(), True)
@@ -118,11 +128,18 @@ class Recipe:
     base: str = _setting(checks.text())
     """A Hugging Face folder or a GGUF file; the shipped recipes have the id on the Hub."""
     tokenizer: str | None = _setting(checks.optional(checks.text()), None)
-    """A folder; null for the base's own."""
+    """A folder, a GGUF file, or an id in the local cache; null for the base's own."""
     prompt: str = _setting(checks.one_of("auto", "plain", "chat"), "auto")
     """auto: the chat template where the tokenizer has one, else the plain form."""
     dtype: str = _setting(checks.one_of("float32", "bfloat16"), "bfloat16")
     """Of the frozen base. Adapters and their optimiser are float32."""
+    start: str | None = _setting(checks.optional(checks.text()), None)
+    """An adapter to go on from, for all tasks; or a folder with one a task, by its name. In PEFT's
+    format, also by PEFT itself. Rank, α, rsLoRA, targets and patterns are then the adapter's, and
+    those below "lora" are not used."""
+    head: str = _setting(checks.one_of("auto", "new"), "auto")
+    """Of encoders. auto: the one of the adapter at `start`, else that in the base's folder if it
+    has as many scores as the task needs, else a new one; new: a new one in any case."""
     data: tuple[str, ...] = _setting(checks.texts(), ())
     """Task folders, or patterns of them."""
     out: str | None = _setting(checks.optional(checks.text()), None)

@@ -4,35 +4,41 @@ Everything that can be refused is refused before the base model's weights are re
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
 from jaxtask.finetune.bookkeeping import TaskRun, groups, make_runs
 from jaxtask.finetune.examples import EncodedTask, encode_task, open_tokenizer
+from jaxtask.finetune.judge import judge_labels, judge_texts, write_texts
 from jaxtask.finetune.loop import Functions, LoopOptions, Outcome, train
-from jaxtask.finetune.lora import init_head, init_lora, ranks, scales, task_seeds
+from jaxtask.finetune.lora import ranks, scales, task_seeds
 from jaxtask.finetune.mesh import make_mesh
 from jaxtask.finetune.models.config import DecoderConfig, EncoderConfig, ModelConfig
-from jaxtask.finetune.models.encoder import head_shapes
+from jaxtask.finetune.models.decoder import Decoder
+from jaxtask.finetune.models.encoder import Encoder, head_shapes
 from jaxtask.finetune.models.find import base_config, find_base
 from jaxtask.finetune.models.load import Model, load_model
-from jaxtask.finetune.parameters import take_task
+from jaxtask.finetune.parameters import stack_tasks, take_task
 from jaxtask.finetune.progress import Show
 from jaxtask.finetune.provenance import identity, provenance, work_folder
-from jaxtask.finetune.recipe import Lora, Recipe
+from jaxtask.finetune.recipe import Recipe
 from jaxtask.finetune.schedule import KINDS, Schedule
+from jaxtask.finetune.scores import Scored
+from jaxtask.finetune.start import Note, Start, find_starts, initial
 from jaxtask.finetune.step import (
     StepOptions,
     TaskNumbers,
     init_state,
     make_eval_step,
+    make_predict,
     make_train_step,
     task_numbers,
 )
@@ -49,6 +55,7 @@ def fine_tune(
     resume: bool = False,
     command: str = "",
     display: Display = lambda: nullcontext(lambda view: None),
+    note: Note = lambda text: None,
 ) -> list[Outcome]:
     """Train one LoRA adapter a task, all on one frozen base, and write them to `recipe.out`.
 
@@ -59,9 +66,12 @@ def fine_tune(
             be the same; what it has written already is written again.
         command: Recorded with the adapters.
         display: What shows the run as it goes on; entered once for each group of tasks.
+        note: Told, in a sentence each, what is not as one may expect.
 
     Returns:
-        What became of each task, in the order of their data.
+        What became of each task, in the order of their data; `Outcome.scored` has what encoders
+        say on the dev examples, and what decoders do, if the recipe wants texts generated. Those
+        are in ``generated.jsonl`` in the work folder, too.
 
     Raises:
         JaxtaskError: Of the kind that says what cannot be used: `RecipeError`, `DataError`,
@@ -84,17 +94,16 @@ def fine_tune(
         check_free(Path(recipe.out) / folder.resolve().name, overwrite or resumed)
     base = find_base(recipe.base)
     config = base_config(base)
-    tasks, pad = _encode(recipe, config, base, folders)
+    tasks, tokenizer = _encode(recipe, config, base, folders)
     stacks = groups(recipe, tasks)
-    for task in tasks:
-        ranks(recipe.for_task(task.name).lora, config)  # Refuses targets that match nothing.
-    session = _Session(recipe, base)
+    starts = find_starts(recipe, tasks, config, base, note)
+    session = _Session(recipe, base, tokenizer, starts)
     outcomes: dict[str, Outcome] = {}
     if not resume:
         _forget(work)
     for n, stack in enumerate(stacks, 1):
         place = work / f"group-{n}"
-        for task, outcome in zip(stack, session.train(stack, pad, place, display), strict=True):
+        for task, outcome in zip(stack, session.train(stack, place, display), strict=True):
             session.write(task, outcome, command)
             outcomes[task.name] = outcome
     return [outcomes[task.name] for task in tasks]
@@ -103,32 +112,25 @@ def fine_tune(
 class _Session:
     """A base model on the device, and the programs that train tasks on it."""
 
-    def __init__(self, recipe: Recipe, base: Path) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, recipe: Recipe, base: Path, tokenizer: Any, starts: Mapping[str, Start]
+    ) -> None:
+        self.recipe, self.tokenizer, self.starts = recipe, tokenizer, starts
         self.mesh = make_mesh(**recipe.training.mesh) if recipe.training.mesh else None
         self.model: Model = load_model(base, recipe.dtype, self.mesh)  # type: ignore[arg-type]
         # One of each kind, so that stacks of one shape share a compiled program.
         self._steps: dict[str, tuple[Any, Any]] = {}
+        self._predict = make_predict(self.model) if isinstance(self.model, Encoder) else None
 
-    def train(
-        self, tasks: Sequence[EncodedTask], pad: int, work: Path, display: Display
-    ) -> list[Outcome]:
-        """Train tasks of one kind at once."""
+    def train(self, tasks: Sequence[EncodedTask], work: Path, display: Display) -> list[Outcome]:
+        """Train tasks of one kind at once, and see what they say."""
         recipe, config = self.recipe, self.model.config
-        loras = [start_of(recipe, task.name) for task in tasks]
-        runs = make_runs(recipe, tasks, pad)
-        classes = [len(task.labels) or 1 for task in tasks]
-        numbers = numbers_of(recipe, runs, loras, config, classes)
+        starts = [self.starts[task.name] for task in tasks]
+        runs = make_runs(recipe, tasks, self.tokenizer.pad_token_id or 0)
+        numbers = numbers_of(recipe, runs, starts, config)
         step, evaluate = self._programs(tasks[0].kind)
-
-        def init() -> Any:
-            parameters = init_lora(loras, config)
-            if isinstance(config, EncoderConfig):
-                parameters |= init_head(loras, config, classes)
-            return init_state(parameters, self.mesh)
-
         functions = Functions(
-            init,
+            lambda: init_state(initial(starts, config), self.mesh),
             lambda state, batch, active: step(state, numbers, batch, active),
             lambda state, batch: evaluate(state.parameters, numbers, batch),
             lambda state, task: take_task(state.parameters, task),
@@ -136,17 +138,54 @@ class _Session:
         t = recipe.training
         options = LoopOptions(t.eval_every, t.checkpoint_every, t.log_every)
         with display() as show:
-            return train(functions, runs, options, work, identity(recipe, tasks), show)
+            outcomes = train(
+                functions, runs, options, work, identity(recipe, tasks, self.starts), show
+            )
+        found = self._judge(tasks, runs, starts, outcomes, numbers)
+        texts = {o.name: s for o, s in zip(outcomes, found, strict=True) if s and s.texts}
+        if texts:
+            write_texts(work / "generated.jsonl", texts)
+        return [replace(o, scored=s) for o, s in zip(outcomes, found, strict=True)]
+
+    def _judge(
+        self,
+        tasks: Sequence[EncodedTask],
+        runs: Sequence[TaskRun],
+        starts: Sequence[Start],
+        outcomes: Sequence[Outcome],
+        numbers: TaskNumbers,
+    ) -> list[Scored | None]:
+        """What tasks' models say on dev examples, if it is to be known."""
+        t = self.recipe.training
+        if self._predict is None and not t.generate:
+            return [None for _ in tasks]
+        after: Any = jax.tree.map(jnp.asarray, stack_tasks([o.parameters for o in outcomes]))
+        sides = initial(starts, self.model.config), after
+        if self._predict is not None:
+            return judge_labels(self._predict, runs, sides, numbers)
+        assert isinstance(self.model, Decoder)
+        shape = runs[0].batches.shape
+        return judge_texts(
+            self.model,
+            self.tokenizer,
+            tasks,
+            sides,
+            numbers,
+            shape,
+            t.generate,
+            t.generate_tokens,
+        )
 
     def write(self, task: EncodedTask, outcome: Outcome, command: str) -> None:
         """Write one task's adapter."""
-        recipe, config = self.recipe, self.model.config
-        lora = recipe.for_task(task.name).lora
+        recipe, config, start = self.recipe, self.model.config, self.starts[task.name]
         head = {}
         if isinstance(config, EncoderConfig):
-            head = head_shapes(config, len(task.labels) or 1)
-        form = AdapterForm(recipe.base, lora, ranks(lora, config), config.layer_name, head)
-        about = provenance(recipe, task, outcome, command)
+            head = head_shapes(config, start.classes)
+        form = AdapterForm(
+            recipe.base, start.lora, ranks(start.lora, config), config.layer_name, head
+        )
+        about = provenance(recipe, task, start, outcome, command)
         # Whether it may be was asked at the start.
         write_adapter(
             Path(recipe.out or ".") / task.name, outcome.parameters, form, about, overwrite=True
@@ -154,12 +193,15 @@ class _Session:
 
     def _programs(self, kind: Any) -> tuple[Any, Any]:
         if kind not in self._steps:
-            config, t = self.model.config, self.recipe.training
+            config, t, rates = self.model.config, self.recipe.training, [0.0]
+            if isinstance(config, EncoderConfig):
+                base = [config.hidden_dropout, config.attention_dropout] if t.base_dropout else []
+                rates = [config.head_dropout, *base]
             options = StepOptions(
                 kind=kind,
                 accumulate=t.accumulate,
-                dropout=self.recipe.lora.dropout > 0
-                or (isinstance(config, EncoderConfig) and config.head_dropout > 0),
+                dropout=self.recipe.lora.dropout > 0 or max(rates) > 0,
+                base_dropout=t.base_dropout,
                 remat=t.remat,
                 attention=t.attention,  # type: ignore[arg-type]
                 betas=t.betas,
@@ -171,22 +213,12 @@ class _Session:
         return self._steps[kind]
 
 
-def start_of(recipe: Recipe, task: str) -> Lora:
-    """A task's LoRA settings with the seed that its A starts from."""
-    lora = recipe.for_task(task).lora
-    (seed,) = task_seeds(lora.seed, [task], lora.shared_init)
-    return replace(lora, seed=seed)
-
-
 def numbers_of(
-    recipe: Recipe,
-    runs: Sequence[TaskRun],
-    loras: Sequence[Lora],
-    config: ModelConfig,
-    classes: Sequence[int],
+    recipe: Recipe, runs: Sequence[TaskRun], starts: Sequence[Start], config: ModelConfig
 ) -> TaskNumbers:
     """What may differ from task to task, in numbers: a warmup's share becomes steps."""
     own = [recipe.for_task(run.name).training for run in runs]
+    loras = [start.lora for start in starts]
     warmup = [round(t.warmup * run.total) for t, run in zip(own, runs, strict=True)]
     schedule = Schedule(
         kind=jnp.array([KINDS.index(t.schedule) for t in own], jnp.int32),
@@ -203,14 +235,14 @@ def numbers_of(
         decay=[t.weight_decay for t in own],
         dropout=[lora.dropout for lora in loras],
         seed=np.array([seed % 2**32 for seed in seeds], np.uint32),
-        classes=classes,
+        classes=[start.classes for start in starts],
     )
 
 
 def _encode(
     recipe: Recipe, config: ModelConfig, base: Path, folders: Sequence[Path]
-) -> tuple[list[EncodedTask], int]:
-    """The tasks as token ids, and the token of padding."""
+) -> tuple[list[EncodedTask], Any]:
+    """The tasks as token ids, and the tokenizer."""
     max_len = recipe.training.max_len
     if isinstance(config, EncoderConfig) and max_len > config.positions:
         raise RecipeError(
@@ -233,10 +265,11 @@ def _encode(
             max_len=max_len,
             vocabulary=config.vocabulary,
             prompt=recipe.prompt,
+            types=config.types if isinstance(config, EncoderConfig) else 1,
         )
         for task in data
     ]
-    return tasks, tokenizer.pad_token_id or 0
+    return tasks, tokenizer
 
 
 def _has_checkpoints(work: Path) -> bool:

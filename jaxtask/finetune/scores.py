@@ -1,12 +1,50 @@
-"""How a generated text compares with the target: equal, or how much of it is there.
+"""How what a model says compares with what is right: texts, classes and values.
 
-Words are runs of letters and digits in lower case; punctuation does not count.
+Of a generated text: whether it is the target, or how much of it is there. Words are runs of letters
+and digits in lower case; punctuation does not count.
 """
 
+import math
 import re
+import statistics
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Text:
+    """What one example's prompt led to."""
+
+    source: str
+    """Where the example is from: ``file, line N``."""
+    instruction: str
+    text: str
+    target: str
+    before: str
+    """Generated before training."""
+    after: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one task's model says on dev examples, before training and after."""
+
+    examples: int
+    before: Mapping[str, float]
+    """Means by name, see `score`, `score_classes` and `score_values`."""
+    after: Mapping[str, float]
+    texts: tuple[Text, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        """The numbers as JSON-able data; None for what is undefined."""
+        sides = {"before": self.before, "after": self.after}
+        numbers = {
+            side: {name: value if math.isfinite(value) else None for name, value in own.items()}
+            for side, own in sides.items()
+        }
+        return {"examples": self.examples, **numbers}
 
 
 class Scores(NamedTuple):
@@ -27,6 +65,44 @@ def score(generated: Sequence[str], targets: Sequence[str]) -> Scores:
         return Scores(*[float("nan")] * 3)
     sums = [sum(values) for values in zip(*(_one(*pair) for pair in pairs), strict=True)]
     return Scores(*(total / len(pairs) for total in sums))
+
+
+class ClassScores(NamedTuple):
+    """Of predicted classes, each from 0 to 1."""
+
+    accuracy: float
+    macro_f1: float
+    """The mean, over classes that were right or predicted somewhere, of each one's F1."""
+
+
+def score_classes(predicted: Sequence[int], right: Sequence[int]) -> ClassScores:
+    """Scores of classes; of none at all, NaN."""
+    pairs = list(zip(predicted, right, strict=True))
+    if not pairs:
+        return ClassScores(math.nan, math.nan)
+    mine, theirs = Counter(predicted), Counter(right)
+    hits = Counter(guess for guess, truth in pairs if guess == truth)
+    each = [_f1(hits[name], mine[name], theirs[name]) for name in mine.keys() | theirs.keys()]
+    return ClassScores(hits.total() / len(pairs), sum(each) / len(each))
+
+
+class ValueScores(NamedTuple):
+    """Of predicted values."""
+
+    pearson: float
+    """Correlation, from −1 to 1; NaN where either side does not vary."""
+    mse: float
+    """Mean squared error."""
+
+
+def score_values(predicted: Sequence[float], right: Sequence[float]) -> ValueScores:
+    """Scores of values; of none at all, NaN."""
+    pairs = list(zip(predicted, right, strict=True))
+    if not pairs:
+        return ValueScores(math.nan, math.nan)
+    error = math.fsum((guess - truth) ** 2 for guess, truth in pairs) / len(pairs)
+    varies = len(set(predicted)) > 1 and len(set(right)) > 1
+    return ValueScores(statistics.correlation(predicted, right) if varies else math.nan, error)
 
 
 def _one(generated: str, target: str) -> tuple[float, float, float]:

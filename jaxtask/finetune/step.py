@@ -79,6 +79,7 @@ class StepOptions:
     kind: Kind = "text"
     accumulate: int = 1  # parts that a batch's rows are cut into, one after another
     dropout: bool = False  # whether any is applied: LoRA's, and that of encoders' heads
+    base_dropout: bool = False  # whether, if so, encoders' frozen layers have theirs too
     remat: bool = True  # features are computed again for the backward pass, not kept
     attention: Implementation = "xla"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -160,7 +161,7 @@ def make_predict(model: Encoder) -> Any:
 
     def predict(base: Any, parameters: Parameters, numbers: TaskNumbers, batch: Batch) -> Array:
         model = nnx.merge(definition, base)
-        return own_scores(_scores(model, parameters, numbers, batch, None, False), numbers.classes)
+        return own_scores(_scores(model, parameters, numbers, batch), numbers.classes)
 
     return partial(jax.jit(predict), base)
 
@@ -280,7 +281,9 @@ def _sums(
         return Sums(*completion_loss(features, model.output, batch.tokens, batch.weights))
     if batch.labels is None:
         raise TrainingError(f"a batch for {options.kind} has no labels.")
-    scores = _scores(model, parameters, numbers, batch, dropout, options.remat)
+    scores = _scores(
+        model, parameters, numbers, batch, dropout, options.remat, options.base_dropout
+    )
     weights = batch.weights[:, :, 0]
     if options.kind == "regression":
         return Sums(*regression_loss(scores, batch.labels, weights))
@@ -292,13 +295,20 @@ def _scores(
     parameters: Parameters,
     numbers: TaskNumbers,
     batch: Batch,
-    dropout: Dropout | None,
-    remat: bool,
+    dropout: Dropout | None = None,
+    remat: bool = False,
+    base_dropout: bool = False,
 ) -> Array:
     adapters = adapters_of(parameters, numbers, dropout)
-    features = model(batch.tokens, batch.positions, batch.segments, adapters, remat=remat)
-    if dropout is not None:
-        dropout = dropout._replace(rate=jnp.full_like(dropout.rate, model.config.head_dropout))
+    features = model(
+        batch.tokens,
+        batch.positions,
+        batch.segments,
+        adapters,
+        types=batch.types,
+        dropout=dropout if base_dropout else None,
+        remat=remat,
+    )
     return model.scores(features, parameters, dropout)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def task_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
@@ -51,3 +52,55 @@ def trained_table(trained: Sequence[Mapping[str, Any]]) -> Table:
         numbers = ("–" if loss is None else f"{loss:.4f}" for loss in losses)
         table.add_row(row["task"], f"{row['steps']:,}", *numbers, row["ended"])
     return table
+
+
+_SCORES = {
+    "exact": "exact match",
+    "rouge_l": "ROUGE-L",
+    "token_f1": "token F1",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "pearson": "Pearson",
+    "mse": "MSE",
+}
+
+
+def scores_table(trained: Sequence[Mapping[str, Any]]) -> Table:
+    """What models say on dev examples, before training and after; of those that were asked."""
+    scored = {row["task"]: row["scores"] for row in trained if row["scores"]}
+    names = [name for name in _SCORES if any(name in own["after"] for own in scored.values())]
+    table = Table(title="On dev examples, before → after", title_justify="left")
+    table.add_column("task", no_wrap=True)
+    for column in ("examples", *(_SCORES[name] for name in names)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for task, own in scored.items():
+        cells = (
+            " → ".join(_score(own[side][name]) for side in ("before", "after"))
+            if name in own["after"]
+            else "–"
+            for name in names
+        )
+        table.add_row(task, f"{own['examples']:,}", *cells)
+    return table
+
+
+def texts_table(examples: Mapping[str, Mapping[str, str]], width: int = 160) -> Table:
+    """One generated text a task, cut to `width` characters; of the instruction the end is kept."""
+    table = Table(title="One generated example a task", title_justify="left", show_header=False)
+    table.add_column("task", no_wrap=True)
+    table.add_column("part", no_wrap=True)
+    table.add_column("text", overflow="fold")
+    for task, own in examples.items():
+        for part in ("instruction", "target", "before", "after"):
+            text = " ".join(own[part].split())
+            if len(text) > width:
+                end = part == "instruction"
+                text = f"…{text[1 - width :]}" if end else f"{text[: width - 1]}…"
+            # As it is: what looks like markup in it is text.
+            first, last = part == "instruction", part == "after"
+            table.add_row(task if first else "", part, Text(text), end_section=last)
+    return table
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -324,18 +324,17 @@ def test_lengths_in_tokens(one, tmp_path):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    length = tokens_of(str(folder))
+    length = tokens_of(tokenizer)
     build_tasks(["every2-sent"], {"train": [one]}, tmp_path, max_len=160, length=length)
     (line,) = lines(tmp_path / "every2-sent" / "train.jsonl")
     prompt = plain_prompt(line["instruction"], line["text"])
     ids = tokenizer(prompt + "\n")["input_ids"] + tokenizer(line["target"])["input_ids"]
     assert 0 < line["window"][1] < 6
     assert len(ids) < 160
-    with pytest.raises(TaskError, match="cannot be loaded"):
-        tokens_of(str(tmp_path))
+    assert str(length) == f"tokens of {folder}"
 
 
-def test_a_chat_template_counts(tmp_path):
+def test_a_chat_template_counts():
     pytest.importorskip("jinja2", reason="jinja2 is not installed: chat templates need it")
     from transformers import AutoTokenizer
 
@@ -343,6 +342,5 @@ def test_a_chat_template_counts(tmp_path):
     tokenizer.chat_template = (
         "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
     )
-    tokenizer.save_pretrained(tmp_path)
     empty = tokenizer("<user></s><assistant></s>", add_special_tokens=False)["input_ids"]
-    assert tokens_of(str(tmp_path)).overhead == len(empty) + 4
+    assert tokens_of(tokenizer).overhead == len(empty) + 4

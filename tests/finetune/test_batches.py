@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,7 @@ def test_arrays_of_a_packed_row():
     batch = stack([[row], []], shape, "text")
     assert batch.tokens.shape == (2, 2, 16)
     assert batch.labels is None
+    assert batch.types is None
     places = np.arange(16)
     tokens = [100, 101, 102, 103, 200, 201, 202, 203, 204, 205]
     assert batch.tokens[0, 0].tolist() == tokens + [9] * 6
@@ -165,6 +167,10 @@ def test_arrays_of_labelled_rows(kind, dtype):
     assert batch.weights[0, :, 0].tolist() == [1, 0]
     assert batch.weights.sum() == 1
     assert batch.labels[0, 0] == batches.step(last)[0][0].line.label
+    assert batch.types.tolist() == np.zeros((1, 2, 32)).tolist()
+    second = replace(batches.step(last)[0][0], types=np.array([0, 0, 0, 1, 1], np.int32))
+    types = stack([[(second,)]], batches.shape, kind).types
+    assert (types.dtype, types[0, 0].nonzero()[0].tolist()) == (np.int32, [3, 4])
     with pytest.raises(RecipeError, match=rf"packing is True, but task t is a {kind}"):
         TaskBatches(task, BatchShape(2, 512, packing=True))
 
@@ -202,3 +208,21 @@ def test_evaluation_holds_a_split_in_order():
     assert len(rows) < 7
     assert sorted(int(e.tokens[0]) for row in rows for e in row) == firsts
     assert TaskBatches(encoded(dev=()), BatchShape(3, 32)).evaluation() == []
+
+
+def test_evaluation_is_bounded_by_a_fixed_draw():
+    def firsts(name, most, seed=0, count=40):
+        task = encoded(name, dev=[4] * count)
+        steps = TaskBatches(task, BatchShape(3, 32), seed, most).evaluation()
+        assert [len(step) for step in steps[:-1]] == [3] * (len(steps) - 1)
+        return [int(row[0].tokens[0]) for step in steps for row in step]
+
+    few = firsts("a", 7)
+    assert len(few) == 7
+    assert few == sorted(few)
+    assert few != [100 * n for n in range(1, 8)]
+    # The same in every run, in part also when more of them are wanted; another for another task.
+    assert few == firsts("a", 7, seed=5)
+    assert set(few) < set(firsts("a", 20))
+    assert few != firsts("b", 7)
+    assert firsts("a", 40) == firsts("a", 99) == firsts("a", None)

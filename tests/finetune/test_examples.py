@@ -4,11 +4,13 @@ import hashlib
 
 import numpy as np
 import pytest
+from tokenizers import processors
 
 from finetune.data_files import (
     LLAMA_CHAT,
     MISTRAL_CHAT,
     byte_tokenizer,
+    pair_tokenizer,
     spaced_tokenizer,
     write_task,
 )
@@ -228,3 +230,18 @@ def test_roberta_tokenizer(tmp_path):
     task = read_task(write_task(tmp_path / "u", uneven, "classification", ["other", "same"]))
     with pytest.raises(DataError, match="line 2: text_pair is missing, but other lines"):
         encode(task, tokenizer)
+
+
+def test_second_texts_have_a_type_of_their_own(tmp_path):
+    rows = [{"text": "w1 w2", "text_pair": "w3", "label": 0.5}]
+    task = read_task(write_task(tmp_path / "t", rows, "regression"))
+    example = only(encode(task, pair_tokenizer(), types=2))
+    assert example.tokens.tolist() == [2, 5, 6, 3, 7, 3]
+    assert example.types.tolist() == [0, 0, 0, 0, 1, 1]
+    assert only(encode(task, pair_tokenizer(), types=1)).types == 0  # as for RoBERTa
+    odd = pair_tokenizer()
+    odd.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair="$A $B:4", special_tokens=[]
+    )
+    with pytest.raises(DataError, match=r"line 1: the tokenizer .* gives the token type 4, but .*"):
+        encode(task, odd, types=2)

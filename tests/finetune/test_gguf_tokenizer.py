@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from finetune.data_files import LLAMA_CHAT, TEXTS, byte_tokenizer
+from jaxtask.cli_tasks import app
 from jaxtask.errors import DataError
 from jaxtask.finetune.examples import open_tokenizer
 
@@ -77,3 +79,25 @@ def test_what_cannot_be_read(tmp_path):
     for name in ("cut", "missing"):
         with pytest.raises(DataError, match=f"{name}.gguf: is missing, cut off or no GGUF file"):
             open_tokenizer(tmp_path / f"{name}.gguf")
+
+
+def test_tasks_are_measured_with_it(tmp_path, monkeypatch):
+    """`tasks table` counts with the file what it counts with the folder of the same tokenizer."""
+    monkeypatch.chdir(tmp_path)
+    known = byte_tokenizer()
+    known.chat_template = LLAMA_CHAT
+    known.save_pretrained("folder")
+    write(tmp_path / "m.gguf", known)
+    (tmp_path / "a.csv").write_text('text,label\n"To be or not to be",p\nThe end.,q\n')
+    given = ("table", "t", "--corpus", "train=a.csv", "--json", "--overwrite", "--out", "d")
+    found = []
+    for tokenizer in ("m.gguf", "folder"):
+        done = CliRunner().invoke(app, [*given, "--tokenizer", tokenizer], catch_exceptions=False)
+        (about,) = json.loads(done.stdout)
+        assert about["length"] == f"tokens of {tokenizer}"
+        found.append(about["splits"]["train"])
+    assert found[0] == found[1]
+    ids = known("To be or not to be", add_special_tokens=False)["input_ids"]
+    assert found[0]["length"]["max"] >= len(ids)
+    with pytest.raises(DataError, match="nowhere: no tokenizer can be read there"):
+        CliRunner().invoke(app, [*given, "--tokenizer", "nowhere"], catch_exceptions=False)

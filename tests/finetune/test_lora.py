@@ -137,10 +137,10 @@ def test_heads(fields):
         name: {"kernel": jnp.ones(own["kernel"].shape[1:]), "bias": jnp.ones(own["bias"].shape[1:])}
         for name, own in head.items()
     }
-    copied = init_head([specs[1]], config(fields), [5], start)
+    copied = init_head([specs[1]], config(fields), [5], [start])
     assert all((np.asarray(x) == 1).all() for own in copied.values() for x in own.values())
     with pytest.raises(TrainingError, match=r"has shape \(24, 5\) \(in, out\), expected \(24, 3\)"):
-        init_head([specs[1]], config(fields), [3], start)
+        init_head([specs[1]], config(fields), [3], [start])
 
 
 def test_schedules_are_optax(within):

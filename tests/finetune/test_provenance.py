@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from jaxtask.finetune.batches import Position
 from jaxtask.finetune.bookkeeping import TaskRecord
 from jaxtask.finetune.loop import Outcome
 from jaxtask.finetune.provenance import identity, provenance, work_folder
-from jaxtask.finetune.recipe import change, make_recipe
+from jaxtask.finetune.recipe import Lora, change, make_recipe
+from jaxtask.finetune.scores import Scored
+from jaxtask.finetune.start import Start
 
 ROOT = Path(__file__).parents[2]
 RECIPE = make_recipe(
@@ -40,29 +43,52 @@ def test_logs_and_checkpoints_are_never_among_the_adapters():
 
 def test_identity_is_what_the_run_depends_on():
     task = encoded("ner")
-    same = identity(RECIPE, [task])
+    starts = {"ner": Start(RECIPE.lora, about={"path": "a", "sha256": {"f": "1"}})}
+    same = identity(RECIPE, [task], starts)
     circumstances = {
         "training.log_every": 3,
         "training.checkpoint_every": 9,
+        "training.generate": 3,
         "out": "o",
         "work": "w",
+        "start": "b",
     }
-    assert identity(change(RECIPE, circumstances, "x"), [task]) == same
+    moved = {"ner": replace(starts["ner"], about={"path": "b", "sha256": {"f": "1"}})}
+    assert identity(change(RECIPE, circumstances, "x"), [task], moved) == same
+    other = {"ner": replace(starts["ner"], about={"path": "a", "sha256": {"f": "2"}})}
+    assert identity(RECIPE, [task], other) != same
     for key, value in (("lora.r", 3), ("training.seed", 1), ("base", "c"), ("prompt", "plain")):
-        assert identity(change(RECIPE, {key: value}, "x"), [task]) != same
+        assert identity(change(RECIPE, {key: value}, "x"), [task], starts) != same
     assert json.loads(json.dumps(same)) == same
 
 
 def test_provenance_says_what_holds_for_the_task():
     record = TaskRecord(Position(2, 0), 40, 0.5, 0.4, 30, 1, "finished")
     task = encoded("ner", dev=(3,))
-    found = provenance(RECIPE, task, Outcome("ner", {}, record, 0.9), "jaxtask train …")
+    start = Start(RECIPE.for_task("ner").lora, about={"path": None, "sha256": None})
+    scored = Scored(1, {"exact": 0.0}, {"exact": 0.5})
+    outcome = Outcome("ner", {}, record, 0.9, scored)
+    found = provenance(RECIPE, task, start, outcome, "jaxtask train …")
     assert json.loads(json.dumps(found)) == found
     assert (found["seed"], found["shared_init"], found["lora"]["r"]) == (9, False, 2)
     assert (found["training"]["lr"], found["training"]["epochs"]) == (1e-3, 6)
     assert found["data"]["examples"] == {"train": 5, "dev": 1}
     assert found["dev_loss"] == {"before": 0.9, "last": 0.5, "best": 0.4, "best_step": 30}
     assert (found["steps"], found["ended"], found["command"]) == (40, "finished", "jaxtask train …")
+    assert found["scores"] == {"examples": 1, "before": {"exact": 0.0}, "after": {"exact": 0.5}}
+    assert found["start"] == {"path": None, "sha256": None}
+
+
+@pytest.mark.parametrize(("start", "shared"), [("a", True), ("a/", True), (".", None)])
+def test_provenance_of_an_adapter_trained_further(start, shared):
+    """Its form is its own; the seed of its A is not known, but whether all start from one is."""
+    task, record = encoded("ner"), TaskRecord(steps=3, ended="finished")
+    own = Lora(r=5, shared_init=False, seed=9)
+    given = Start(own, about={"path": "a", "sha256": {"f": "1"}})
+    recipe = change(RECIPE, {"start": start}, "x")
+    found = provenance(recipe, task, given, Outcome("ner", {}, record, None))
+    assert (found["seed"], found["shared_init"], found["scores"]) == (None, shared, None)
+    assert (found["lora"]["r"], found["start"]["path"]) == (5, "a")
 
 
 def test_importing_costs_neither_transformers_nor_orbax():

@@ -22,7 +22,7 @@ from jaxtask.errors import (
 from jaxtask.finetune.log import read_log
 from jaxtask.finetune.models.load import random_model, save_model
 from jaxtask.finetune.recipe import change, make_recipe
-from jaxtask.finetune.run import start_of
+from jaxtask.finetune.start import seeded_lora
 
 RECIPE = """
 base: BASE
@@ -42,7 +42,12 @@ def home(tmp_path_factory):
     bases = {
         "base": config(LLAMA, vocab_size=512, num_hidden_layers=2),
         "encoder": config(
-            ROBERTA, vocab_size=512, num_hidden_layers=1, pad_token_id=0, classifier_dropout=0.0
+            ROBERTA,
+            vocab_size=512,
+            num_hidden_layers=1,
+            pad_token_id=0,
+            classifier_dropout=0.0,
+            hidden_dropout_prob=0.0,
         ),
     }
     for name, shape in bases.items():
@@ -72,11 +77,9 @@ def trained(home):
     """Two tasks trained at once by the command; what it printed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        done = CliRunner().invoke(
-            app,
-            ["train", "--recipe", "recipe.yaml", "--steps", "5", "--out", "adapters", "--json"],
-            catch_exceptions=False,
-        )
+        given = ["--recipe", "recipe.yaml", "--steps", "5", "--out", "adapters", "--json"]
+        more = ["--generate", "2", "--set", "training.generate_tokens=4"]
+        done = CliRunner().invoke(app, ["train", *given, *more], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -100,7 +103,14 @@ def test_trains_and_compares(trained, here):
     pooled = jt.pool(jt.compare(bank, metrics=["grassmann"], sides=["in"]), "grassmann_in")
     apart = pooled.sel(source="one", target="two").item()
     assert 0 < apart < 2 * np.pi
+    for row, count in zip(trained, (2, 1), strict=True):
+        assert row["scores"]["examples"] == count
+        for side in ("before", "after"):
+            assert set(row["scores"][side]) == {"exact", "rouge_l", "token_f1"}
+    texts = (here / "adapters.work" / "group-1" / "generated.jsonl").read_text().splitlines()
+    assert [json.loads(line)["task"] for line in texts] == ["one", "one", "two"]
     about = json.loads((here / "adapters" / "two" / "jaxtask.json").read_text())
+    assert about["scores"] == trained[1]["scores"]
     assert (about["lora"]["alpha"], about["training"]["steps"], about["seed"]) == (32, 3, 0)
     rates = [
         event["rate"]["one"]
@@ -150,13 +160,58 @@ def test_encoders_train_on_labels(here):
     assert [outcome.name for outcome in outcomes] == ["class", "value"]
     for outcome, width in zip(outcomes, (3, 1), strict=True):
         assert outcome.record.dev_loss < outcome.loss_before
+        assert outcome.scored.examples == 4
         head = tensors(here / "heads" / outcome.name)["base_model.model.classifier.out_proj.weight"]
         assert head.shape == (width, 24)
+    assert outcomes[0].scored.after["accuracy"] >= 0.75
+    assert outcomes[1].scored.after["mse"] == pytest.approx(outcomes[1].record.dev_loss, rel=1e-4)
     assert jt.load_adapters("heads").tasks
     with pytest.raises(RecipeError, match=r"max_len is 64, expected at most 41, the positions"):
         jt.fine_tune(change(recipe, {"training.max_len": 64, "out": "x"}, "test"))
     with pytest.raises(TrainingError, match="task one is text, but a roberta model"):
         jt.fine_tune(change(recipe, {"data": ["data/*"], "out": "x"}, "test"))
+
+
+def test_training_goes_on_from_adapters(trained, here):
+    """From one each, and from one for all; what is shown, and what a resumed run shows."""
+    given = [
+        "train",
+        "--recipe",
+        "recipe.yaml",
+        "--steps",
+        "2",
+        "--work",
+        "work",
+        "--generate",
+        "1",
+    ]
+    given += ["--set", "training.eval_examples=1", "--set", "tasks={}"]
+
+    def shown(*more):
+        done = CliRunner().invoke(app, [*given, *more], catch_exceptions=False)
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    said = shown("--from", "adapters", "--out", "further")
+    for word in ("ROUGE-L", " → ", "keep all.", "target", "generated.jsonl", "Written: further"):
+        assert word in said
+    about = json.loads((here / "further" / "two" / "jaxtask.json").read_text())
+    assert about["start"]["path"] == "adapters/two"
+    # Alpha 32 was task two's own in the run that made it, and is no setting of this one.
+    assert (about["lora"]["alpha"], about["seed"], about["shared_init"]) == (32, None, None)
+    assert about["dev_loss"]["before"] == pytest.approx(trained[1]["dev_loss"]["last"], abs=1e-5)
+    first = tensors(here / "further" / "two")
+    assert any(np.any(first[key] != old) for key, old in tensors(here / "adapters/two").items())
+    (here / "work" / "group-1" / "generated.jsonl").unlink()
+    assert shown("--from", "adapters", "--out", "further", "--resume") == said
+    assert all(np.array_equal(first[k], new) for k, new in tensors(here / "further/two").items())
+    other = ["--from", "adapters/one", "--out", "further", "--resume"]
+    done = CliRunner().invoke(app, [*given, *other])
+    assert "another run: start.two.sha256" in str(done.exception)
+    other[-1] = "--overwrite"
+    shown(*other, "--set", "training.mesh={model: 1}")
+    about = json.loads((here / "further" / "two" / "jaxtask.json").read_text())
+    assert (about["start"]["path"], about["shared_init"]) == ("adapters/one", True)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +226,7 @@ def test_encoders_train_on_labels(here):
         ({"out": "adapters", "work": "w"}, AdapterError, r"adapters.one exists; .*--overwrite"),
         ({"data": ["labels/*"]}, TrainingError, "class is classification, but a llama model"),
         ({"data": ["data/one"]}, RecipeError, "tasks.two is not a task of this run"),
+        ({"start": "data"}, AdapterError, "data: holds neither adapter_config.json"),
         ({"lora.targets": ["query"]}, TrainingError, "'query' matches no module"),
         ({"training.max_len": 8}, DataError, "task one: nothing is left to train on"),
     ],
@@ -192,6 +248,7 @@ def test_command_line_names_what_is_wrong(here):
     assert "lora.r is 0" in refused("--recipe", "recipe.yaml", "--r", "0")
     assert "did you mean training.warmup?" in refused("--base", "b", "--set", "training.warmupp=1")
     assert "expected KEY=VALUE" in refused("--base", "b", "--set", "lora.r")
+    assert "with --from adapters keep their rank" in refused("--from", "a", "--r", "4")
     assert "expected AXIS=N" in refused("--base", "b", "--mesh", "2x2")
     assert "stack is 'all'" in refused("--base", "b", "--stack", "all")
 
@@ -201,5 +258,5 @@ def test_seeds_of_tasks():
     values = {"base": "b", "lora": {"seed": 3}}
     shared = make_recipe(values, "test")
     own = change(shared, {"lora.shared_init": False}, "test")
-    assert [start_of(shared, name).seed for name in "ab"] == [3, 3]
-    assert len({start_of(own, name).seed for name in "ab"} | {3}) == 3
+    assert [seeded_lora(shared, name).seed for name in "ab"] == [3, 3]
+    assert len({seeded_lora(own, name).seed for name in "ab"} | {3}) == 3

@@ -6,7 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from jaxtask.finetune.scores import longest_common_subsequence, score, words
+from jaxtask.finetune.scores import (
+    longest_common_subsequence,
+    score,
+    score_classes,
+    score_values,
+    words,
+)
 
 
 def subsequences(sequence):
@@ -44,3 +50,35 @@ def test_equal_and_empty_texts():
 
 def test_words_of_other_scripts():
     assert words("Élan vital—Straße 7!") == ["élan", "vital", "straße", "7"]
+
+
+def test_classes_against_counting():
+    """Each class's F1 from its own table of hits and misses."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        said, truth = rng.integers(0, 4, (2, 12))
+        each = []
+        for name in sorted({*said.tolist(), *truth.tolist()}):
+            hit = np.sum((said == name) & (truth == name))
+            wrong, missed = (
+                np.sum((said == name) & (truth != name)),
+                np.sum((said != name) & (truth == name)),
+            )
+            each.append(2 * hit / (2 * hit + wrong + missed))
+        found = score_classes(said.tolist(), truth.tolist())
+        assert found.accuracy == pytest.approx(np.mean(said == truth))
+        assert found.macro_f1 == pytest.approx(np.mean(each))
+    assert score_classes([1, 1, 0], [1, 0, 2]) == (1 / 3, pytest.approx(2 / 3 / 3))
+    assert all(math.isnan(x) for x in score_classes([], []))
+
+
+def test_values_against_numpy():
+    rng = np.random.default_rng(1)
+    said, truth = rng.standard_normal((2, 30))
+    found = score_values(said.tolist(), truth.tolist())
+    assert found.pearson == pytest.approx(np.corrcoef(said, truth)[0, 1])
+    assert found.mse == pytest.approx(np.mean((said - truth) ** 2))
+    constant = score_values([1.0, 1.0], [0.0, 2.0])
+    assert math.isnan(constant.pearson)
+    assert constant.mse == 1
+    assert all(math.isnan(x) for x in score_values([], []))

@@ -306,12 +306,12 @@ def test_compile_time_of_many_layers(record_property, capsys):
 
 
 def test_classification_stacked_equals_solo(within):
-    """Two numbers of classes in one stack, head dropout on."""
+    """Two numbers of classes in one stack, all dropout on."""
     base, rng = model(ROBERTA), np.random.default_rng(8)
     specs = [Lora(r=3, targets=("query", "value"), seed=n) for n in (1, 2)]
     classes, seed = [2, 4], [5, 6]
     batches = [label_batch(rng, [[9, 4, 7], [3, 9, 0]], 12, classes) for _ in range(3)]
-    options = dataclasses.replace(DROPOUT, kind="classification")
+    options = dataclasses.replace(DROPOUT, kind="classification", base_dropout=True)
     settings = numbers(specs, base.config, classes=classes, seed=seed, dropout=0.1)
     stacked, reports = train(base, options, specs, batches, classes=classes, settings=settings)
     assert reports[0].weight.tolist() == [3, 2]

@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from finetune.data_files import pair_tokenizer, write_task
+from jaxtask.finetune.batches import BatchShape, stack
+from jaxtask.finetune.examples import encode_task
 from jaxtask.finetune.generate import generate
 from jaxtask.finetune.models.load import load_head, load_model, save_model
+from jaxtask.finetune.task_data import read_task
 from parity.live_models import (
     DECODERS,
     ENCODERS,
@@ -124,6 +128,45 @@ def test_token_types(tmp_path, within):
     ours = load_model(save(theirs, tmp_path / "saved"), "float32")
     pooled = ours.pooled(ours(tokens, places, segments, types=types))[0]
     assert_close(within, "bert, token types", np.asarray(pooled), expected.numpy())
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_pairs_of_texts(tmp_path, within, kind):
+    """From a task's folder to scores, against tokenizer and model of transformers."""
+    theirs = make_encoder(kind, num_labels=3)
+    folder = save(theirs, tmp_path / "saved")
+    tokenizer = pair_tokenizer()
+    pairs = [("w1 w2 w3", "w4 w5"), ("w6", "w7 w8 w9 w10"), ("w11 w12", "w13")]
+    rows = [{"text": a, "text_pair": b, "label": "a"} for a, b in pairs]
+    task = read_task(write_task(tmp_path / "t", rows, "classification", ["a", "b", "c"]))
+    ours = load_model(folder, "float32")
+    encoded = encode_task(
+        task,
+        tokenizer,
+        max_len=32,
+        vocabulary=ours.config.vocabulary,
+        types=ours.config.types,
+    )
+    shape = BatchShape(3, 32, pad=ours.config.pad)
+    batch = stack([[(e,) for e in encoded.splits["train"]]], shape, "classification")
+    assert batch.types.any() == (kind == "bert")
+    head = jax.tree.map(lambda x: x[None], load_head(folder, ours.config))
+    found = ours.scores(
+        ours(batch.tokens, batch.positions, batch.segments, types=batch.types), head
+    )
+    padded = tokenizer(
+        [a for a, _ in pairs],
+        [b for _, b in pairs],
+        padding=True,
+        return_token_type_ids=kind == "bert",
+    )
+    expected = live_logits_of(theirs, **{name: tensor(ids) for name, ids in padded.items()})
+    assert_close(within, f"{kind}, pairs", np.asarray(found)[0], expected)
+
+
+def live_logits_of(model, **arrays):
+    with torch.no_grad():
+        return quiet(model, **arrays).logits.numpy()
 
 
 def live_greedy(model, prompt, new):

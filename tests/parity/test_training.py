@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from finetune.tiny import as_batch, numbers, weights_of
+from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.lora import init_lora, ranks, scales
 from jaxtask.finetune.models.load import load_head, load_model
-from jaxtask.finetune.recipe import Lora
+from jaxtask.finetune.recipe import Lora, make_recipe
+from jaxtask.finetune.start import find_starts, initial
 from jaxtask.finetune.step import StepOptions, init_state, make_train_step
 from parity.live_models import (
     make_decoder,
@@ -154,6 +156,57 @@ def test_text(tmp_path, within, kind, spec):
         for side in "AB":
             apart = np.abs(factors[side] - state.parameters[path][side]).max()
             within(f"{side} after {STEPS} steps", apart, 2e-3)
+
+
+@pytest.mark.parametrize("kind", ["llama-3.1", "bert"])
+def test_an_adapter_of_peft_is_trained_further(tmp_path, within, kind):
+    """PEFT trains, saves, and goes on with a new optimiser; we go on from what it saved."""
+    encoder = kind == "bert"
+    silent = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    theirs = make_encoder(kind, num_labels=3, **silent) if encoder else make_decoder(kind)
+    base = save(theirs, tmp_path / "base")
+    ours = load_model(base, "float32")
+    spec = Lora(r=4, alpha=8, rslora=True, targets=("query",) if encoder else ("q_proj", "v_proj"))
+    model = with_peft(theirs, spec, task_type="SEQ_CLS" if encoder else "CAUSAL_LM")
+    rng, batches = np.random.default_rng(1), []
+    for _ in range(4):
+        tokens, places, segments = right_padded(rng, [20, 11, 9], 20, 0)
+        weights, labels = weights_of(places, segments, prompt=6), None
+        if encoder:
+            weights = np.zeros(tokens.shape, np.float32)
+            weights[:, :, 0] = 1
+            labels = jnp.asarray(tokens[:, :, 0] % 3, jnp.int32)
+        batches.append(as_batch(tokens, places, segments, weights, labels))
+
+    def loss_of(model, batch):
+        tokens, mask = tensor(batch.tokens[0]), tensor(batch.segments[0])
+        labels = torch.where(torch.from_numpy(np.array(batch.weights[0])) > 0, tokens, -100)
+        if encoder:
+            labels = tensor(batch.labels[0])
+        return quiet(model, input_ids=tokens, attention_mask=mask, labels=labels).loss
+
+    torch_steps(model, batches, loss_of)
+    saved = tmp_path / "saved" / "t"
+    quiet(model.save_pretrained, str(saved))
+    recipe = make_recipe({"base": str(base), "out": "o", "start": str(saved.parent)}, "test")
+    labels = ("a", "b", "c") if encoder else ()
+    task = EncodedTask("t", "classification" if encoder else "text", labels, {}, {}, {})
+    starts = find_starts(recipe, [task], ours.config, base)
+    assert starts["t"].about.get("head") == ("the adapter's" if encoder else None)
+    settings = numbers(
+        [starts["t"].lora],
+        ours.config,
+        peak=RATE,
+        warmup=WARMUP,
+        clip=CLIP,
+        decay=DECAY,
+        classes=3,
+    )
+    options = StepOptions(kind=task.kind)
+    parameters = initial(list(starts.values()), ours.config)
+    again = [batches[n % 4] for n in range(STEPS)]
+    _, losses = our_steps(ours, parameters, settings, again, options)
+    compare(within, f"{kind}, further", losses, torch_steps(model, again, loss_of), 0.99)
 
 
 @pytest.mark.parametrize("labels", [3, 1], ids=["classification", "regression"])

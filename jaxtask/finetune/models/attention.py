@@ -5,6 +5,8 @@ Axes: R rows (of all tasks), Q and K places of queries and keys, N heads, M key 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -52,16 +54,23 @@ def attend(
     causal: bool,
     window: int | None = None,
     implementation: Implementation = "xla",
+    dropout: Callable[[Array, Array], Array] | None = None,
 ) -> Array:
     """softmax(q kᵀ/√H) v over the keys that each query may see, softmax in float32.
 
     `query` [R, Q, N, H], `key` and `value` [R, K, M, H] with N a multiple of M; returns
     [R, Q, N, H]. ``"cudnn"`` passes the mask as a dense bias and so honours it; it needs 16-bit
-    numbers, an NVIDIA GPU and H a multiple of 8, and raises `TrainingError` without.
+    numbers, an NVIDIA GPU and H a multiple of 8, and raises `TrainingError` without. `dropout` is
+    given the softmax [R, N, Q, K] float32 and the positions [R, Q] of its queries, and needs N = M.
     """
 
     def block(query: Array, queries: Places) -> Array:
         mask = may_see(queries, keys, causal, window)[:, None]
+        if dropout is not None:
+            scores = jnp.einsum("rqnh,rknh->rnqk", query, key, preferred_element_type=jnp.float32)
+            shares = jax.nn.softmax(scores / math.sqrt(H), axis=-1, where=mask)
+            shares = dropout(shares, queries.positions).astype(value.dtype)
+            return jnp.einsum("rnqk,rknh->rqnh", shares, value)
         return jax.nn.dot_product_attention(
             query, key, value, mask=mask, implementation=implementation
         )

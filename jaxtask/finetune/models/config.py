@@ -88,6 +88,8 @@ class EncoderConfig:
     types: int  # token types
     pad: int
     head_dropout: float
+    hidden_dropout: float  # of the embeddings and of what attention and network add to them
+    attention_dropout: float  # of the shares that queries give to keys
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -116,6 +118,11 @@ def read_config(folder: Path) -> ModelConfig:
     Raises `ModelError`, naming the file and the field, for a file that cannot be read, a missing
     field, an architecture that is not supported, or an option that would change the computation.
     """
+    return parse_config(read_fields(folder), str(folder / "config.json"))
+
+
+def read_fields(folder: Path) -> dict[str, Any]:
+    """The fields of `folder`/config.json. Raises `ModelError` if it cannot be read."""
     file = folder / "config.json"
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
@@ -125,7 +132,7 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelError(f"{file}: is not valid JSON: {error}.") from error
     if not isinstance(fields, dict):
         raise ModelError(f"{file}: holds a {type(fields).__name__}, expected a JSON object.")
-    return parse_config(fields, str(file))
+    return fields
 
 
 def parse_config(fields: dict[str, Any], where: str) -> ModelConfig:
@@ -162,6 +169,8 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
             "type_vocab_size": config.types,
             "pad_token_id": config.pad,
             "classifier_dropout": config.head_dropout,
+            "hidden_dropout_prob": config.hidden_dropout,
+            "attention_probs_dropout_prob": config.attention_dropout,
             "hidden_act": "gelu",
         }
     architectures = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
@@ -207,6 +216,12 @@ class _Fields:
         value = missing if value is None else value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._refusal(name, value, "a number")
+        return value
+
+    def share(self, name: str, missing: float) -> float:
+        value = self.number(name, missing)
+        if not 0 <= value < 1:
+            raise self._refusal(name, value, "a number from 0 on and below 1")
         return value
 
     def flag(self, name: str) -> bool:
@@ -271,6 +286,7 @@ def _encoder(kind: str, read: _Fields) -> EncoderConfig:
     # RoBERTa counts positions from the padding token's id plus one.
     offset = pad + 1 if kind == "roberta" else 0
     width, heads = read.whole("hidden_size"), read.whole("num_attention_heads")
+    hidden_dropout = read.share("hidden_dropout_prob", missing=0.1)
     if width % heads:
         raise ModelError(
             f"{read.where}: num_attention_heads is {heads}, expected a divisor of hidden_size "
@@ -287,7 +303,7 @@ def _encoder(kind: str, read: _Fields) -> EncoderConfig:
         positions=read.whole("max_position_embeddings") - offset,
         types=read.whole("type_vocab_size"),
         pad=pad,
-        head_dropout=read.number(
-            "classifier_dropout", missing=read.number("hidden_dropout_prob", missing=0.1)
-        ),
+        head_dropout=read.share("classifier_dropout", missing=hidden_dropout),
+        hidden_dropout=hidden_dropout,
+        attention_dropout=read.share("attention_probs_dropout_prob", missing=0.1),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ class EncoderLayer(nnx.Module):
     """Attention and a two-layer network, each with a residual and a norm after it."""
 
     def __init__(self, config: EncoderConfig, dtype: Any) -> None:
-        self.heads = config.heads
+        self.config = config
 
         def linear(module: str) -> Linear:
             return Linear(module, *config.linears[module], True, dtype)
@@ -43,27 +44,40 @@ class EncoderLayer(nnx.Module):
         self.output = linear("output.dense")
         self.output_norm = LayerNorm(config.width, config.norm_eps, dtype)
 
-    def __call__(self, x: Array, adapters: Adapters | None, places: Places) -> Array:
+    def __call__(
+        self, x: Array, adapters: Adapters | None, places: Places, dropout: Dropout | None
+    ) -> Array:
         """`x` [T, B, S, D] → the same."""
         T, B, S, D = x.shape
+        N, hidden, shares = self.config.heads, None, None
+        if dropout is not None:
+            hidden = dropout.at_rate(self.config.hidden_dropout)
+            shares = partial(
+                dropout.at_rate(self.config.attention_dropout).attention, use="attention"
+            )
 
         def heads(linear: Linear) -> Array:
-            return linear(x, adapters).reshape(T * B, S, self.heads, D // self.heads)
+            return linear(x, adapters).reshape(T * B, S, N, D // N)
 
         mixed = attend(
-            heads(self.query), heads(self.key), heads(self.value), places, places, causal=False
+            heads(self.query),
+            heads(self.key),
+            heads(self.value),
+            places,
+            places,
+            causal=False,
+            dropout=shares,
         )
         mixed = self.attention_output(mixed.reshape(T, B, S, D), adapters)
-        x = self.attention_norm(x + mixed)
+        x = self.attention_norm(x + _drop(mixed, hidden, "hidden, attention"))
         h = jax.nn.gelu(self.intermediate(x, adapters), approximate=False)
-        return self.output_norm(x + self.output(h, adapters))
+        return self.output_norm(x + _drop(self.output(h, adapters), hidden, "hidden, output"))
 
 
 class Encoder(nnx.Module):
     """A RoBERTa or BERT model on T tasks' texts at once, each with its own adapters.
 
-    The dropout of its frozen layers is never applied; that of LoRA and of the head is. To be called
-    inside `jax.jit`, as `Decoder` is.
+    To be called inside `jax.jit`, as `Decoder` is.
     """
 
     def __init__(self, config: EncoderConfig, dtype: Any) -> None:
@@ -92,12 +106,14 @@ class Encoder(nnx.Module):
         adapters: Adapters | None = None,
         *,
         types: Array | None = None,
+        dropout: Dropout | None = None,
         remat: bool = False,
     ) -> Array:
         """The last features [T, B, S, D] of `tokens` [T, B, S], in the type of the weights.
 
-        `types` [T, B, S] are token types, 0 by default. Raises `TrainingError` for rows longer than
-        the model's positions, which would otherwise be read from beyond their table.
+        `types` [T, B, S] are token types, 0 by default. `dropout` is that of the frozen layers, at
+        the rates of the config; that of LoRA is the adapters' own. Raises `TrainingError` for rows
+        longer than the model's positions, which would otherwise be read from beyond their table.
         """
         T, B, S = tokens.shape
         if self.config.positions < S:
@@ -112,11 +128,15 @@ class Encoder(nnx.Module):
         places = Places(positions.reshape(T * B, S), segments.reshape(T * B, S))
 
         def step(
-            layer: EncoderLayer, x: Array, adapters: Adapters | None, _: None
+            layer: EncoderLayer, x: Array, adapters: Adapters | None, number: Array
         ) -> tuple[Array, None]:
-            return layer(x, adapters, places), None
+            return layer(x, adapters, places, dropout and dropout.of_layer(number)), None
 
-        return scan_layers(self.layers, step, self.norm(x), adapters, remat=remat)[0]
+        x = self.norm(x)
+        if dropout is not None:
+            x = dropout.at_rate(self.config.hidden_dropout)(x, "hidden, embeddings")
+        numbers = jnp.arange(self.config.layers)
+        return scan_layers(self.layers, step, x, adapters, numbers, remat)[0]
 
     def pooled(self, features: Array) -> Array:
         """What BERT's classifier is given, [T, B, D]: tanh of the pooler on the first token."""
@@ -126,11 +146,13 @@ class Encoder(nnx.Module):
     def scores(self, features: Array, head: Head, dropout: Dropout | None = None) -> Array:
         """The head's scores [T, B, C] float32 of `features` [T, B, S, D].
 
-        `head` holds the layers of `head_shapes`.
+        `head` holds the layers of `head_shapes`. `dropout` is applied at the rate of the config.
         """
+        if dropout is not None:
+            dropout = dropout.at_rate(self.config.head_dropout)
 
         def drop(x: Array, use: str) -> Array:
-            return x if dropout is None else dropout(x[:, :, None], use)[:, :, 0]
+            return _drop(x[:, :, None], dropout, use)[:, :, 0]
 
         def linear(x: Array, name: str) -> Array:
             kernel, bias = head[name]["kernel"], head[name]["bias"]
@@ -142,6 +164,10 @@ class Encoder(nnx.Module):
         x = drop(features[:, :, 0].astype(jnp.float32), "classifier.dense")
         x = jnp.tanh(linear(x, "classifier.dense"))
         return linear(drop(x, "classifier.out_proj"), "classifier.out_proj")
+
+
+def _drop(x: Array, dropout: Dropout | None, use: str) -> Array:
+    return x if dropout is None else dropout(x, use)
 
 
 def head_shapes(config: EncoderConfig, classes: int) -> dict[str, tuple[int, int]]:

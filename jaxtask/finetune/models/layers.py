@@ -20,11 +20,11 @@ Factors = dict[str, Array]  # "A" [.., T, in, r], "B" [.., T, r, out]
 
 
 class Dropout(NamedTuple):
-    """Which features are not shown to adapters and heads: random bits by key and place.
+    """Which features are left out in training: random bits by key and place.
 
     The counter of a feature's bits is its row, its place and its own number, so a token's mask
     depends on its task's key and on these only: it is the same however many tasks, rows and places
-    are beside it. Rows and places count up to 2¹⁶.
+    are beside it. Rows, places, and places that attention looks at, count up to 2¹⁶.
     """
 
     keys: Array  # [T, 2] uint32, both words of a Threefry key
@@ -35,26 +35,52 @@ class Dropout(NamedTuple):
         """With other keys for each layer."""
         return self._replace(keys=self.keys.at[:, 0].add(layer.astype(jnp.uint32)))
 
+    def at_rate(self, rate: float) -> Dropout:
+        """With one rate for all tasks."""
+        return self._replace(rate=jnp.full_like(self.rate, rate))
+
     def __call__(self, x: Array, use: str) -> Array:
         """`x` [T, B, S, features] with a share `rate` of features 0 and the others larger.
 
         Features that are dropped for one `use` are not those of another.
         """
-        T, B, S, D = x.shape
-        place = self.rows.astype(jnp.uint32)[:, None] * 2**16 + jnp.arange(S, dtype=jnp.uint32)
-        place = jnp.broadcast_to(place[:, :, None], (B, S, D)).ravel()
-        feature = jnp.broadcast_to(jnp.arange(D, dtype=jnp.uint32), (B, S, D)).ravel()
-        counters = jnp.concatenate([place, feature])
-        word = jnp.uint32(zlib.crc32(use.encode()))
+        S, D = x.shape[2:]
+        place = self._place(jnp.arange(S))[:, :, None]
+        return self._drop(x, use, place, jnp.arange(D, dtype=jnp.uint32))
 
-        def bits(key: Array) -> Array:
+    def attention(self, shares: Array, positions: Array, use: str) -> Array:
+        """`shares` [T·B, N, Q, K] that queries at `positions` [T·B, Q] give to keys, likewise."""
+        (_, N, Q, K), B = shares.shape, self.rows.shape[0]
+        place = self._place(positions.reshape(-1, B, Q))
+        head, key = (jnp.arange(n, dtype=jnp.uint32) for n in (N, K))
+        feature = head[:, None, None] * 2**16 + key
+        dropped = self._drop(
+            shares.reshape(-1, B, N, Q, K), use, place[:, :, None, :, None], feature
+        )
+        return dropped.reshape(shares.shape)
+
+    def _place(self, places: Array) -> Array:
+        """The first words of counters, [..., B, S], of places that broadcast to it."""
+        return self.rows.astype(jnp.uint32)[:, None] * 2**16 + places.astype(jnp.uint32)
+
+    def _drop(self, x: Array, use: str, place: Array, feature: Array) -> Array:
+        """`x` [T, ...] by counters of two words, which broadcast to its shape."""
+        word = jnp.uint32(zlib.crc32(use.encode()))
+        own = x.shape[1:]
+        place = jnp.broadcast_to(place, x.shape).reshape(x.shape[0], -1)
+        feature = jnp.broadcast_to(feature, own).ravel()
+
+        def bits(key: Array, place: Array) -> Array:
             # A block of two words comes out for each block (place, feature) that goes in. All
             # first words stand before all second ones, which are not needed.
-            return threefry_2x32((key[0], key[1] ^ word), counters)[: B * S * D]
+            counters = jnp.concatenate([place, feature])
+            return threefry_2x32((key[0], key[1] ^ word), counters)[: place.size]
 
-        drawn = jax.vmap(bits)(self.keys).reshape(T, B, S, D)
-        least = (self.rate * 2.0**32).astype(jnp.uint32)[:, None, None, None]
-        rate = self.rate[:, None, None, None]
+        drawn = jax.vmap(bits)(self.keys, place).reshape(x.shape)
+        least, rate = (
+            r.reshape(-1, *[1] * len(own))
+            for r in ((self.rate * 2.0**32).astype(jnp.uint32), self.rate)
+        )
         return jnp.where(drawn >= least, x / (1 - rate), 0).astype(x.dtype)
 
 

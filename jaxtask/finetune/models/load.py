@@ -24,6 +24,7 @@ from jaxtask.finetune.models.config import (
     ModelConfig,
     config_fields,
     read_config,
+    read_fields,
 )
 from jaxtask.finetune.models.decoder import Decoder
 from jaxtask.finetune.models.encoder import Encoder, Head, head_shapes
@@ -121,10 +122,14 @@ def save_model(model: Model, folder: Path) -> None:
 
 
 def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
-    """The classifier in a Hugging Face folder, without task axis, or None if it holds none.
+    """The sequence classifier in a Hugging Face folder, without task axis; None if it has none.
 
     Raises `ModelError` for a classifier of which a part is missing.
     """
+    # Classifiers of single tokens, or of choices, have tensors of the same names.
+    kinds = read_fields(Path(folder)).get("architectures") or [""]
+    if not any(kind.endswith("ForSequenceClassification") or not kind for kind in kinds):
+        return None
     weights = FolderWeights(Path(folder))
     layers = list(head_shapes(config, 1))
     needed = {f"{name}.{end}" for name in layers for end in ("weight", "bias")}
