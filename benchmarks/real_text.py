@@ -64,9 +64,7 @@ def build(
     source, files = data / _FOLDERS[corpus], {}
     for split, name in _FILES[corpus].items():
         files[split] = [work / f"{corpus}-{split}.conll"]
-        write_conll(
-            spread(list(read_documents(source / name)), documents[split]), files[split][0]
-        )
+        write_conll(spread(list(read_documents(source / name)), documents[split]), files[split][0])
     built = build_tasks(
         names,
         files,
@@ -103,10 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=_RESULTS / "real-text.json")
     given = parser.parse_args()
 
-    # A GGUF file's tokenizer as a folder, which counts tokens too.
-    tokenizer = given.work / "tokenizer"
-    open_tokenizer(given.base).save_pretrained(tokenizer)
-    length = tokens_of(str(tokenizer))
+    length = tokens_of(open_tokenizer(given.base), Path(given.base).name)
     counts = {"train": given.documents, "dev": given.held_out}
     built = []
     for corpus in _TASKS:
@@ -115,7 +110,6 @@ def main() -> None:
     recipe = make_recipe(
         {
             "base": given.base,
-            "tokenizer": str(tokenizer),
             "data": [str(given.work / "data" / about["task"]) for about in built],
             "out": str(given.work / "adapters"),
             "dtype": given.dtype,

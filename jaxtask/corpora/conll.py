@@ -23,10 +23,7 @@ _CELL = re.compile(r"((?:\([^()*\s]+)*)\*?(\)*)")
 _COREFERENCE = re.compile(r"(\()?(\d+)(\))?")
 
 # Columns before the predicates', counted from 0.
-(
-    *(_NUMBER, _WORD, _POS, _PARSE, _LEMMA),
-    *(_FRAMESET, _SENSE, _SPEAKER, _ENTITY, _FIXED),
-) = range(2, 12)
+_NUMBER, _WORD, _POS, _PARSE, _LEMMA, _FRAMESET, _SENSE, _SPEAKER, _ENTITY, _FIXED = range(2, 12)
 
 # CoNLL-2003's short name for what OntoNotes writes in full.
 _FULL_NAMES = {"PER": "PERSON"}

@@ -1,6 +1,7 @@
 """From data folders to token ids: what is read, where the loss starts, what is refused."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest

@@ -105,7 +105,7 @@ def right_padded(rng, lengths, width, pad):
 
 
 def package_file(package, pattern):
-    """A file that an installed package carries; skips without the package, which is not imported."""
+    """A file that an installed package carries, found without importing it; skips without it."""
     module = importlib.util.find_spec(package)
     if module is None:
         pytest.skip(f"the real model is in the package {package}, which is not installed")
