@@ -88,7 +88,12 @@ def test_live_display_prints_the_last_view_elsewhere():
 
 def test_what_comes_after_an_error_has_its_own_line():
     console = Console(width=100, file=io.StringIO())
-    with pytest.raises(KeyError), live(console) as show:
-        show(VIEW)
-        raise KeyError
+
+    def fail():
+        with live(console) as show:
+            show(VIEW)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert console.file.getvalue().endswith("\n")
