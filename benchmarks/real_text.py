@@ -98,10 +98,11 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="of the base: bfloat16 or float32")
     parser.add_argument("--work", type=Path, required=True, help="folder for tasks and adapters")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--out", type=Path, default=_RESULTS / "real-text.json")
+    parser.add_argument("--out", type=Path, help="by default results/real-text-BASE.json")
     given = parser.parse_args()
+    name = Path(given.base).name
 
-    length = tokens_of(open_tokenizer(given.base), Path(given.base).name)
+    length = tokens_of(open_tokenizer(given.base), name)
     counts = {"train": given.documents, "dev": given.held_out}
     built = []
     for corpus in _TASKS:
@@ -153,7 +154,7 @@ def main() -> None:
         "command": command("benchmarks.real_text", sys.argv[1:]),
         "machine": machine,
         "process": describe_process(),
-        "base": Path(given.base).name,
+        "base": name,
         "lora": settings["lora"],
         "training": settings["training"],
         "seconds": seconds,
@@ -161,8 +162,9 @@ def main() -> None:
         "tasks": tasks,
         "risen": risen,
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(report, indent=1) + "\n")
+    out = given.out or _RESULTS / f"real-text-{name.removesuffix('.gguf')}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
     for task in tasks:
         loss = task["held_out_loss"]
         print(f"{task['task']:20} {loss['before']:.4f} → {loss['after']:.4f}")

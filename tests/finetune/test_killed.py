@@ -17,7 +17,7 @@ from jaxtask.finetune.log import read_log
 from jaxtask.finetune.models.load import random_model, save_model
 from test_compilation import compilations
 
-STEPS = 40
+STEPS = 20
 COMMAND = (
     "train data/* --base base --dtype float32 --r 2 --batch 2 --max-len 32 --lr 1e-2 "
     f"--steps {STEPS} --set training.checkpoint_every=5 --set training.log_every=1 --out"
