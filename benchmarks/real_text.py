@@ -102,6 +102,7 @@ def main() -> None:
     given = parser.parse_args()
     name = Path(given.base).name
 
+    given.work.mkdir(parents=True, exist_ok=True)
     length = tokens_of(open_tokenizer(given.base), name)
     counts = {"train": given.documents, "dev": given.held_out}
     built = []
