@@ -35,7 +35,8 @@ SPECS = {
     "llama-3.1": Lora(r=4, alpha=8, targets="all-linear", rank_pattern={"layers.1.*down_proj": 2}),
     "mistral-window": Lora(r=3, alpha=6, rslora=True),
     "roberta": Lora(r=4, alpha=8, targets=("query", "value")),
-    "bert": Lora(r=4, alpha=8, targets="all-linear"),
+    # Not all-linear: PEFT would adapt the pooler too.
+    "bert": Lora(r=4, alpha=8, targets=("query", "intermediate.dense")),
 }
 
 
