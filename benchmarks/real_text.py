@@ -83,32 +83,8 @@ def build(
     return [{"task": f"{corpus}-{about['task']}", "splits": about["splits"]} for about in built]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_text", description=__doc__)
-    parser.add_argument("--base", required=True, help="a decoder: folder or .gguf file")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the corpora")
-    for corpus, names in _TASKS.items():
-        parser.add_argument(f"--{corpus}", nargs="*", choices=names, default=names, metavar="TASK")
-    parser.add_argument("--documents", type=int, default=84, help="of each corpus, to train on")
-    parser.add_argument("--held-out", type=int, default=12, help="of each corpus, to evaluate on")
-    parser.add_argument("--max-len", type=int, default=512)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--dtype", default="float32", help="of the base: bfloat16 or float32")
-    parser.add_argument("--work", type=Path, required=True, help="folder for tasks and adapters")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--out", type=Path, help="by default results/real-text-BASE.json")
-    given = parser.parse_args()
-    name = Path(given.base).name
-
-    given.work.mkdir(parents=True, exist_ok=True)
-    length = tokens_of(open_tokenizer(given.base), name)
-    counts = {"train": given.documents, "dev": given.held_out}
-    built = []
-    for corpus in _TASKS:
-        if names := getattr(given, corpus):
-            built += build(corpus, names, given.data, given.work, counts, given.max_len, length)
+def train(given: argparse.Namespace, built: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Train all tasks at once; settings, time, and every task's loss before and after."""
     recipe = make_recipe(
         {
             "base": given.base,
@@ -135,40 +111,69 @@ def main() -> None:
         display=lambda: live(Console(stderr=True)),
     )
     seconds = time.perf_counter() - start
+    settings = recipe.json()
     tasks = [
-        about
-        | {
+        {
+            **about,
             "steps": outcome.record.steps,
             "held_out_loss": {"before": outcome.loss_before, "after": outcome.record.dev_loss},
         }
         for about, outcome in zip(built, outcomes, strict=True)
     ]
-    risen = [
-        task["task"]
-        for task in tasks
-        if not task["held_out_loss"]["after"] < task["held_out_loss"]["before"]
-    ]
-    machine = describe_machine()
-    machine["versions"] |= {name: installed(name) or "not installed" for name in _TRAINERS}
-    settings = recipe.json()
-    report = {
-        "command": command("benchmarks.real_text", sys.argv[1:]),
-        "machine": machine,
-        "process": describe_process(),
-        "base": name,
+    return {
         "lora": settings["lora"],
         "training": settings["training"],
         "seconds": seconds,
         "resumed": given.resume,
         "tasks": tasks,
-        "risen": risen,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_text", description=__doc__)
+    parser.add_argument("--base", required=True, help="a decoder: folder or .gguf file")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the corpora")
+    for corpus, names in _TASKS.items():
+        parser.add_argument(f"--{corpus}", nargs="*", choices=names, default=names, metavar="TASK")
+    parser.add_argument("--documents", type=int, default=84, help="of each corpus, to train on")
+    parser.add_argument("--held-out", type=int, default=12, help="of each corpus, to evaluate on")
+    parser.add_argument("--max-len", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--dtype", default="float32", help="of the base: bfloat16 or float32")
+    parser.add_argument("--work", type=Path, required=True, help="folder for tasks and adapters")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--out", type=Path, help="by default results/real-text-BASE.json")
+    given = parser.parse_args()
+    name = Path(given.base).name
+    given.work.mkdir(parents=True, exist_ok=True)
+
+    length = tokens_of(open_tokenizer(given.base), name)
+    counts = {"train": given.documents, "dev": given.held_out}
+    built = []
+    for corpus in _TASKS:
+        if names := getattr(given, corpus):
+            built += build(corpus, names, given.data, given.work, counts, given.max_len, length)
+    trained = train(given, built)
+    machine = describe_machine()
+    machine["versions"] |= {name: installed(name) or "not installed" for name in _TRAINERS}
+    report = {
+        "command": command("benchmarks.real_text", sys.argv[1:]),
+        "machine": machine,
+        "process": describe_process(),
+        "base": name,
+        **trained,
     }
     out = given.out or _RESULTS / f"real-text-{name.removesuffix('.gguf')}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
-    for task in tasks:
-        loss = task["held_out_loss"]
-        print(f"{task['task']:20} {loss['before']:.4f} → {loss['after']:.4f}")
+    risen = []
+    for task in trained["tasks"]:
+        before, after = task["held_out_loss"].values()
+        print(f"{task['task']:20} {before:.4f} → {after:.4f}")
+        if not after < before:
+            risen.append(task["task"])
     if risen:
         sys.exit(f"the loss did not fall: {', '.join(risen)}")
 
