@@ -157,7 +157,7 @@ def main() -> None:
             built += build(corpus, names, given.data, given.work, counts, given.max_len, length)
     trained = train(given, built)
     machine = describe_machine()
-    machine["versions"] |= {name: installed(name) or "not installed" for name in _TRAINERS}
+    machine["versions"] |= {x: installed(x) or "not installed" for x in _TRAINERS}
     report = {
         "command": command("benchmarks.real_text", sys.argv[1:]),
         "machine": machine,
