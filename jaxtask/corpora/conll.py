@@ -23,7 +23,7 @@ _CELL = re.compile(r"((?:\([^()*\s]+)*)\*?(\)*)")
 _COREFERENCE = re.compile(r"(\()?(\d+)(\))?")
 
 # Columns before the predicates', counted from 0.
-_WORD, _POS, _PARSE, _LEMMA, _FRAMESET, _SENSE, _SPEAKER, _ENTITY, _FIXED = range(3, 12)
+_NUMBER, _WORD, _POS, _PARSE, _LEMMA, _FRAMESET, _SENSE, _SPEAKER, _ENTITY, _FIXED = range(2, 12)
 
 # CoNLL-2003's short name for what OntoNotes writes in full.
 _FULL_NAMES = {"PER": "PERSON"}
@@ -99,6 +99,9 @@ class _Block:
                     min(len(fields), self.width) - 1,
                     f"the row has {len(fields)} columns, those above have {self.width}",
                 )
+            # Otherwise a lost or a doubled row would pass for a sentence.
+            if fields[_NUMBER] != str(at):
+                self.fail(at, _NUMBER, f"the word's number is {fields[_NUMBER]!r}, expected {at}")
 
     def fail(self, at: int, column: int, what: str) -> NoReturn:
         """Raise, naming file, line and column of row `at`."""

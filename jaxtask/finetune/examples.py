@@ -62,11 +62,15 @@ def open_tokenizer(path: str | os.PathLike[str]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     # A damaged file can raise nearly anything.
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise DataError(f"{path}: no tokenizer can be read there: {reason}") from error
+    # Where a vocabulary's files are missing, transformers makes a tokenizer that knows no text.
+    if not _bare(tokenizer, ["a"])[0]:
+        raise DataError(f"{path}: the tokenizer there has no vocabulary: it makes no token of 'a'.")
+    return tokenizer
 
 
 def decode(tokenizer: Any, tokens: Sequence[int] | np.ndarray) -> str:

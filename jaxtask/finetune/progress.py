@@ -71,10 +71,12 @@ def live(console: "Console") -> Iterator[Show]:
     """Show views in place on a terminal; elsewhere only the last one is printed."""
     from rich.live import Live
 
-    with Live(console=console, refresh_per_second=4) as display:
-        yield lambda view: display.update(render(view))
-    if not console.is_terminal:
-        console.print()  # What is printed there does not end its last line.
+    try:
+        with Live(console=console, refresh_per_second=4) as display:
+            yield lambda view: display.update(render(view))
+    finally:
+        if not console.is_terminal:
+            console.print()  # What is printed there does not end its last line.
 
 
 def _number(value: float | None) -> str:

@@ -68,6 +68,8 @@ def test_names_and_missing_columns(save):
         ("(ARG0* (4\n", "(ARG0*\n", "line 3, column 12", "13 columns, those above have 12"),
         ("* - - - Ann * * -\n", "* - - - Ann\n", "line 7, column 10", "at least 12"),
         ("(TOP(S(NP* - - - Ann", "(TOP(S(NP*))) - - - Ann", "line 3, column 6", "outside the tree"),
+        ("story 2 4 bank", "story 2 5 bank", "line 6, column 3", "number is '5', expected 4"),
+        ("story 2 1 waits", "story 2 x waits", "line 52, column 3", "number is 'x', expected 1"),
         ("(VP(VP*", "(VP*", "line 36, column 6", "without its"),
         ("(TOP(S* ", "(S* ", "line 20, column 6", "without its '\\('"),
         ("(TOP(PP*", "(TOP(XX(PP*", "line 39, column 6", "'\\(TOP' is not closed"),

@@ -1,6 +1,7 @@
 """From data folders to token ids: what is read, where the loss starts, what is refused."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -175,6 +176,9 @@ def test_files_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"task\.json: cannot be read: No such file"):
         read_task(folder)
     with pytest.raises(DataError, match=r"t: no tokenizer can be read there: \S"):
+        open_tokenizer(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(DataError, match=r"t: the tokenizer there has no vocabulary"):
         open_tokenizer(folder)
 
 

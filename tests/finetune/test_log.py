@@ -84,3 +84,16 @@ def test_live_display_prints_the_last_view_elsewhere():
     text = console.file.getvalue()
     assert "step 30 of 120" in text
     assert "step 1 of 2" not in text
+
+
+def test_what_comes_after_an_error_has_its_own_line():
+    console = Console(width=100, file=io.StringIO())
+
+    def fail():
+        with live(console) as show:
+            show(VIEW)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert console.file.getvalue().endswith("\n")

@@ -64,10 +64,12 @@ def to_ours(model, parameters):
     return jax.tree.map(jnp.asarray, ours)
 
 
-def torch_steps(model, batches, loss_of):
+def torch_steps(model, batches, loss_of, warmup=WARMUP):
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1, n / WARMUP))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda n: 1 if n >= warmup else n / warmup
+    )
     losses = []
     for batch in batches:
         optimizer.zero_grad()
