@@ -3,21 +3,26 @@
 Everything that can be refused is refused before the base model's weights are read.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
-from jaxtask.finetune.bookkeeping import TaskRun, groups, make_runs
+from jaxtask.finetune.batches import row_length, stack
+from jaxtask.finetune.bookkeeping import TaskRun, by_kind, groups, make_runs
 from jaxtask.finetune.examples import EncodedTask, encode_task, open_tokenizer
 from jaxtask.finetune.loop import Functions, LoopOptions, Outcome, train
 from jaxtask.finetune.lora import init_head, init_lora, ranks, scales, task_seeds
+from jaxtask.finetune.memory import free_bytes, largest_stack, step_bytes
 from jaxtask.finetune.mesh import make_mesh
 from jaxtask.finetune.models.config import DecoderConfig, EncoderConfig, ModelConfig
 from jaxtask.finetune.models.encoder import head_shapes
@@ -31,6 +36,7 @@ from jaxtask.finetune.schedule import KINDS, Schedule
 from jaxtask.finetune.step import (
     StepOptions,
     TaskNumbers,
+    TrainState,
     init_state,
     make_eval_step,
     make_train_step,
@@ -85,16 +91,23 @@ def fine_tune(
     base = find_base(recipe.base)
     config = base_config(base)
     tasks, pad = _encode(recipe, config, base, folders)
-    stacks = groups(recipe, tasks)
+    kinds = by_kind(recipe, tasks)
     for task in tasks:
         ranks(recipe.for_task(task.name).lora, config)  # Refuses targets that match nothing.
     session = _Session(recipe, base)
     outcomes: dict[str, Outcome] = {}
     if not resume:
         _forget(work)
-    for n, stack in enumerate(stacks, 1):
+    sizes = _sizes(
+        work / "stacks.json",
+        resumed,
+        list(kinds),
+        lambda kind: session.stack_size(kinds[kind], pad),
+    )
+    every = [group for kind, same in kinds.items() for group in groups(same, sizes[kind])]
+    for n, group in enumerate(every, 1):
         place = work / f"group-{n}"
-        for task, outcome in zip(stack, session.train(stack, pad, place, display), strict=True):
+        for task, outcome in zip(group, session.train(group, pad, place, display), strict=True):
             session.write(task, outcome, command)
             outcomes[task.name] = outcome
     return [outcomes[task.name] for task in tasks]
@@ -114,21 +127,11 @@ class _Session:
         self, tasks: Sequence[EncodedTask], pad: int, work: Path, display: Display
     ) -> list[Outcome]:
         """Train tasks of one kind at once."""
-        recipe, config = self.recipe, self.model.config
-        loras = [start_of(recipe, task.name) for task in tasks]
-        runs = make_runs(recipe, tasks, pad)
-        classes = [len(task.labels) or 1 for task in tasks]
-        numbers = numbers_of(recipe, runs, loras, config, classes)
+        recipe, runs = self.recipe, make_runs(self.recipe, tasks, pad)
+        numbers = self._numbers(runs, tasks)
         step, evaluate = self._programs(tasks[0].kind)
-
-        def init() -> Any:
-            parameters = init_lora(loras, config)
-            if isinstance(config, EncoderConfig):
-                parameters |= init_head(loras, config, classes)
-            return init_state(parameters, self.mesh)
-
         functions = Functions(
-            init,
+            partial(self._init, tasks),
             lambda state, batch, active: step(state, numbers, batch, active),
             lambda state, batch: evaluate(state.parameters, numbers, batch),
             lambda state, task: take_task(state.parameters, task),
@@ -137,6 +140,51 @@ class _Session:
         options = LoopOptions(t.eval_every, t.checkpoint_every, t.log_every)
         with display() as show:
             return train(functions, runs, options, work, identity(recipe, tasks), show)
+
+    def stack_size(self, tasks: Sequence[EncodedTask], pad: int) -> int:
+        """How many tasks of one kind train at once: what the recipe says, or what memory allows.
+
+        The step that is compiled to learn what it needs is the one that trains, if it fits.
+        """
+        t = self.recipe.training
+        if t.stack != "auto":
+            return int(t.stack)
+        step, _ = self._programs(tasks[0].kind)
+        runs = make_runs(self.recipe, tasks, pad)
+        longest = max((run.batches.longest() for run in runs), key=row_length)
+        # Ranks are padded to the largest of a stack.
+        order = sorted(range(len(tasks)), key=lambda n: -self._largest_rank(tasks[n]))
+
+        def need(number: int) -> int:
+            some = [tasks[n] for n in order[:number]]
+            arguments = (
+                jax.eval_shape(partial(self._init, some)),
+                self._numbers([runs[n] for n in order[:number]], some),
+                stack([[longest]] * number, runs[0].batches.shape, tasks[0].kind),
+                np.ones(number, bool),
+            )
+            return step_bytes(step.func.lower(*step.args, *arguments).compile(), step.args)
+
+        unit = 1 if self.mesh is None else self.mesh.shape["task"]
+        return largest_stack(need, len(tasks), free_bytes(), unit)
+
+    def _init(self, tasks: Sequence[EncodedTask]) -> TrainState:
+        config, loras, classes = self.model.config, self._loras(tasks), _classes(tasks)
+        parameters = init_lora(loras, config)
+        if isinstance(config, EncoderConfig):
+            parameters |= init_head(loras, config, classes)
+        return init_state(parameters, self.mesh)
+
+    def _largest_rank(self, task: EncodedTask) -> int:
+        lora = self.recipe.for_task(task.name).lora
+        return max(int(own.max()) for own in ranks(lora, self.model.config).values())
+
+    def _loras(self, tasks: Sequence[EncodedTask]) -> list[Lora]:
+        return [start_of(self.recipe, task.name) for task in tasks]
+
+    def _numbers(self, runs: Sequence[TaskRun], tasks: Sequence[EncodedTask]) -> TaskNumbers:
+        config = self.model.config
+        return numbers_of(self.recipe, runs, self._loras(tasks), config, _classes(tasks))
 
     def write(self, task: EncodedTask, outcome: Outcome, command: str) -> None:
         """Write one task's adapter."""
@@ -237,6 +285,35 @@ def _encode(
         for task in data
     ]
     return tasks, tokenizer.pad_token_id or 0
+
+
+def _classes(tasks: Sequence[EncodedTask]) -> list[int]:
+    return [len(task.labels) or 1 for task in tasks]
+
+
+def _sizes(
+    file: Path, resumed: bool, kinds: Sequence[str], find: Callable[[str], int]
+) -> dict[str, int]:
+    """How many tasks of each kind train at once, as `find` finds it, and writes it to `file`.
+
+    A run that goes on takes what is there: its checkpoints are of these groups, whatever memory is
+    free now.
+    """
+    if resumed and file.exists():
+        try:
+            found = json.loads(file.read_text())
+            return {kind: int(found[kind]) for kind in kinds}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{file}: does not say how many tasks of each kind ({', '.join(kinds)}) train at "
+                "once; give overwrite=True (--overwrite) to start anew."
+            ) from error
+    sizes = {kind: find(kind) for kind in kinds}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps(sizes) + "\n")
+    draft.replace(file)
+    return sizes
 
 
 def _has_checkpoints(work: Path) -> bool:
