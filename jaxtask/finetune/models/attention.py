@@ -60,10 +60,10 @@ def attend(
     numbers, an NVIDIA GPU and H a multiple of 8, and raises `TrainingError` without.
     """
 
-    def block(query: Array, queries: Places) -> Array:
+    def block(query: Array, queries: Places, by_place: bool = False) -> Array:
         mask = may_see(queries, keys, causal, window)[:, None]
         return jax.nn.dot_product_attention(
-            query, key, value, mask=mask, implementation=implementation
+            query, key, value, mask=mask, is_causal=by_place, implementation=implementation
         )
 
     R, Q, N, H = query.shape
@@ -73,7 +73,8 @@ def attend(
                 f"attention 'cudnn' needs 16-bit numbers, heads of a multiple of 8 features and an "
                 f"NVIDIA GPU; found {query.dtype}, {H} features on {jax.default_backend()}."
             )
-        return block(query, queries)
+        # The mask forbids what comes later already; said by place, it is not even computed.
+        return block(query, queries, by_place=causal and keys is queries)
     if Q <= _BLOCK:
         return block(query, queries)
 
