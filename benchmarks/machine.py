@@ -20,9 +20,12 @@ _ONE_THREAD_XLA = "--xla_cpu_multi_thread_eigen=false"
 _DISTRIBUTIONS = (
     "jax",
     "jaxlib",
+    "flax",
+    "optax",
     "numpy",
     "scipy",
     "torch",
+    "transformers",
     "gradience",
     "pymanopt",
     "adaptersentry",

@@ -94,6 +94,10 @@ class TaskBatches:
             return Position(position.epoch, position.step + 1)
         return Position(position.epoch + 1, 0)
 
+    def longest(self) -> Row:
+        """The longest row of the first epoch."""
+        return max(self._rows(0), key=row_length)
+
     def evaluation(self, split: str = "dev") -> list[list[Row]]:
         """The rows of evaluation steps: all examples of a split, or `eval_examples` of them.
 
@@ -133,7 +137,7 @@ def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch
         powers of two from `SHORTEST` on, and `max_len`. So few shapes are ever compiled.
 
     """
-    longest = max((_length(row) for rows in steps for row in rows), default=0)
+    longest = max((row_length(row) for rows in steps for row in rows), default=0)
     size = len(steps), shape.rows, padded_length(longest, shape.max_len)
     tokens = np.full(size, shape.pad, np.int32)
     positions, segments = np.zeros(size, np.int32), np.zeros(size, np.int32)
@@ -192,5 +196,6 @@ def padded_length(longest: int, max_len: int) -> int:
     return min(length, max_len)
 
 
-def _length(row: Row) -> int:
+def row_length(row: Row) -> int:
+    """Its tokens."""
     return sum(len(example.tokens) for example in row)

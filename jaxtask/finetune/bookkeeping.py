@@ -112,20 +112,20 @@ def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[Ta
     return runs
 
 
-def groups(recipe: Recipe, tasks: Sequence[EncodedTask]) -> list[list[EncodedTask]]:
-    """Tasks that train at once: of one kind, at most `stack` of them, "auto" for any number.
+def by_kind(recipe: Recipe, tasks: Sequence[EncodedTask]) -> dict[str, list[EncodedTask]]:
+    """Tasks that could train at once.
 
     Raises:
         RecipeError: The recipe has differences for a task that is not there.
 
     """
     recipe.check_names([task.name for task in tasks])
-    stack = recipe.training.stack
     kinds: dict[str, list[EncodedTask]] = {}
     for task in tasks:
         kinds.setdefault(task.kind, []).append(task)
-    found = []
-    for same in kinds.values():
-        size = len(same) if stack == "auto" else int(stack)
-        found += [same[i : i + size] for i in range(0, len(same), size)]
-    return found
+    return kinds
+
+
+def groups(tasks: Sequence[EncodedTask], size: int) -> list[Sequence[EncodedTask]]:
+    """Tasks of one kind, `size` at once; the last group may have fewer."""
+    return [tasks[i : i + size] for i in range(0, len(tasks), size)]

@@ -12,6 +12,9 @@ from jax import Array
 # Scores held at a time, in float32 numbers: 256 MiB, and as much again in the backward pass.
 _SCORES = 2**26
 
+# Rows that devices take at a time in a matrix product: chunks are so many, or a multiple.
+_TILE = 128
+
 
 def completion_loss(
     features: Array, output: Array, tokens: Array, weights: Array, held: int = _SCORES
@@ -28,6 +31,7 @@ def completion_loss(
     target = tokens[:, :, 1:].reshape(T, N)
     weight = weights[:, :, 1:].reshape(T, N).astype(jnp.float32)
     chunk = max(1, min(N, held // (T * V)))
+    chunk -= chunk % _TILE if chunk > _TILE else 0
 
     # Places with weight first, so that the chunks after them can be skipped.
     order = jnp.argsort(weight == 0, axis=1, stable=True)
@@ -39,8 +43,7 @@ def completion_loss(
         return padded.reshape(T, -1, chunk, *a.shape[2:]).swapaxes(0, 1)
 
     def loss(x: Array, target: Array, weight: Array) -> Array:
-        scores = jnp.einsum("tcd,vd->tcv", x, output, preferred_element_type=jnp.float32)
-        return jnp.sum(weight * _cross_entropy(scores, target), axis=1)
+        return jnp.sum(weight * _cross_entropy(_scores(x, output), target), axis=1)
 
     def step(total: Array, part: tuple[Array, Array, Array]) -> tuple[Array, None]:
         any_weight = jnp.any(part[2] != 0)
@@ -71,6 +74,30 @@ def own_scores(scores: Array, classes: Array) -> Array:
     """`scores` [T, B, C] with those of classes that a task does not have out of reach."""
     own = jnp.arange(scores.shape[-1]) < classes[:, None, None]
     return jnp.where(own, scores, jnp.finfo(scores.dtype).min)
+
+
+@jax.custom_vjp
+def _scores(x: Array, output: Array) -> Array:
+    """Scores [T, C, V] float32 of features [T, C, D] by the output layer [V, D].
+
+    Its gradient is rounded to the features' type before the products of the backward pass, which
+    would otherwise make a float32 copy of the output layer.
+    """
+    return jnp.einsum("tcd,vd->tcv", x, output, preferred_element_type=jnp.float32)
+
+
+def _scores_forward(x: Array, output: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _scores(x, output), (x, output)
+
+
+def _scores_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, output = kept
+    gradient = gradient.astype(x.dtype)
+    of_x = jnp.einsum("tcv,vd->tcd", gradient, output)
+    return of_x, jnp.einsum("tcv,tcd->vd", gradient, x)
+
+
+_scores.defvjp(_scores_forward, _scores_backward)
 
 
 def _cross_entropy(scores: Array, target: Array) -> Array:

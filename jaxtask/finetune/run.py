@@ -3,49 +3,25 @@
 Everything that can be refused is refused before the base model's weights are read.
 """
 
+import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
-from jaxtask.finetune.bookkeeping import TaskRun, groups, make_runs
+from jaxtask.finetune.bookkeeping import by_kind, groups
 from jaxtask.finetune.examples import EncodedTask, encode_task, open_tokenizer
-from jaxtask.finetune.judge import judge_labels, judge_texts, write_texts
-from jaxtask.finetune.loop import Functions, LoopOptions, Outcome, train
-from jaxtask.finetune.lora import ranks, scales, task_seeds
-from jaxtask.finetune.mesh import make_mesh
+from jaxtask.finetune.loop import Outcome
 from jaxtask.finetune.models.config import DecoderConfig, EncoderConfig, ModelConfig
-from jaxtask.finetune.models.decoder import Decoder
-from jaxtask.finetune.models.encoder import Encoder, head_shapes
 from jaxtask.finetune.models.find import base_config, find_base
-from jaxtask.finetune.models.load import Model, load_model
-from jaxtask.finetune.parameters import stack_tasks, take_task
-from jaxtask.finetune.progress import Show
-from jaxtask.finetune.provenance import identity, provenance, work_folder
+from jaxtask.finetune.provenance import work_folder
 from jaxtask.finetune.recipe import Recipe
-from jaxtask.finetune.schedule import KINDS, Schedule
-from jaxtask.finetune.scores import Scored
-from jaxtask.finetune.start import Note, Start, find_starts, initial
-from jaxtask.finetune.step import (
-    StepOptions,
-    TaskNumbers,
-    init_state,
-    make_eval_step,
-    make_predict,
-    make_train_step,
-    task_numbers,
-)
+from jaxtask.finetune.session import Display, Session
+from jaxtask.finetune.start import Note, find_starts
 from jaxtask.finetune.task_data import find_tasks, read_task
-from jaxtask.finetune.write import AdapterForm, check_free, write_adapter
-
-Display = Callable[[], AbstractContextManager[Show]]
+from jaxtask.finetune.write import check_free
 
 
 def fine_tune(
@@ -95,148 +71,21 @@ def fine_tune(
     base = find_base(recipe.base)
     config = base_config(base)
     tasks, tokenizer = _encode(recipe, config, base, folders)
-    stacks = groups(recipe, tasks)
+    kinds = by_kind(recipe, tasks)
     starts = find_starts(recipe, tasks, config, base, note)
-    session = _Session(recipe, base, tokenizer, starts)
+    session = Session(recipe, base, tokenizer, starts)
     outcomes: dict[str, Outcome] = {}
     if not resume:
         _forget(work)
-    for n, stack in enumerate(stacks, 1):
+    kept = work / "stacks.json"
+    sizes = _stack_sizes(kept, resumed, kinds, lambda kind: session.stack_size(kinds[kind]))
+    every = [group for kind, same in kinds.items() for group in groups(same, sizes[kind])]
+    for n, group in enumerate(every, 1):
         place = work / f"group-{n}"
-        for task, outcome in zip(stack, session.train(stack, place, display), strict=True):
+        for task, outcome in zip(group, session.train(group, place, display), strict=True):
             session.write(task, outcome, command)
             outcomes[task.name] = outcome
     return [outcomes[task.name] for task in tasks]
-
-
-class _Session:
-    """A base model on the device, and the programs that train tasks on it."""
-
-    def __init__(
-        self, recipe: Recipe, base: Path, tokenizer: Any, starts: Mapping[str, Start]
-    ) -> None:
-        self.recipe, self.tokenizer, self.starts = recipe, tokenizer, starts
-        self.mesh = make_mesh(**recipe.training.mesh) if recipe.training.mesh else None
-        self.model: Model = load_model(base, recipe.dtype, self.mesh)  # type: ignore[arg-type]
-        # One of each kind, so that stacks of one shape share a compiled program.
-        self._steps: dict[str, tuple[Any, Any]] = {}
-        self._predict = make_predict(self.model) if isinstance(self.model, Encoder) else None
-
-    def train(self, tasks: Sequence[EncodedTask], work: Path, display: Display) -> list[Outcome]:
-        """Train tasks of one kind at once, and see what they say."""
-        recipe, config = self.recipe, self.model.config
-        starts = [self.starts[task.name] for task in tasks]
-        runs = make_runs(recipe, tasks, self.tokenizer.pad_token_id or 0)
-        numbers = numbers_of(recipe, runs, starts, config)
-        step, evaluate = self._programs(tasks[0].kind)
-        functions = Functions(
-            lambda: init_state(initial(starts, config), self.mesh),
-            lambda state, batch, active: step(state, numbers, batch, active),
-            lambda state, batch: evaluate(state.parameters, numbers, batch),
-            lambda state, task: take_task(state.parameters, task),
-        )
-        t = recipe.training
-        options = LoopOptions(t.eval_every, t.checkpoint_every, t.log_every)
-        with display() as show:
-            outcomes = train(
-                functions, runs, options, work, identity(recipe, tasks, self.starts), show
-            )
-        found = self._judge(tasks, runs, starts, outcomes, numbers)
-        texts = {o.name: s for o, s in zip(outcomes, found, strict=True) if s and s.texts}
-        if texts:
-            write_texts(work / "generated.jsonl", texts)
-        return [replace(o, scored=s) for o, s in zip(outcomes, found, strict=True)]
-
-    def _judge(
-        self,
-        tasks: Sequence[EncodedTask],
-        runs: Sequence[TaskRun],
-        starts: Sequence[Start],
-        outcomes: Sequence[Outcome],
-        numbers: TaskNumbers,
-    ) -> list[Scored | None]:
-        """What tasks' models say on dev examples, if it is to be known."""
-        t = self.recipe.training
-        if self._predict is None and not t.generate:
-            return [None for _ in tasks]
-        after: Any = jax.tree.map(jnp.asarray, stack_tasks([o.parameters for o in outcomes]))
-        sides = initial(starts, self.model.config), after
-        if self._predict is not None:
-            return judge_labels(self._predict, runs, sides, numbers)
-        assert isinstance(self.model, Decoder)
-        shape = runs[0].batches.shape
-        return judge_texts(
-            self.model,
-            self.tokenizer,
-            tasks,
-            sides,
-            numbers,
-            shape,
-            t.generate,
-            t.generate_tokens,
-        )
-
-    def write(self, task: EncodedTask, outcome: Outcome, command: str) -> None:
-        """Write one task's adapter."""
-        recipe, config, start = self.recipe, self.model.config, self.starts[task.name]
-        head = {}
-        if isinstance(config, EncoderConfig):
-            head = head_shapes(config, start.classes)
-        form = AdapterForm(
-            recipe.base, start.lora, ranks(start.lora, config), config.layer_name, head
-        )
-        about = provenance(recipe, task, start, outcome, command)
-        # Whether it may be was asked at the start.
-        write_adapter(
-            Path(recipe.out or ".") / task.name, outcome.parameters, form, about, overwrite=True
-        )
-
-    def _programs(self, kind: Any) -> tuple[Any, Any]:
-        if kind not in self._steps:
-            config, t, rates = self.model.config, self.recipe.training, [0.0]
-            if isinstance(config, EncoderConfig):
-                base = [config.hidden_dropout, config.attention_dropout] if t.base_dropout else []
-                rates = [config.head_dropout, *base]
-            options = StepOptions(
-                kind=kind,
-                accumulate=t.accumulate,
-                dropout=self.recipe.lora.dropout > 0 or max(rates) > 0,
-                base_dropout=t.base_dropout,
-                remat=t.remat,
-                attention=t.attention,  # type: ignore[arg-type]
-                betas=t.betas,
-            )
-            self._steps[kind] = (
-                make_train_step(self.model, options, self.mesh),
-                make_eval_step(self.model, options),
-            )
-        return self._steps[kind]
-
-
-def numbers_of(
-    recipe: Recipe, runs: Sequence[TaskRun], starts: Sequence[Start], config: ModelConfig
-) -> TaskNumbers:
-    """What may differ from task to task, in numbers: a warmup's share becomes steps."""
-    own = [recipe.for_task(run.name).training for run in runs]
-    loras = [start.lora for start in starts]
-    warmup = [round(t.warmup * run.total) for t, run in zip(own, runs, strict=True)]
-    schedule = Schedule(
-        kind=jnp.array([KINDS.index(t.schedule) for t in own], jnp.int32),
-        peak=jnp.array([t.lr for t in own], jnp.float32),
-        warmup=jnp.array(warmup, jnp.int32),
-        total=jnp.array([run.total for run in runs], jnp.int32),
-    )
-    # Every task has its own masks, whichever tasks are beside it.
-    seeds = task_seeds(recipe.training.seed, [run.name for run in runs], shared=False)
-    return task_numbers(
-        scales(loras, config),
-        schedule,
-        clip=[np.inf if t.clip is None else t.clip for t in own],
-        decay=[t.weight_decay for t in own],
-        dropout=[lora.dropout for lora in loras],
-        seed=np.array([seed % 2**32 for seed in seeds], np.uint32),
-        classes=[start.classes for start in starts],
-    )
 
 
 def _encode(
@@ -270,6 +119,35 @@ def _encode(
         for task in data
     ]
     return tasks, tokenizer
+
+
+def _stack_sizes(
+    file: Path, resumed: bool, kinds: Iterable[str], find: Callable[[str], int]
+) -> dict[str, int]:
+    """How many tasks of each kind train at once, as `find` finds it, and writes it to `file`.
+
+    A run that goes on takes what is there: its checkpoints are of these groups, whatever memory is
+    free now.
+    """
+    if resumed and file.exists():
+        try:
+            found = json.loads(file.read_text())
+            return {kind: int(found[kind]) for kind in kinds}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{file}: does not say how many tasks of each kind ({', '.join(kinds)}) train at "
+                "once; give overwrite=True (--overwrite) to start anew."
+            ) from error
+    sizes = {kind: find(kind) for kind in kinds}
+    draft = file.with_suffix(".draft")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(sizes) + "\n")
+        draft.replace(file)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(f"{file}: cannot be written: {error.strerror}.") from error
+    return sizes
 
 
 def _has_checkpoints(work: Path) -> bool:

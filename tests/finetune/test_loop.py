@@ -15,7 +15,7 @@ from finetune.test_batches import encoded
 from finetune.toy import TASKS, functions, run_of, train_toys
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
 from jaxtask.finetune.batches import BatchShape, Position, TaskBatches
-from jaxtask.finetune.bookkeeping import EARLY, FINISHED, TaskRun, groups, make_runs
+from jaxtask.finetune.bookkeeping import EARLY, FINISHED, TaskRun, by_kind, groups, make_runs
 from jaxtask.finetune.log import read_log
 from jaxtask.finetune.loop import Functions, LoopOptions, train
 from jaxtask.finetune.recipe import make_recipe
@@ -264,11 +264,12 @@ def test_tasks_of_one_kind_train_at_once():
         encoded(n, kind=k) for n, k in zip("abcde", ["text"] * 4 + ["regression"], strict=True)
     ]
 
-    def names(stack, **fields):
-        recipe = make_recipe({"base": "b", "training": {"stack": stack}, **fields}, "x")
-        return ["".join(t.name for t in group) for group in groups(recipe, tasks)]
+    def names(size, **fields):
+        kinds = by_kind(make_recipe({"base": "b", **fields}, "x"), tasks)
+        every = [group for same in kinds.values() for group in groups(same, size)]
+        return ["".join(task.name for task in group) for group in every]
 
-    assert names("auto") == ["abcd", "e"]
+    assert names(9) == ["abcd", "e"]
     assert names(3) == ["abc", "d", "e"]
     assert names(1) == list("abcde")
     with pytest.raises(

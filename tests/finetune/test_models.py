@@ -22,7 +22,7 @@ from finetune.tiny import (
 )
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.generate import generate
-from jaxtask.finetune.models.attention import _BLOCK, Places, attend
+from jaxtask.finetune.models.attention import _BLOCK, Places, attend, may_see
 from jaxtask.finetune.models.rope import Rope, rotate, rotation
 from jaxtask.finetune.recipe import Lora
 from jaxtask.finetune.step import adapters_of
@@ -70,6 +70,16 @@ def test_attention(within, S, causal, window):
     found = attend(*arrays, on_device, on_device, causal=causal, window=window)
     assert np.isfinite(found).all()  # padding too
     within("attention", np.abs(np.asarray(found)[live] - expected).max(), 2e-6)
+
+
+def test_no_token_of_a_row_sees_a_later_place():
+    """So attention that is also told to be causal by place is the same."""
+    segments = np.array([[1] * 5 + [2] * 9 + [0] * 2])
+    positions = np.concatenate([np.arange(5), np.arange(9), np.zeros(2)])[None].astype(int)
+    places = Places(jnp.asarray(positions), jnp.asarray(segments))
+    seen = np.asarray(may_see(places, places, causal=True, window=None))[0, :14]
+    assert seen.sum() == 5 * 6 / 2 + 9 * 10 / 2
+    assert not np.triu(seen, 1).any()
 
 
 def test_attention_that_cannot_be_had():

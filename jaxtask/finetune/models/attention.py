@@ -64,7 +64,7 @@ def attend(
     given the softmax [R, N, Q, K] float32 and the positions [R, Q] of its queries, and needs N = M.
     """
 
-    def block(query: Array, queries: Places) -> Array:
+    def block(query: Array, queries: Places, by_place: bool = False) -> Array:
         mask = may_see(queries, keys, causal, window)[:, None]
         if dropout is not None:
             scores = jnp.einsum("rqnh,rknh->rnqk", query, key, preferred_element_type=jnp.float32)
@@ -72,7 +72,7 @@ def attend(
             shares = dropout(shares, queries.positions).astype(value.dtype)
             return jnp.einsum("rnqk,rknh->rqnh", shares, value)
         return jax.nn.dot_product_attention(
-            query, key, value, mask=mask, implementation=implementation
+            query, key, value, mask=mask, is_causal=by_place, implementation=implementation
         )
 
     R, Q, N, H = query.shape
@@ -82,7 +82,8 @@ def attend(
                 f"attention 'cudnn' needs 16-bit numbers, heads of a multiple of 8 features and an "
                 f"NVIDIA GPU; found {query.dtype}, {H} features on {jax.default_backend()}."
             )
-        return block(query, queries)
+        # The mask forbids what comes later already; said by place, it is not even computed.
+        return block(query, queries, by_place=causal and keys is queries)
     if Q <= _BLOCK:
         return block(query, queries)
 

@@ -104,12 +104,14 @@ class Adapters(NamedTuple):
         """What the adapters of `module` add, scale · dropout(x) A B for `x` [T, B, S, in]; or 0."""
         if module not in self.factors:
             return 0
-        A, B = (self.factors[module][side].astype(x.dtype) for side in "AB")
+        A, B = (self.factors[module][side] for side in "AB")
+        B = B * self.scale[module][:, None, None]
         if self.dropout is not None:
             x = self.dropout(x, module)
-        z = jnp.einsum("tbsi,tir->tbsr", x, A, preferred_element_type=jnp.float32)
-        z = (z * self.scale[module][:, None, None, None]).astype(x.dtype)
-        return jnp.einsum("tbsr,tro->tbso", z, B)
+        # Every product, also of the backward pass, is one of the type of x: a float32 result would
+        # have a float32 gradient, and that makes float32 copies of x and slow products.
+        z = jnp.einsum("tbsi,tir->tbsr", x, A.astype(x.dtype))
+        return jnp.einsum("tbsr,tro->tbso", z, B.astype(x.dtype))
 
 
 def parameter(dtype: Any, *shape: int) -> nnx.Param:
