@@ -143,9 +143,10 @@ def train(
         if not (key and equals):
             raise RecipeError(f"--set {setting!r}: expected KEY=VALUE")
         given[key] = read_value(text)
-    _check_start(given)
     first = read_recipe(recipe) if recipe else make_recipe({"base": base} if base else {}, "train")
     whole = change(first, given, "train")
+    if whole.start is not None:
+        _check_start(given)
     progress = Console(stderr=True)
     outcomes = fine_tune(
         whole,
@@ -172,7 +173,7 @@ def train(
 def _check_start(given: dict[str, Any]) -> None:
     """Refuse options that have no meaning for adapters that are trained further."""
     for key in ("lora.r", "lora.alpha", "lora.targets", "lora.shared_init"):
-        if "start" in given and key in given:
+        if key in given:
             raise RecipeError(
                 f"{key} is given, but with --from adapters keep their rank, alpha, targets and A."
             )

@@ -77,7 +77,7 @@ def judge_texts(
             for own, examples in zip(written, chosen, strict=True)
         ]
 
-    before, after = map(texts, sides)
+    before, after = texts(sides[0]), texts(sides[1])
     return [_compared(*own) if own[0] else None for own in zip(chosen, before, after, strict=True)]
 
 
@@ -108,9 +108,12 @@ def judge_labels(
         return found
 
     measure: Any = score_classes if kind == "classification" else score_values
+    before, after = predicted(sides[0]), predicted(sides[1])
     return [
-        Scored(len(truth), *(measure(said, truth)._asdict() for said in both)) if truth else None
-        for truth, *both in zip(right, *map(predicted, sides), strict=True)
+        Scored(len(truth), measure(first, truth)._asdict(), measure(last, truth)._asdict())
+        if truth
+        else None
+        for truth, first, last in zip(right, before, after, strict=True)
     ]
 
 
@@ -143,11 +146,10 @@ def _draw(task: EncodedTask, count: int) -> list[Example]:
 def _compared(examples: Sequence[Example], before: list[str], after: list[str]) -> Scored:
     lines = [example.line for example in examples]
     targets = [line.target for line in lines]
+    texts = tuple(
+        Text(line.source, line.instruction, line.text, line.target, first, last)
+        for line, first, last in zip(lines, before, after, strict=True)
+    )
     return Scored(
-        len(lines),
-        *(score(said, targets)._asdict() for said in (before, after)),
-        tuple(
-            Text(line.source, line.instruction, line.text, line.target, first, last)
-            for line, first, last in zip(lines, before, after, strict=True)
-        ),
+        len(lines), score(before, targets)._asdict(), score(after, targets)._asdict(), texts
     )

@@ -23,7 +23,8 @@ from jax.tree_util import DictKey
 from jaxtask.adapters._config import first_match
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
-from jaxtask.finetune.models.encoder import Head, head_shapes
+from jaxtask.finetune.models.encoder import head_shapes
+from jaxtask.finetune.parameters import Tree
 from jaxtask.finetune.recipe import Lora
 
 ALL_LINEAR = "all-linear"
@@ -90,7 +91,7 @@ def init_head(
     specs: Sequence[Lora],
     config: EncoderConfig,
     classes: Sequence[int],
-    starts: Sequence[Head | None] | None = None,
+    starts: Sequence[Tree | None] | None = None,
 ) -> Parameters:
     """Every task's head: weights from N(0, 0.02²) by its seed, biases 0; or a copy of its start.
 

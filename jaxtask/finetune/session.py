@@ -97,17 +97,8 @@ class Session:
         if self._predict is not None:
             return judge_labels(self._predict, runs, sides, numbers)
         assert isinstance(self.model, Decoder)
-        shape = runs[0].batches.shape
-        return judge_texts(
-            self.model,
-            self.tokenizer,
-            tasks,
-            sides,
-            numbers,
-            shape,
-            t.generate,
-            t.generate_tokens,
-        )
+        shape, count, new = runs[0].batches.shape, t.generate, t.generate_tokens
+        return judge_texts(self.model, self.tokenizer, tasks, sides, numbers, shape, count, new)
 
     def stack_size(self, tasks: Sequence[EncodedTask]) -> int:
         """How many tasks of one kind train at once: what the recipe says, or what memory allows.
@@ -167,24 +158,30 @@ class Session:
 
     def _programs(self, kind: Any) -> tuple[Any, Any]:
         if kind not in self._steps:
-            config, t, rates = self.model.config, self.recipe.training, [0.0]
-            if isinstance(config, EncoderConfig):
-                base = [config.hidden_dropout, config.attention_dropout] if t.base_dropout else []
-                rates = [config.head_dropout, *base]
-            options = StepOptions(
-                kind=kind,
-                accumulate=t.accumulate,
-                dropout=self.recipe.lora.dropout > 0 or max(rates) > 0,
-                base_dropout=t.base_dropout,
-                remat=t.remat,
-                attention=t.attention,  # type: ignore[arg-type]
-                betas=t.betas,
-            )
+            options = step_options(self.recipe, self.model.config, kind)
             self._steps[kind] = (
                 make_train_step(self.model, options, self.mesh),
                 make_eval_step(self.model, options),
             )
         return self._steps[kind]
+
+
+def step_options(recipe: Recipe, config: ModelConfig, kind: Any) -> StepOptions:
+    """What steps are compiled for; dropout that no rate asks for is left out."""
+    t, rates = recipe.training, [recipe.lora.dropout]
+    if isinstance(config, EncoderConfig):
+        rates.append(config.head_dropout)
+        if t.base_dropout:
+            rates += [config.hidden_dropout, config.attention_dropout]
+    return StepOptions(
+        kind=kind,
+        accumulate=t.accumulate,
+        dropout=max(rates) > 0,
+        base_dropout=t.base_dropout,
+        remat=t.remat,
+        attention=t.attention,  # type: ignore[arg-type]
+        betas=t.betas,
+    )
 
 
 def numbers_of(

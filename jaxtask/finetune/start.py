@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,9 +15,9 @@ from jaxtask.errors import AdapterError, RecipeError, TrainingError
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.lora import Parameters, init_head, init_lora, ranks, task_seeds
 from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
-from jaxtask.finetune.models.encoder import Head, head_shapes
+from jaxtask.finetune.models.encoder import head_shapes
 from jaxtask.finetune.models.load import load_head
-from jaxtask.finetune.parameters import stack_tasks
+from jaxtask.finetune.parameters import Tree, stack_tasks
 from jaxtask.finetune.read import StoredAdapter, read_adapter
 from jaxtask.finetune.recipe import Lora, Recipe
 from jaxtask.finetune.write import CONFIG, WEIGHTS
@@ -34,13 +35,13 @@ class Start:
     """Of an adapter that is trained further these are its own, but for dropout and seed."""
     classes: int = 1
     """Scores of its head."""
-    factors: Mapping[str, Mapping[str, np.ndarray]] | None = None
+    factors: Tree | None = None
     """A and B of every module; None for new ones."""
-    head: Head | None = None
+    head: Tree | None = None
     """Of an encoder's task; None for a new one."""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-able: the adapter's ``path`` and the ``sha256`` of its files, or None; and where the
-    ``head`` is from."""
+    about: Mapping[str, Any] = field(default_factory=lambda: {"path": None, "sha256": None})
+    """JSON-able: the adapter's ``path`` and the ``sha256`` of its files, or None; and where an
+    encoder's ``head`` is from."""
 
 
 def find_starts(
@@ -67,32 +68,23 @@ def find_starts(
         TrainingError: LoRA's targets match nothing.
 
     """
-    head = None
+    head: Tree | None = None
     if isinstance(config, EncoderConfig) and recipe.head == "auto":
         head = load_head(base, config)
     stored: dict[tuple[Path, int], StoredAdapter] = {}
     found = {}
     for task in tasks:
-        lora, classes = seeded_lora(recipe, task.name), len(task.labels) or 1
-        about: dict[str, Any] = {"path": None, "sha256": None}
-        factors, own_head = None, None
+        classes = len(task.labels) or 1
+        start = Start(seeded_lora(recipe, task.name), classes)
         if recipe.start is not None:
             folder = _folder(recipe, task.name)
             if (folder, classes) not in stored:
                 stored[folder, classes] = _read(recipe, folder, config, classes)
-            adapter = stored[folder, classes]
-            form = {"dropout": lora.dropout, "seed": lora.seed, "shared_init": lora.shared_init}
-            lora = replace(_here(adapter, config, folder), **form)
-            factors = {module: adapter.parameters[module] for module in adapter.ranks}
-            about = {"path": str(folder), "sha256": _sums(folder)}
-            own_head = {n: own for n, own in adapter.parameters.items() if n not in adapter.ranks}
-        ranks(lora, config)  # Refuses targets that match nothing.
+            start = _further(start, stored[folder, classes], folder, config)
+        ranks(start.lora, config)  # Refuses targets that match nothing.
         if isinstance(config, EncoderConfig):
-            source = OF_ADAPTER if own_head else NEW
-            if not own_head and head is not None:
-                source, own_head = _fitting(head, task.name, classes, note)
-            about["head"] = source
-        found[task.name] = Start(lora, classes, factors, own_head or None, about)
+            start = _with_head(start, head, task.name, note)
+        found[task.name] = start
     return found
 
 
@@ -100,13 +92,9 @@ def initial(starts: Sequence[Start], config: ModelConfig) -> Parameters:
     """The parameters of T tasks at their starts, as `jaxtask.finetune.lora` describes them."""
     loras = [start.lora for start in starts]
     given = [start.factors for start in starts if start.factors is not None]
-    if given:
-        parameters: Parameters = {
-            module: {name: jnp.asarray(leaf) for name, leaf in leaves.items()}
-            for module, leaves in stack_tasks(given).items()
-        }
-    else:
-        parameters = init_lora(loras, config)
+    parameters: Parameters = (
+        jax.tree.map(jnp.asarray, stack_tasks(given)) if given else init_lora(loras, config)
+    )
     if isinstance(config, EncoderConfig):
         classes, heads = [start.classes for start in starts], [start.head for start in starts]
         parameters |= init_head(loras, config, classes, heads)
@@ -151,7 +139,24 @@ def _read(recipe: Recipe, folder: Path, config: ModelConfig, classes: int) -> St
     return adapter
 
 
-def _here(adapter: StoredAdapter, config: ModelConfig, folder: Path) -> Lora:
+def _further(start: Start, adapter: StoredAdapter, folder: Path, config: ModelConfig) -> Start:
+    """The start at an adapter, in place of one at new parameters."""
+    own = start.lora
+    return replace(
+        start,
+        lora=replace(
+            _settings(adapter, config, folder),
+            dropout=own.dropout,
+            seed=own.seed,
+            shared_init=own.shared_init,
+        ),
+        factors={module: adapter.parameters[module] for module in adapter.ranks},
+        head={n: leaf for n, leaf in adapter.parameters.items() if n not in adapter.ranks} or None,
+        about={"path": str(folder), "sha256": _sums(folder)},
+    )
+
+
+def _settings(adapter: StoredAdapter, config: ModelConfig, folder: Path) -> Lora:
     """The adapter's settings, with full names as targets where its own mean something else here.
 
     PEFT matches targets against all modules of a model, also against those that have no LoRA here.
@@ -159,7 +164,8 @@ def _here(adapter: StoredAdapter, config: ModelConfig, folder: Path) -> Lora:
     names = tuple(
         f"{config.layer_name(layer)}.{module}"
         for module, row in adapter.ranks.items()
-        for layer in np.flatnonzero(row)
+        for layer, rank in enumerate(row)
+        if rank
     )
     for lora in (adapter.lora, replace(adapter.lora, targets=names)):
         try:
@@ -173,16 +179,19 @@ def _here(adapter: StoredAdapter, config: ModelConfig, folder: Path) -> Lora:
     raise AdapterError(f"{folder}: {CONFIG} does not give the ranks that {WEIGHTS} has.")
 
 
-def _fitting(head: Head, task: str, classes: int, note: Note) -> tuple[str, Head | None]:
-    """The base's head, if it has as many scores as the task needs."""
-    scores = list(head.values())[-1]["bias"].shape[0]
-    if scores == classes:
-        return OF_BASE, head
-    note(
-        f"task {task}: the head in the base's folder has {scores} scores, the task needs "
-        f"{classes}: its head starts anew."
-    )
-    return NEW, None
+def _with_head(start: Start, head: Tree | None, task: str, note: Note) -> Start:
+    """The start with a head and where it is from: the adapter, the base (`head`), or neither."""
+    if start.head is not None:
+        return replace(start, about={**start.about, "head": OF_ADAPTER})
+    scores = None if head is None else list(head.values())[-1]["bias"].shape[0]
+    if scores == start.classes:
+        return replace(start, head=head, about={**start.about, "head": OF_BASE})
+    if scores is not None:
+        note(
+            f"task {task}: the head in the base's folder has {scores} scores, the task needs "
+            f"{start.classes}: its head starts anew."
+        )
+    return replace(start, about={**start.about, "head": NEW})
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -3,12 +3,13 @@
 import json
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from finetune.data_files import asked, byte_tokenizer, write_task
-from finetune.tiny import BERT, LLAMA, lora, model, numbers, only_task
+from finetune.tiny import BERT, LLAMA, lora, model, numbers, only_task, rows
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.batches import BatchShape, TaskBatches, sample
 from jaxtask.finetune.bookkeeping import TaskRun
@@ -35,33 +36,34 @@ def texts(tmp_path_factory):
     return model(LLAMA, vocab_size=512, num_hidden_layers=1), tokenizer, tasks
 
 
+def row(ids):
+    """One task's one row, always of the same width: one program runs all of them."""
+    return [jnp.asarray(array)[None] for array in rows([list(ids)], 128)]
+
+
 def greedy(base, tokenizer, example, adapters, new):
     """The definition: the whole text again for every token, until one that ends it."""
+    scores = jax.jit(lambda *arrays: base.logits(base(*arrays)))
     ids = example.tokens[: example.prompt].tolist()
     for _ in range(new):
-        tokens = jnp.asarray(ids)[None, None]
-        places = jnp.arange(len(ids))[None, None]
-        features = base(tokens, places, jnp.ones_like(tokens), adapters)
-        ids.append(int(jnp.argmax(base.logits(features)[0, 0, -1])))
+        ids.append(int(np.argmax(scores(*row(ids), adapters)[0, 0, len(ids) - 1])))
         if ids[-1] in (*base.config.ends, tokenizer.eos_token_id):
             break
     return tokenizer.decode(ids[example.prompt :], skip_special_tokens=True).strip()
 
 
 def test_texts_of_all_tasks_are_those_of_each(texts):
+    """And a task without dev examples beside them."""
     base, tokenizer, tasks = texts
-    settings = numbers(SPECS, base.config)
-    sides = init_lora(SPECS, base.config), lora(SPECS, base.config)
+    specs = [*SPECS, Lora(r=2)]
+    settings = numbers(specs, base.config)
+    sides = init_lora(specs, base.config), lora(specs, base.config)
     none = EncodedTask("none", "text", (), {"train": tasks[0].splits["train"]}, {}, {})
-    three = [*SPECS, Lora(r=2)]
-    with_none = init_lora(three, base.config), lora(three, base.config)
-    found = judge_texts(
-        base, tokenizer, [*tasks, none], with_none, numbers(three, base.config),
-        BatchShape(2, 128), 4, 3,
-    )  # fmt: skip
-    assert found[2] is None
-    assert [scored.examples for scored in found[:2]] == [4, 2]
-    for t, (task, scored) in enumerate(zip(tasks, found[:2], strict=True)):
+    shape = BatchShape(2, 128)
+    *found, nothing = judge_texts(base, tokenizer, [*tasks, none], sides, settings, shape, 4, 3)
+    assert nothing is None
+    assert [scored.examples for scored in found] == [4, 2]
+    for t, (task, scored) in enumerate(zip(tasks, found, strict=True)):
         dev = task.splits["dev"]
         chosen = [dev[n] for n in sample(len(dev), 4, task.name)]
         assert [text.source for text in scored.texts] == [e.line.source for e in chosen]
@@ -73,10 +75,8 @@ def test_texts_of_all_tasks_are_those_of_each(texts):
         for name in ("before", "after"):
             said = [getattr(text, name) for text in scored.texts]
             assert getattr(scored, name) == score(said, [e.line.target for e in chosen])._asdict()
-    assert any(text.before != text.after for scored in found[:2] for text in scored.texts)
-    assert judge_texts(
-        base, tokenizer, [none], sides, settings, BatchShape(2, 128), 4, 3
-    ) == [None]  # fmt: skip
+    assert any(text.before != text.after for scored in found for text in scored.texts)
+    assert judge_texts(base, tokenizer, [none], sides, settings, shape, 4, 3) == [None]
 
 
 def labelled(name, count, kind, classes):
@@ -109,11 +109,11 @@ def test_labels_of_all_tasks_are_those_of_each(kind):
         own = settings._replace(scale={m: s[:, t : t + 1] for m, s in settings.scale.items()})
         for side, measured in zip(sides, (scored.before, scored.after), strict=True):
             alone, said = only_task(side, t), []
+            adapters = adapters_of(alone, own)
+            run = jax.jit(lambda *arrays, alone=alone: base.scores(base(*arrays), alone))
             for example in task.splits["dev"]:
-                tokens = jnp.asarray(example.tokens)[None, None]
-                places = jnp.arange(tokens.shape[2])[None, None]
-                features = base(tokens, places, jnp.ones_like(tokens), adapters_of(alone, own))
-                scores = np.asarray(base.scores(features, alone))[0, 0, : classes[t]]
+                arrays = [array[:, :, :32] for array in row(example.tokens)]
+                scores = np.asarray(run(*arrays, adapters))[0, 0, : classes[t]]
                 said.append(scores.argmax() if kind == "classification" else float(scores[0]))
             measure = score_classes if kind == "classification" else score_values
             expected = measure(said, truth)._asdict()

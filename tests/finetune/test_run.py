@@ -22,6 +22,7 @@ from jaxtask.errors import (
 from jaxtask.finetune.log import read_log
 from jaxtask.finetune.models.load import random_model, save_model
 from jaxtask.finetune.recipe import change, make_recipe
+from jaxtask.finetune.session import step_options
 from jaxtask.finetune.start import seeded_lora
 
 RECIPE = """
@@ -260,3 +261,22 @@ def test_seeds_of_tasks():
     own = change(shared, {"lora.shared_init": False}, "test")
     assert [seeded_lora(shared, name).seed for name in "ab"] == [3, 3]
     assert len({seeded_lora(own, name).seed for name in "ab"} | {3}) == 3
+
+
+def test_dropout_is_compiled_only_where_there_is_any():
+    silent = config(
+        ROBERTA,
+        classifier_dropout=0.0,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.1,
+    )
+
+    def options(**training):
+        values = {"base": "b", "lora": {"dropout": 0}, "training": training}
+        return step_options(make_recipe(values, "test"), silent, "classification")
+
+    assert (options().dropout, options().base_dropout) == (True, True)
+    off = options(base_dropout=False)
+    assert (off.dropout, off.base_dropout) == (False, False)
+    recipe = make_recipe({"base": "b", "lora": {"dropout": 0}}, "test")
+    assert not step_options(recipe, config(LLAMA), "text").dropout
