@@ -309,10 +309,13 @@ def _sizes(
                 "once; give overwrite=True (--overwrite) to start anew."
             ) from error
     sizes = {kind: find(kind) for kind in kinds}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".draft")
-    draft.write_text(json.dumps(sizes) + "\n")
-    draft.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".draft")
+        draft.write_text(json.dumps(sizes) + "\n")
+        draft.replace(file)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be written: {error.strerror}.") from error
     return sizes
 
 
