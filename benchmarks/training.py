@@ -27,12 +27,12 @@ _RESULTS = Path(__file__).parent / "results"
 
 # Seconds of each section on one H200; together, with the start of the process, ten minutes.
 _SECONDS = {
-    "parity": 90.0,
-    "ceiling": 15.0,
-    "mistral-7b": 160.0,
-    "llama-3-8b": 160.0,
-    "stacks": 75.0,
-    "sweep": 70.0,
+    "parity": 80.0,
+    "ceiling": 10.0,
+    "mistral-7b": 175.0,
+    "llama-3-8b": 180.0,
+    "stacks": 85.0,
+    "sweep": 60.0,
 }
 
 Rows = Iterator[dict[str, Any]]
@@ -91,7 +91,7 @@ def _ceiling(report: dict[str, Any]) -> float:
 def _decoder(fields: dict[str, Any], sizes: Shapes, report: dict[str, Any], clock: Clock) -> Rows:
     """The two runs that are to be beaten, each with the fastest attention there is."""
     model = drawn(parse_config(sizes.fields(fields), "config"))
-    for run in (_packed(sizes), _published(sizes)):
+    for run in (_published(sizes), _packed(sizes)):
         row = attempt(run, model, _ceiling(report), clock)
         yield row
         if "failed" in row and run.attention == "cudnn":

@@ -143,8 +143,9 @@ def _transformers(model: Model, batch: Batch) -> tuple[np.ndarray, str] | None:
     decoder = isinstance(model, Decoder)
     family = transformers.AutoModelForCausalLM if decoder else transformers.AutoModel
     with tempfile.TemporaryDirectory() as home, warnings.catch_warnings(), torch.no_grad():
-        # Those of other packages are not ours to show.
+        # What other packages say is not ours to show.
         warnings.simplefilter("ignore")
+        transformers.logging.set_verbosity_error()
         save_model(model, Path(home) / "model")
         theirs = family.from_pretrained(
             Path(home) / "model", dtype=torch.float32, attn_implementation="eager"
