@@ -10,7 +10,7 @@ import jaxtask as jt
 from finetune.data_files import asked, byte_tokenizer, write_task
 from finetune.tiny import LLAMA, config, lora, model, numbers, text_batch
 from jaxtask.errors import CheckpointError, TrainingError
-from jaxtask.finetune import run
+from jaxtask.finetune import session
 from jaxtask.finetune.memory import free_bytes, largest_stack, step_bytes
 from jaxtask.finetune.models.load import random_model, save_model
 from jaxtask.finetune.recipe import Lora, change, make_recipe
@@ -103,8 +103,8 @@ def test_a_run_is_cut_to_memory(home, tmp_path, monkeypatch):
         asked.append(compiled.memory_analysis().argument_size_in_bytes)
         return 100 - 50 * (len(asked) - 1)
 
-    monkeypatch.setattr(run, "step_bytes", bytes_of)
-    monkeypatch.setattr(run, "free_bytes", lambda: 70)
+    monkeypatch.setattr(session, "step_bytes", bytes_of)
+    monkeypatch.setattr(session, "free_bytes", lambda: 70)
     recipe = recipe_in(home, tmp_path / "out")
     outcomes = jt.fine_tune(recipe)
     assert [outcome.name for outcome in outcomes] == ["task0", "task1", "task2"]
@@ -113,7 +113,7 @@ def test_a_run_is_cut_to_memory(home, tmp_path, monkeypatch):
     assert sorted(p.name for p in work.glob("group-*")) == ["group-1", "group-2"]
     assert len(asked) == 2
     # What goes on keeps its groups, whatever is free now, and says so if it cannot know them.
-    monkeypatch.setattr(run, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(session, "free_bytes", lambda: 1000)
     assert len(jt.fine_tune(recipe, resume=True)) == 3
     assert len(asked) == 2
     (work / "stacks.json").write_text("{}")
@@ -122,7 +122,7 @@ def test_a_run_is_cut_to_memory(home, tmp_path, monkeypatch):
 
 
 def test_a_number_is_taken_as_it_is(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "free_bytes", lambda: 0)
+    monkeypatch.setattr(session, "free_bytes", lambda: 0)
     with pytest.raises(TrainingError, match=r"1 task at once needs .* 0\.00 GB are free"):
         jt.fine_tune(recipe_in(home, tmp_path / "auto"))
     recipe = change(recipe_in(home, tmp_path / "two"), {"training.stack": 2}, "test")
