@@ -249,7 +249,9 @@ def test_command_line_names_what_is_wrong(here):
     assert "lora.r is 0" in refused("--recipe", "recipe.yaml", "--r", "0")
     assert "did you mean training.warmup?" in refused("--base", "b", "--set", "training.warmupp=1")
     assert "expected KEY=VALUE" in refused("--base", "b", "--set", "lora.r")
-    assert "with --from adapters keep their rank" in refused("--from", "a", "--r", "4")
+    assert "with --from adapters keep their rank" in refused(
+        "--base", "b", "--from", "a", "--r", "4"
+    )
     assert "expected AXIS=N" in refused("--base", "b", "--mesh", "2x2")
     assert "stack is 'all'" in refused("--base", "b", "--stack", "all")
 
