@@ -4,9 +4,9 @@
     Householder bidiagonalisation (Golub and Kahan 1965), one matrix step at a time for all
     bisection by Sturm counts, all values of all matrices at once
 
-Nothing but elementwise steps and sums over short leading axes, no branch on data. A step of the first
-stage reads the matrices three times and writes them once. A step of the second is one fused loop over
-(value, matrix), whose recurrence over the bidiagonal is unrolled and so stays in registers.
+Nothing but elementwise steps and sums over short leading axes, no branch on data. A step of the
+first stage reads the matrices three times and writes them once. A step of the second is one fused
+loop over (value, matrix), whose recurrence, unrolled over the bidiagonal, stays in registers.
 """
 
 import jax
