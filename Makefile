@@ -2,6 +2,7 @@
 # make test    set up and run the tests
 # make parity  set up CPU torch, PEFT and real models, and run the tests against them
 # make lint    ruff and mypy
+# make sanitize  the C++ under the compiler's sanitizers; needs GCC or Clang, and nothing else
 # make bench   the engine against other tools, on this machine
 #
 # PYTHON chooses the interpreter (3.11 or newer): make test PYTHON=python3.12
@@ -24,7 +25,11 @@ PEERS := .venv-peers-$(VERSION)
 EXTRAS := -c 'import sys, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(r for name in sys.argv[1:] for r in extras[name]), sep="\n")'
 PIP := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test parity lint bench clean
+NATIVE := kernels/jaxtask_kernels/native
+SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
+SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
+
+.PHONY: demo test parity lint sanitize bench clean
 
 demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
@@ -39,6 +44,22 @@ lint: $(VENV)/dev
 
 parity: $(PEERS)/parity
 	$(PEERS)/bin/python -m pytest -m parity tests/parity
+
+# In parts, because each level of instructions takes its time to compile.
+sanitize:
+	$(MAKE) --no-print-directory --jobs build/sanitize/run
+	build/sanitize/run
+
+build/sanitize/run: $(addprefix build/sanitize/,sanitize.o baseline.o avx2.o avx512.o)
+	$(CXX) $(SANITIZE) $^ -o $@
+
+build/sanitize/%.o: $(NATIVE)/%.cc $(wildcard $(NATIVE)/*.h $(NATIVE)/*.inc)
+	mkdir -p $(@D)
+	$(CXX) $(SANITIZE) -c $< -o $@
+
+build/sanitize/%.o: tests/native/%.cc $(wildcard $(NATIVE)/*.h)
+	mkdir -p $(@D)
+	$(CXX) $(SANITIZE) -I$(NATIVE) -c $< -o $@
 
 bench: $(PEERS)/bench
 	$(PEERS)/bin/python -m benchmarks.pairwise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import jaxtask as jt
-from jaxtask import cli_tasks, cli_train
+from jaxtask import cli_doctor, cli_tasks, cli_train
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +35,7 @@ app = typer.Typer(
 
 app.add_typer(cli_tasks.app, name="tasks")
 app.command(epilog=EXIT)(cli_train.train)
+app.command(epilog=EXIT)(cli_doctor.doctor)
 
 Paths = Annotated[
     list[str],

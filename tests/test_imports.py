@@ -25,6 +25,7 @@ ALLOWED = {
         "jaxtask_kernels",
     },
     "jaxtask.analysis": {"jaxtask.errors"},
+    "jaxtask.doctor": {"jaxtask.version", "jaxtask_kernels"},
     "jaxtask.finetune": {
         "jaxtask.adapters",
         "jaxtask.corpora",
@@ -79,7 +80,7 @@ def test_every_package_is_listed():
     }
     on_top = {
         f"jaxtask.{name}"
-        for name in ("__init__", "__main__", "cli", "cli_tasks", "cli_train", "demo")
+        for name in ("__init__", "__main__", "cli", "cli_doctor", "cli_tasks", "cli_train", "demo")
     }
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 

@@ -4,120 +4,16 @@ import platform
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
-import mpmath
 import numpy as np
 import pytest
 
 import jaxtask as jt
-from jaxtask_kernels import native, singular_values
+from jaxtask_kernels import native
 from makers import conditioned, near_update, orthonormal, random_update, spectrum
 
 pytestmark = pytest.mark.skipif(
     native.native().library is None, reason=f"no native library: {native.native().about}"
 )
-
-SIZES = [1, 2, 3, 5, 8, 15, 16, 17, 32, 64, 100, 128]
-EPS_ALLOWED = {n: 8 if n < 64 else 12 for n in SIZES}
-
-
-def orthogonal(rng, count, n):
-    return np.linalg.qr(rng.standard_normal((count, n, n)))[0]
-
-
-def matrices(kind, n, count=67):
-    """[count, n, n] float64, more than one block of lanes and not a whole number of them."""
-    rng = np.random.default_rng(n)
-    if kind == "gaussian":
-        return rng.standard_normal((count, n, n))
-    s = {
-        "clusters": np.where(np.arange(n) % 2 == 0, 1, 1 - 1e-6),
-        "equal": np.ones(n),
-        "graded": 10.0 ** (-12 * np.arange(n) / max(n - 1, 1)),
-        "rank one": np.eye(n)[0],
-        "half rank": (np.arange(n) < n / 2).astype(float),
-        "near one": 1 - 1e-5 * rng.random(n),
-    }[kind]
-    return orthogonal(rng, count, n) * s @ orthogonal(rng, count, n)
-
-
-KINDS = ["gaussian", "clusters", "equal", "graded", "rank one", "half rank", "near one"]
-
-
-def check(found, G, within, claim, allowed):
-    right = np.linalg.svd(G.astype(np.float64), compute_uv=False)
-    assert found.shape == right.shape
-    assert (np.diff(found, axis=-1) <= 0).all()
-    error = np.max(np.abs(found - right), axis=-1) / np.maximum(right[:, 0], 1e-300)
-    within(claim, np.max(error), allowed)
-
-
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_float32(kind, n, within):
-    G = matrices(kind, n).astype(np.float32)
-    eps = float(np.finfo(np.float32).eps)
-    found = np.asarray(native.singular_values(G))
-    check(found, G, within, f"native singular values, float32, n = {n}", EPS_ALLOWED[n] * eps)
-
-
-@pytest.mark.parametrize("n", [1, 3, 8, 16])
-@pytest.mark.parametrize("kind", KINDS)
-def test_float64(kind, n, within):
-    """Against 40 digits, since LAPACK in float64 is no better than what is tested."""
-    G = matrices(kind, n, count=2)
-    with jax.enable_x64(True):
-        found = np.asarray(native.singular_values(G))
-    with mpmath.workdps(40):
-        right = [sorted(map(float, mpmath.svd_r(mpmath.matrix(g), compute_uv=False))) for g in G]
-    error = np.max(np.abs(found - np.array(right)[:, ::-1])) / np.max(right)
-    within(f"native singular values, float64, n = {n}", error, 8 * np.finfo(np.float64).eps)
-
-
-@pytest.mark.parametrize("n", [2, 8, 33])
-@pytest.mark.parametrize("kind", KINDS)
-def test_bisection_where_dqds_gives_up(kind, n, within):
-    G = matrices(kind, n).astype(np.float32)
-    eps = float(np.finfo(np.float32).eps)
-    for sweeps in (0, 3):
-        found = np.asarray(native.singular_values(G, sweeps=sweeps))
-        check(found, G, within, f"by bisection, n = {n}", 8 * eps)
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e12, 1e30])
-def test_any_scale(scale, within):
-    G = (matrices("graded", 8) * scale).astype(np.float32)
-    found = np.asarray(native.singular_values(G))
-    check(found, G, within, "native singular values of any scale", 8 * np.finfo(np.float32).eps)
-
-
-def test_zeros_and_what_is_not_finite():
-    G = np.zeros((3, 4, 4), np.float32)
-    G[1, 2, 3], G[2, 0, 0] = np.nan, np.inf
-    found = np.asarray(native.singular_values(G))
-    np.testing.assert_array_equal(found[0], 0)
-    assert np.isnan(found[1:]).all()
-    assert native.singular_values(np.zeros((0, 3, 3), np.float32)).shape == (0, 3)
-
-
-def test_rectangles_batches_transforms():
-    rng = np.random.default_rng(0)
-    G = rng.standard_normal((2, 3, 7, 4)).astype(np.float32)
-    right = np.linalg.svd(G, compute_uv=False)
-    for found in (
-        singular_values(G),
-        singular_values(np.swapaxes(G, -1, -2)),
-        jax.jit(singular_values)(G),
-        jax.vmap(jax.vmap(singular_values))(G),
-    ):
-        np.testing.assert_allclose(found, right, atol=4e-6)
-    gradient = jax.jit(jax.grad(lambda G: jnp.sum(singular_values(G))))(G)
-    with jax.enable_x64(True):
-        step = 1e-6 * rng.standard_normal(G.shape)
-        up, down = singular_values(G + step).sum(), singular_values(G - step).sum()
-        difference = float(up) - float(down)
-    np.testing.assert_allclose(np.sum(gradient * step), difference / 2, rtol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

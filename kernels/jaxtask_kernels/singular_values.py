@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxtask_kernels import native
+from jaxtask_kernels import bidiagonal, native
 from jaxtask_kernels._linalg import floating, widest
 
 
@@ -19,7 +19,8 @@ def singular_values(G: Array) -> Array:
 
     Returns:
         [..., min(m, n)] of the same dtype, with absolute errors of a few eps times the largest
-        (LAPACK in float32, where x64 is not enabled: up to 2n eps where values cluster).
+        (LAPACK in float32, where x64 is not enabled: up to 2n eps where values cluster). NaN for
+        a matrix that is not finite; denormal numbers count as zero.
 
     """
     return _values(floating("G", G, 2))
@@ -27,9 +28,12 @@ def singular_values(G: Array) -> Array:
 
 @jax.custom_jvp
 def _values(G: Array) -> Array:
-    if max(G.shape[-2:]) > native.LARGEST or native.native().library is None:
-        return _by_lapack(G)
-    return jax.lax.platform_dependent(G, cpu=_natively, default=_by_lapack)
+    largest, how = max(G.shape[-2:]), {}
+    if largest <= bidiagonal.LARGEST:
+        how |= dict.fromkeys(("cuda", "rocm", "tpu"), _elementwise)
+    if largest <= native.LARGEST and native.native().library is not None:
+        how["cpu"] = _natively
+    return jax.lax.platform_dependent(G, **how, default=_by_lapack) if how else _by_lapack(G)
 
 
 @_values.defjvp
@@ -38,9 +42,17 @@ def _values_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 def _natively(G: Array) -> Array:
+    return native.singular_values(_square(G))[..., : min(G.shape[-2:])]
+
+
+def _elementwise(G: Array) -> Array:
+    return bidiagonal.singular_values(_square(G))[..., : min(G.shape[-2:])]
+
+
+def _square(G: Array) -> Array:
+    """G with zero rows or columns appended, which adds singular values that are zero."""
     m, n = G.shape[-2:]
-    square = [(0, 0)] * (G.ndim - 2) + [(0, max(n - m, 0)), (0, max(m - n, 0))]
-    return native.singular_values(jnp.pad(G, square))[..., : min(m, n)]
+    return jnp.pad(G, [(0, 0)] * (G.ndim - 2) + [(0, max(n - m, 0)), (0, max(m - n, 0))])
 
 
 def _by_lapack(G: Array) -> Array:

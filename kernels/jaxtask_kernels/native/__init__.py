@@ -26,6 +26,8 @@ class Native(NamedTuple):
     library: ctypes.CDLL | None
     about: str
     """The instructions that it uses, or the reason."""
+    broken: bool = False
+    """It is there, and cannot be used."""
 
 
 @cache
@@ -52,7 +54,7 @@ def native() -> Native:
         return Native(library, library.jaxtask_variant().decode())
     except (OSError, AttributeError, RuntimeError, jax.errors.JaxRuntimeError) as error:
         # Another machine's library, or one for another version of jaxlib.
-        return Native(None, f"{built[0].name} cannot be loaded: {error}")
+        return Native(None, f"{built[0].name} cannot be loaded: {error}", broken=True)
 
 
 def singular_values(G: Array, sweeps: int | None = None) -> Array:

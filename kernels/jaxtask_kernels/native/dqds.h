@@ -16,7 +16,6 @@ namespace {
 // another, which a second, independent chain hides.
 constexpr int kGroups = 2;
 
-
 // State of one group of lanes. `size` is how many values are still to be found.
 template <typename V>
 struct Chain {
@@ -47,8 +46,11 @@ JAXTASK_INLINE void sweep(const V* q, const V* e, V* next_q, V* next_e, int64_t 
     for (int g = 0; g < kGroups; ++g) {
       const int64_t at = i * kGroups + g;
       const auto above = static_cast<Scalar>(i + 1) + V{} < chains[g].size;
-      const V sum = d[g] + e[at];
-      const V ratio = q[at + kGroups] / maximum(sum, chains[g].tiny);
+      // A d that is lost to underflow would take with it the part below, if e is 0. (Below 0 it is a
+      // failure, which `lowest` and `last` tell of.)
+      const V kept = maximum(d[g], chains[g].tiny);
+      const V sum = kept + e[at];
+      const V ratio = q[at + kGroups] / sum;
       const V new_e = e[at] * ratio;
       next_q[at] = above ? sum : d[g];
       next_e[at] = new_e;
@@ -58,7 +60,7 @@ JAXTASK_INLINE void sweep(const V* q, const V* e, V* next_q, V* next_e, int64_t 
       e1[g] = above ? new_e : e1[g];
       q2[g] = above ? q1[g] : q2[g];
       q1[g] = above ? sum : q1[g];
-      d[g] = above ? d[g] * ratio - chains[g].shift : d[g];
+      d[g] = above ? kept * ratio - chains[g].shift : d[g];
     }
   }
   for (int g = 0; g < kGroups; ++g) {

@@ -81,12 +81,14 @@ JAXTASK_INLINE void singular_values_of_block(const Stored* matrices, Stored* val
     }
     poison[g] = bad;
     const auto broken = bad != bad;
-    // Squares must neither over- nor underflow.
-    constexpr Scalar far = Scalar(1 << 20);
+    // Squares must neither over- nor underflow, nor what dqds takes as tiny. Lane by lane, so that a
+    // result does not depend on which others are in the block.
+    constexpr Scalar far = Scalar(1 << 10);
+    const auto far_off = (largest > far) | ((largest < 1 / far) & (largest > 0));
     scale[g] = V{} + 1;
-    if (any(broken | (largest > far) | ((largest < 1 / far) & (largest > 0)))) {
+    if (any(broken | far_off)) {
       for (int lane = 0; lane < lanes; ++lane) {
-        if (!broken[lane] && largest[lane] > 0) scale[g][lane] = __builtin_exp2(__builtin_ilogb(largest[lane]));
+        if (!broken[lane] && far_off[lane]) scale[g][lane] = __builtin_exp2(__builtin_ilogb(largest[lane]));
       }
       for (int64_t i = 0; i < n * n; ++i) A[i] = broken ? V{} : A[i] / scale[g];
       largest = broken ? V{} : largest / scale[g];
