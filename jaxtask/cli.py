@@ -96,7 +96,7 @@ def compare(
     if out is not None:
         from jaxtask.engine.store import check_target
 
-        check_target(out, overwrite)
+        check_target(out, overwrite=overwrite)
     bank = _load(paths, directional, allow_base_mismatch)
     budget = _bytes(memory_budget)
     with _progress() as tick:

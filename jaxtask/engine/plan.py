@@ -44,11 +44,22 @@ class Plan:
     """Factored blocks held at a time; fewer than needed means factoring again."""
     side_by_side: int = 1
     """Modules that go through all stages at once, a thread each."""
+    devices: int = 1
+    """Tiles that are compared at once, a device each."""
+    added: int = 0
+    """Tasks per block of those that join a finished result; 0 if none do."""
 
     @property
     def blocks(self) -> int:
         """Blocks that cover all tasks."""
         return math.ceil(self.tasks / self.block)
+
+    def steps(self, rows: int, columns: int) -> tuple[int, int]:
+        """Steps that a tile of two such blocks takes at most, and pairs per step."""
+        if rows == columns == self.block:
+            return self.chunks, self.pair_chunk
+        chunk = min(rows * columns, self.pair_chunk)
+        return math.ceil(rows * columns / chunk), chunk
 
 
 def plan(
@@ -123,13 +134,36 @@ def unordered_pairs(tasks: int) -> int:
     return tasks * (tasks + 1) // 2
 
 
-def tiles(tasks: int, block: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """The tiles (I, J ≥ I) that cover every unordered pair once, each with its pairs [n, 2]."""
-    count = math.ceil(tasks / block)
-    for i in range(count):
-        for j in range(i, count):
-            rows, columns = (min(block, tasks - k * block) for k in (i, j))
-            yield i, j, _pairs(rows, columns, i == j)
+def new_pairs(tasks: int, known: int) -> int:
+    """Unordered pairs of so many tasks, without those among the first `known`."""
+    return unordered_pairs(tasks) - unordered_pairs(known)
+
+
+def tiles(
+    tasks: int, block: int, known: int = 0, added: int = 0
+) -> Iterator[tuple[range, range, np.ndarray]]:
+    """The tiles that cover every unordered pair once, but those among the first `known` tasks.
+
+    Args:
+        tasks: How many there are.
+        block: Tasks per block.
+        known: Those whose pairs are there already. No block holds some of them and others.
+        added: Tasks per block of the others, if some are known.
+
+    Yields:
+        The tasks of the rows, those of the columns, none before, and the pairs [n, 2], as places
+        in the two.
+
+    """
+    blocks = [*_blocks(0, known, block), *_blocks(known, tasks, added if known else block)]
+    for i, rows in enumerate(blocks):
+        for columns in blocks[i:]:
+            if columns.stop > known:
+                yield rows, columns, _pairs(len(rows), len(columns), rows is columns)
+
+
+def _blocks(start: int, stop: int, block: int) -> list[range]:
+    return [range(i, min(i + block, stop)) for i in range(start, stop, block)]
 
 
 @lru_cache(maxsize=8)
