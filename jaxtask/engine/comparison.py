@@ -10,15 +10,15 @@ import numpy as np
 
 from jaxtask.adapters import AdapterBank
 from jaxtask.engine.identity import attributes
-from jaxtask.engine.job import Counter, Job, numerics, pairs_of
+from jaxtask.engine.job import Counter, Job, make_job, numerics, pairs_of
 from jaxtask.engine.plan import default_budget
-from jaxtask.engine.program import Padding, Program
+from jaxtask.engine.program import Padding
 from jaxtask.engine.result import layout, values
 from jaxtask.engine.store import FORMAT, open_result
 from jaxtask.engine.sweep import plans, sweep
 from jaxtask.engine.write import write
 from jaxtask.errors import JaxtaskError
-from jaxtask.metrics import SIDES, Metric, resolve
+from jaxtask.metrics import SIDES, Metric
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -80,8 +80,18 @@ def compare(
             with other settings.
 
     """
-    program = Program(resolve(metrics), _several(sides), dtype, padding, _several(keep))
-    job = Job(bank, program, rank_rtol, memory_budget, command, progress)
+    job = make_job(
+        bank,
+        metrics=metrics,
+        sides=sides,
+        dtype=dtype,
+        padding=padding,
+        keep=keep,
+        rank_rtol=rank_rtol,
+        memory_budget=memory_budget,
+        command=command,
+        progress=progress,
+    )
     if out is not None:
         write(job, Path(out), overwrite=overwrite, append=append)
         return open_result(out)
@@ -89,10 +99,6 @@ def compare(
         needing = "append" if append else "a comparison by several processes"
         raise JaxtaskError(f"{needing} needs `out`, a place on disk")
     return _in_memory(job)
-
-
-def _several(names: Sequence[str] | str) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _in_memory(job: Job) -> "xr.Dataset":

@@ -5,10 +5,11 @@
         manifest.json    what is being computed
         result/          the Zarr group, chunk by chunk
         done/17          module 17 is written: the sizes of its chunks
+        stopped          one of several processes has ended badly
         replaced/        what was in the result's place, for a moment
 
-The lock is the operating system's (`flock`), so it ends with its process. Whoever prepares or ends a
-draft holds it alone first; all who write chunks hold it together.
+The lock is the operating system's (`flock`), so it ends with its process. Who prepares a draft
+holds it alone; then all who write chunks hold it together.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ from typing import Any
 
 from jaxtask.errors import ResultError
 
-_OURS = {"lock", "manifest.json", "manifest.json.new", "result", "done", "replaced"}
+_OURS = {"lock", "manifest.json", "manifest.json.new", "result", "done", "stopped", "replaced"}
 
 
 class Draft:
@@ -36,6 +37,7 @@ class Draft:
         self.result = self.folder / "result"
         self._done, self._manifest = self.folder / "done", self.folder / "manifest.json"
         self._lock: int | None = None
+        self._state: os.stat_result | None = None
 
     @contextmanager
     def writing(self, *, alone: bool) -> Iterator[None]:
@@ -46,6 +48,7 @@ class Draft:
 
         """
         self._lock = self._acquire(fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        self._state = os.fstat(self._lock)
         try:
             yield
         finally:
@@ -89,6 +92,7 @@ class Draft:
 
     def check(self) -> None:
         """Take back the marks of modules whose chunks are not there as they were written."""
+        (self.folder / "stopped").unlink(missing_ok=True)
         for mark in self._done.iterdir():
             try:
                 sizes = json.loads(mark.read_text())
@@ -103,6 +107,21 @@ class Draft:
         with suppress(FileNotFoundError):
             return {int(name) for name in os.listdir(self._done) if name.isdecimal()}
         return set()
+
+    def stop(self) -> None:
+        """Say to the other processes that this one has ended badly."""
+        with suppress(OSError):
+            (self.folder / "stopped").touch()
+
+    def check_others(self) -> None:
+        """Raise a `ResultError` if one of the other processes has ended badly."""
+        if (self.folder / "stopped").exists():
+            raise ResultError(f"{self.target}: another process of this comparison has stopped")
+
+    def ended(self) -> bool:
+        """Whether the draft that this object wrote to is no more."""
+        assert self._state is not None
+        return not self._is_there(self._state)
 
     def finish(self) -> None:
         """Put the result in its place, and remove the rest."""
@@ -137,7 +156,7 @@ class Draft:
                 lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
                 try:
                     self._flock(lock, how)
-                    if self._is_there(lock):
+                    if self._is_there(os.fstat(lock)):
                         if how == fcntl.LOCK_EX:
                             os.ftruncate(lock, 0)
                             os.pwrite(lock, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -158,9 +177,9 @@ class Draft:
                 f"{self.target} is being written by another process ({who})"
             ) from None
 
-    def _is_there(self, lock: int) -> bool:
+    def _is_there(self, lock: os.stat_result) -> bool:
         with suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(lock), os.stat(self.folder / "lock"))
+            return os.path.samestat(lock, os.stat(self.folder / "lock"))
         return False
 
     def _check_ours(self) -> None:

@@ -1,6 +1,6 @@
 """What `compare` was asked for, checked, and the settings of the process that it runs under."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -10,10 +10,11 @@ from typing import Any
 import jax
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from jaxtask.adapters import AdapterBank
+from jaxtask.adapters import AdapterBank, ModuleKey
 from jaxtask.engine.plan import new_pairs
-from jaxtask.engine.program import Program
+from jaxtask.engine.program import Padding, Program
 from jaxtask.errors import JaxtaskError
+from jaxtask.metrics import SIDES, Metric, resolve
 
 Progress = Callable[[int, int], None]
 
@@ -38,6 +39,33 @@ class Job:
             raise JaxtaskError(f"rank_rtol must be in [0, 1), got {self.rank_rtol}")
 
 
+def make_job(
+    bank: AdapterBank,
+    *,
+    metrics: Sequence[str | Metric] | str | None = None,
+    sides: Sequence[str] | str = SIDES,
+    dtype: str = "float32",
+    padding: Padding = "pi/2",
+    keep: Sequence[str] | str = (),
+    rank_rtol: float | None = None,
+    memory_budget: int | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> Job:
+    """What these arguments of `compare` ask for.
+
+    Raises:
+        JaxtaskError: One of them is not known.
+
+    """
+    program = Program(resolve(metrics), _several(sides), dtype, padding, _several(keep))
+    return Job(bank, program, rank_rtol, memory_budget, command, progress)
+
+
+def _several(names: Sequence[str] | str) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 class Counter:
     """Adds up the pairs that tiles have dealt with, and tells of them."""
 
@@ -47,12 +75,13 @@ class Counter:
             self(0)
 
     def __call__(self, pairs: int) -> None:
+        """Add so many."""
         self._done += pairs
         if self._progress is not None:
             self._progress(self._done, self._total)
 
 
-def pairs_of(bank: AdapterBank, key: Any, known: int = 0) -> int:
+def pairs_of(bank: AdapterBank, key: ModuleKey, known: int = 0) -> int:
     """Unordered pairs of one module that are to be compared, if the first `known` tasks are not."""
     present = bank.present(key)
     return new_pairs(len(present), int((present < known).sum()))

@@ -54,6 +54,11 @@ class Plan:
         """Blocks that cover all tasks."""
         return math.ceil(self.tasks / self.block)
 
+    @property
+    def cut(self) -> tuple[int, ...]:
+        """What may show in last digits: how many updates and pairs are dealt with together."""
+        return self.block, self.added, self.factor_chunk, self.chunks, self.pair_chunk
+
     def steps(self, rows: int, columns: int) -> tuple[int, int]:
         """Steps that a tile of two such blocks takes at most, and pairs per step."""
         if rows == columns == self.block:

@@ -26,8 +26,8 @@ def check_target(path: Path, *, overwrite: bool, append: bool = False) -> None:
     """Raise unless a result at `path` may be written or added to, without touching it.
 
     Raises:
-        ResultError: It exists and is not to be replaced or added to, is no result, is to be added to
-            and does not exist, or its folder is missing or not writable.
+        ResultError: It exists and is not to be replaced or added to, or is no result; it is to be
+            added to and does not exist; its folder is missing or not writable.
 
     """
     if overwrite and append:

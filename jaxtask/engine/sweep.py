@@ -1,7 +1,7 @@
 """The loop over modules: read, factor, compare tile by tile, hand the numbers over.
 
-Small modules go side by side, a thread each; large ones one by one, with all threads for each. Where
-there are several devices, so many tiles are compared at once, of one module or of the next as well.
+Small modules go side by side, a thread each; large ones one by one, with all threads for each.
+Where there are several devices, so many tiles are compared at once, of one module or more.
 
 Nothing here is kept between modules but compiled code and memory to use again.
 """

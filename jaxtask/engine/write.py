@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,8 @@ def write(job: Job, path: Path, *, overwrite: bool = False, append: bool = False
                 _work(job, draft)
         if processes.leads():
             draft.finish() if go else draft.remove()
-    while go and draft.folder.exists():
+    while go and not draft.ended():
+        draft.check_others()
         time.sleep(_POLL_SECONDS)
 
 
@@ -75,6 +75,7 @@ def _kept(draft: Draft) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        draft.stop()
         done = len(draft.done())
         # Adapters that turn out to be damaged will be others when they are repaired.
         if done and not isinstance(error, AdapterError):
@@ -105,12 +106,10 @@ def _prepare(job: Job, draft: Draft, *, overwrite: bool, append: bool) -> bool:
     bank, known = job.bank, 0
     if append:
         there = store.open_result(draft.target)
-        tasks = [str(task) for task in there["task"].values]
         _check_can_join(draft.target, there.attrs, attrs, numbers)
-        added = [task for task in bank.tasks if task not in set(tasks)]
-        if not added:
+        bank, known = in_order_of(there, bank)
+        if len(bank.tasks) == known:
             return False
-        bank, known = bank.reordered([*tasks, *added]), len(tasks)
     begun = draft.manifest()
     budget = job.memory_budget
     if budget is None:
@@ -139,6 +138,15 @@ def _prepare(job: Job, draft: Draft, *, overwrite: bool, append: bool) -> bool:
     return True
 
 
+def in_order_of(there: Any, bank: AdapterBank) -> tuple[AdapterBank, int]:
+    """The bank with the tasks of a result first, in its order, and how many these are."""
+    known = [str(task) for task in there["task"].values]
+    if gone := changed(dict.fromkeys(known, ""), dict.fromkeys(bank.tasks, "")):
+        raise ResultError(f"all adapters of a result must be given to add others to it; {gone}")
+    added = [task for task in bank.tasks if task not in set(known)]
+    return bank.reordered([*known, *added]), len(known)
+
+
 def _check_can_join(
     path: Path, there: dict[str, Any], now: dict[str, Any], numbers: dict[str, str]
 ) -> None:
@@ -160,18 +168,16 @@ def _check_can_join(
 
 def _identity(attrs: dict[str, Any], made: dict[ModuleKey, Plan], known: int) -> dict[str, Any]:
     """All but the adapters' numbers that decides the bits, as JSON gives it back."""
-    cut = {key: json.dumps(asdict(plan), default=str) for key, plan in made.items()}
+    cut = {(*plan.shape, str(plan.stored), *plan.cut) for plan in made.values()}
     found = settings(attrs) | {
         "tasks known": known,
-        "modules": [list(key) for key in sorted(made)],
-        "cut": sorted(set(cut.values())),
+        "modules": sorted(made),
+        "cut": sorted(cut),
     }
     return json.loads(json.dumps(found))
 
 
-def _what_differs(
-    begun: dict[str, Any], identity: dict[str, Any], adapters: dict[str, str]
-) -> str:
+def _what_differs(begun: dict[str, Any], identity: dict[str, Any], adapters: dict[str, str]) -> str:
     new = [task for task in adapters if task not in begun["adapters"]]
     told = [
         changed(begun["adapters"], adapters),
@@ -223,6 +229,7 @@ def _work(job: Job, draft: Draft) -> None:
         if last is not None:
             last.result()
     while processes.leads() and len(draft.done()) < len(number):
+        draft.check_others()
         time.sleep(_POLL_SECONDS)
 
 
