@@ -40,13 +40,12 @@ def compare(every, path, **options):
     return jt.compare(jt.AdapterBank.from_factors(every), out=path, **options)
 
 
-@pytest.mark.parametrize("known", [1, 6, 8])
-@pytest.mark.parametrize("columns", [1024, 4 * R])
+@pytest.mark.parametrize(("known", "columns"), [(6, 1024), (6, 4 * R), (1, 4 * R)])
 def test_added_is_as_good_as_at_once(known, columns, tmp_path, monkeypatch):
-    """All metrics, in one block and in many."""
+    """In one block and in many."""
     monkeypatch.setattr(plan, "_TILE_COLUMNS", columns)
     every = factors()
-    options = {"keep": ["angles", "spectra"]}
+    options = {"metrics": ["grassmann", "containment", "rec"], "keep": ["angles", "spectra"]}
     whole = jt.compare(jt.AdapterBank.from_factors(every), **options)
     compare(first(every, known), tmp_path / "r.zarr", **options)
     # The order in which they are given does not matter: those that are there come first.
@@ -57,9 +56,7 @@ def test_added_is_as_good_as_at_once(known, columns, tmp_path, monkeypatch):
     ds = ds.sel(source=list(every), target=list(every), task=list(every)).load()
     assert list(ds.data_vars) == list(whole.data_vars)
     for name, expected in whole.data_vars.items():
-        if name == "martin_out" or name == "martin_in":
-            continue  # infinite where a last digit of an angle decides
-        np.testing.assert_allclose(ds[name], expected, rtol=5e-6, atol=TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(ds[name], expected, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
     assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]
 
 

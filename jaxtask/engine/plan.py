@@ -83,19 +83,25 @@ def plan(
         stored: Type of the factors.
         program: What to compute.
         budget: Bytes.
-        threads: Modules that may go side by side if all of each fits into one block; else one does.
+        threads: Modules that may go side by side. So many do if all of each fits into one block,
+            else two, or one where memory is short.
 
     Raises:
         JaxtaskError: Not even one task per block fits.
 
     """
     if threads > 1:
-        try:
-            share = plan(shape, tasks, stored, program, budget // threads)
-        except JaxtaskError:
-            share = None
-        if share is not None and share.blocks == 1:
-            return replace(share, side_by_side=threads)
+        alone = plan(shape, tasks, stored, program, budget)
+        for many in (threads, 2):
+            try:
+                each = plan(shape, tasks, stored, program, budget // many)
+            except JaxtaskError:
+                continue
+            # Smaller blocks would cost more than is gained. Two are enough for one to be read and
+            # factored while the other is compared; more if there is little to do for many threads.
+            if each.block == alone.block and (each.blocks == 1 or many == 2):
+                return replace(each, side_by_side=many)
+        return alone
     usable = int(budget * _IN_USE)
     r = shape.rank
     item = np.dtype(program.dtype).itemsize
@@ -168,7 +174,7 @@ def tiles(
 
 
 def _blocks(start: int, stop: int, block: int) -> list[range]:
-    return [range(i, min(i + block, stop)) for i in range(start, stop, block)]
+    return [range(i, min(i + block, stop)) for i in range(start, stop, max(block, 1))]
 
 
 @lru_cache(maxsize=8)
