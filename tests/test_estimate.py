@@ -67,7 +67,6 @@ def test_counts(columns, known, tmp_path, monkeypatch):
     assert plan_of["cells"] == sum(tiles)
     loaded = sum(n * (s.d_out + s.d_in) * s.rank * 4 for s, n in updates)
     assert plan_of["bytes_read"] == loaded
-    cells = {s.d_out: 0 for s, _ in updates}
     pairs = T * (T + 1) // 2 - known * (known + 1) // 2
     cells = {36: 2 * pairs, 12: pairs}
     for bucket in plan_of["buckets"]:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 METRICS = ("grassmann", "cosine", "rec")
 MODULES = 6
 
-# The whole number of kills takes a minute: JAXTASK_KILLS=20.
-KILLS = int(os.environ.get("JAXTASK_KILLS", "6"))
+# Few as a routine; JAXTASK_KILLS=20 takes half a minute.
+KILLS = int(os.environ.get("JAXTASK_KILLS", "5"))
 
 # One process that imports everything, and forks one to be killed at a time.
 KILLED = """
@@ -94,7 +94,8 @@ def test_kills_do_not_show(tmp_path):
     assert_same_bits(tmp_path / "cut.zarr", tmp_path / "whole.zarr")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.zarr", "whole.zarr"]
     # The last process did what was left, and no more: it began with pairs that were there.
-    assert int(done.stdout.split()[-1]) > int(done.stdout.split()[0])
+    begins = [int(word) for word in done.stdout.split()]
+    assert begins[0] < begins[-1]
 
 
 def bank(seed=0, tasks=4):

@@ -80,7 +80,7 @@ class Draft:
         """Say what the draft is of, once its empty group is there."""
         self._done.mkdir()
         new = self.folder / "manifest.json.new"
-        new.write_text(json.dumps(manifest))
+        new.write_text(json.dumps({**manifest, "empty": sorted(self._files())}))
         sync(new)
         os.rename(new, self._manifest)
 
@@ -91,16 +91,30 @@ class Draft:
         os.rename(new, self._done / str(module))
 
     def check(self) -> None:
-        """Take back the marks of modules whose chunks are not there as they were written."""
+        """Take back the marks of modules whose chunks are not there as they were written.
+
+        Chunks without a mark go, and what else a kill has left between them.
+        """
         (self.folder / "stopped").unlink(missing_ok=True)
+        begun = self.manifest()
+        whole = set(begun["empty"]) if begun else set()
         for mark in self._done.iterdir():
             try:
                 sizes = json.loads(mark.read_text())
-                whole = all((self.result / p).stat().st_size == n for p, n in sizes.items())
+                fine = all((self.result / p).stat().st_size == n for p, n in sizes.items())
             except (OSError, ValueError):
-                whole = False
-            if not whole or mark.suffix:
+                fine = False
+            if fine and not mark.suffix:
+                whole |= sizes.keys()
+            else:
                 mark.unlink()
+        for path in self._files() - whole:
+            (self.result / path).unlink()
+
+    def _files(self) -> set[str]:
+        """All files of the result, by their path in it."""
+        found = (path for path in self.result.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.result)) for path in found}
 
     def done(self) -> set[int]:
         """The modules that are written."""

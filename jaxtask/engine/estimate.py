@@ -172,9 +172,8 @@ def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict
     known = 0
     if out is not None and append:
         bank, known = in_order_of(open_result(out), bank)
-    budget = _budget(job)
     with numerics():
-        made = plans(bank, program, budget, known)
+        made = plans(bank, program, _budget(job), known)
         counted = buckets(bank, program, made, known)
         host = Host(bank, program, job.rank_rtol)
         timed = [_calibrate(host, bucket, known) for bucket in counted]
@@ -212,7 +211,11 @@ def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict
         ],
         "cells": sum(b.cells for b in counted),
         "bytes_read": sum(b.bytes_read for b in counted),
-        "bytes_held_at_most": budget + 3 * module,
+        # Numbers of one module are made while those before it are written.
+        "bytes_held_at_most": max(
+            p.bytes_held * p.side_by_side * p.devices + (p.side_by_side + 2) * module
+            for p in made.values()
+        ),
         "bytes_written_at_most": module * len(bank.modules),
         "seconds": {
             "compile": compiling,

@@ -79,16 +79,17 @@ def _recipe(metric: Metric) -> str:
     """A digest of what a user's metric computes, as JAX writes it down; none for the package's."""
     if METRICS.get(metric.name) == metric:
         return ""
-    side = Side(*_arrays((2, 2), (2,)), *_arrays((), (), dtype=jnp.int32), *_arrays((2, 2)))
-    pair = Pair(*_arrays((2,), (2,)), *_arrays((), (), dtype=jnp.int32), side, side)
+    vector, matrix, rank = _array(2), _array(2, 2), _array(dtype=jnp.int32)
+    side = Side(matrix, vector, rank, rank, matrix)
+    pair = Pair(vector, vector, rank, rank, side, side)
     written = str(jax.make_jaxpr(metric)(side if metric.sided else pair))
     # Functions that JAX cannot look into are written with their place in memory.
     written = f"{metric.symmetric} {re.sub('0x[0-9a-f]+', '', written)}"
     return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
-def _arrays(*shapes: tuple[int, ...], dtype: Any = jnp.float32) -> list[jax.ShapeDtypeStruct]:
-    return [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+def _array(*shape: int, dtype: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _short(value: Any) -> str:

@@ -42,6 +42,8 @@ class Plan:
     """C: steps that a full tile takes."""
     blocks_kept: int
     """Factored blocks held at a time; fewer than needed means factoring again."""
+    bytes_held: int
+    """Of main memory while a module is compared, at most."""
     side_by_side: int = 1
     """Modules that go through all stages at once, a thread each."""
     devices: int = 1
@@ -83,25 +85,19 @@ def plan(
         stored: Type of the factors.
         program: What to compute.
         budget: Bytes.
-        threads: Modules that may go side by side. So many do if all of each fits into one block,
-            else two, or one where memory is short.
+        threads: Modules that may go side by side if all of each fits into one block; else one does.
 
     Raises:
         JaxtaskError: Not even one task per block fits.
 
     """
     if threads > 1:
-        alone = plan(shape, tasks, stored, program, budget)
-        for many in (threads, 2):
-            try:
-                each = plan(shape, tasks, stored, program, budget // many)
-            except JaxtaskError:
-                continue
-            # Smaller blocks would cost more than is gained. Two are enough for one to be read and
-            # factored while the other is compared; more if there is little to do for many threads.
-            if each.block == alone.block and (each.blocks == 1 or many == 2):
-                return replace(each, side_by_side=many)
-        return alone
+        try:
+            share = plan(shape, tasks, stored, program, budget // threads)
+        except JaxtaskError:
+            share = None
+        if share is not None and share.blocks == 1:
+            return replace(share, side_by_side=threads)
     usable = int(budget * _IN_USE)
     r = shape.rank
     item = np.dtype(program.dtype).itemsize
@@ -137,7 +133,8 @@ def plan(
             f"{shape.d_in}, rank {r}, needs {_mib(need / _IN_USE)}"
         )
     kept = min(math.ceil(tasks / t), max(2, (usable - stage) // max(block_bytes, 1)))
-    return Plan(shape, stored, tasks, t, factor_chunk, pair_chunk, chunks, kept)
+    held = int((stage + kept * block_bytes) / _IN_USE)
+    return Plan(shape, stored, tasks, t, factor_chunk, pair_chunk, chunks, kept, held)
 
 
 def unordered_pairs(tasks: int) -> int:

@@ -1,28 +1,28 @@
 """The loop over modules: read, factor, compare tile by tile, hand the numbers over.
 
-Small modules go side by side, a thread each; large ones two at a time, with half of the threads for
-each, so that one is read and factored while the other is compared. Where there are several devices,
-so many tiles are compared at once, of one module or more.
+Small modules go side by side, a thread each; large ones one by one, with all threads for each.
+Where there are several devices, so many tiles are compared at once, of one module or more.
 
 Nothing here is kept between modules but compiled code and memory to use again.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
-from queue import SimpleQueue
-from threading import Event
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
 from jaxtask.engine.host import Host, Tile, modules_at_once, tiles_at_once
-from jaxtask.engine.plan import Plan, plan, tiles
+from jaxtask.engine.plan import Plan, new_pairs, plan, tiles
 from jaxtask.engine.program import Program
 from jaxtask_kernels.factor_rows import FactorRows
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def sweep(
         modules = (_Module(host, key, made[key], known) for key in keys)
         side_by_side, devices = at_once
         if side_by_side > 1:
-            for module in _in_threads(side_by_side, modules, tick):
+            for module in _in_threads(side_by_side, (module.measured for module in modules)):
+                tick(new_pairs(len(module.tasks), module.known))
                 yield module.result()
         else:
             yield from _in_turn(host, modules, devices, tick)
@@ -131,36 +132,22 @@ def _alike(first: Tile, second: Tile) -> bool:
     return all(a.s.shape == b.s.shape for a, b in zip(first[:2], second[:2], strict=True))
 
 
-def _in_threads(
-    threads: int, modules: Iterator["_Module"], tick: Callable[[int], None]
-) -> Iterator["_Module"]:
-    """The modules in their order, all measured, so many at a time."""
+def _in_threads(threads: int, calls: Iterator[Callable[[], _T]]) -> Iterator[_T]:
+    """The results of the calls in their order, so many at a time."""
     wide = bool(jax.config.read("jax_enable_x64"))  # which is a setting of each thread by itself
-    told: SimpleQueue[int] = SimpleQueue()
-    stop = Event()
 
-    def measure(module: _Module) -> _Module:
+    def one(call: Callable[[], _T]) -> _T:
         with jax.enable_x64(wide):
-            return module.measured(told.put, stop)
+            return call()
 
     with ThreadPoolExecutor(threads, "jaxtask") as pool:
-
-        def start(module: _Module) -> Future[_Module]:
-            future = pool.submit(measure, module)
-            future.add_done_callback(lambda _: told.put(0))  # wakes who waits for it below
-            return future
-
-        running = deque(map(start, islice(modules, threads)))
+        running = deque(pool.submit(one, call) for call in islice(calls, threads))
         try:
             while running:
-                while not running[0].done() or not told.empty():
-                    if pairs := told.get():
-                        tick(pairs)
-                module = running.popleft().result()
-                running.extend(map(start, islice(modules, 1)))
-                yield module
+                result = running.popleft().result()
+                running.extend(pool.submit(one, call) for call in islice(calls, 1))
+                yield result
         finally:
-            stop.set()
             for future in running:
                 future.cancel()
 
@@ -193,14 +180,11 @@ class _Module:
             yield rows, cols, Tile(lines, columns, pairs, rows is cols)
         self.blocks.clear()
 
-    def measured(self, tick: Callable[[int], None], stop: Event) -> "_Module":
-        """Itself, with all tiles measured and stored, unless it is to stop."""
+    def measured(self) -> "_Module":
+        """Itself, with all tiles measured and stored."""
         for rows, cols, tile in self.tiles():
-            if stop.is_set():
-                raise CancelledError
             (values,) = self.host.measure_all([tile], self.plan)
             self.store(rows, cols, tile.pairs, values)
-            tick(len(tile.pairs))
         return self
 
     def store(
