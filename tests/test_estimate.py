@@ -109,6 +109,7 @@ def test_command(tmp_path):
 
     def run(*more):
         arguments = ["compare", str(tmp_path / "family"), "--out", str(tmp_path / "r.zarr")]
+        arguments += ["--metrics", "grassmann"]
         return subprocess.run(
             [sys.executable, "-m", "jaxtask", *arguments, "--dry-run", *more],
             capture_output=True,

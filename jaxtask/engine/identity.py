@@ -50,7 +50,10 @@ def attributes(
 
 def settings(attrs: dict[str, Any]) -> dict[str, Any]:
     """Those of the attributes that must be equal."""
-    return {name: attrs.get(name) for name in SETTINGS}
+    found = {name: attrs.get(name) for name in SETTINGS}
+    versions = json.loads(attrs.get("versions", "{}"))
+    versions.pop("python", None)  # changes no number
+    return found | {"versions": versions}
 
 
 def digests(bank: AdapterBank) -> dict[str, str]:

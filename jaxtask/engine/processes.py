@@ -20,7 +20,7 @@ def leads() -> bool:
 
 
 def share(items: Sequence[_T]) -> Sequence[_T]:
-    """Those that this process takes, of as many kinds as there are: every so many in a row."""
+    """Those that this process takes: one in as many as there are processes, so of each kind."""
     return items[jax.process_index() :: jax.process_count()]
 
 

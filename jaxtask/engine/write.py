@@ -48,7 +48,8 @@ def write(job: Job, path: Path, *, overwrite: bool = False, append: bool = False
             with _kept(draft):
                 _work(job, draft)
         if processes.leads():
-            draft.finish() if go else draft.remove()
+            with _disk(draft):
+                draft.finish() if go else draft.remove()
     while go and not draft.ended():
         draft.check_others()
         time.sleep(_POLL_SECONDS)
