@@ -301,6 +301,26 @@ def test_a_kill_between_the_last_two_steps(tmp_path, monkeypatch):
     assert names(tmp_path) == ["r.zarr", "whole.zarr"]
 
 
+def test_a_kill_at_the_very_end(tmp_path, monkeypatch):
+    """The result is in its place and its draft not yet gone: the next call removes what is left."""
+    path, whole = tmp_path / "r.zarr", tmp_path / "whole.zarr"
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # at first nothing is replaced
+        with monkeypatch.context() as patched:
+            patched.setattr(Draft, "remove", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(path, overwrite=path.exists())
+        assert names(tmp_path) == ["r.zarr", "r.zarr.partial"]
+        with pytest.raises(jt.ResultError, match="exists"):
+            run(path)
+        assert names(tmp_path) == ["r.zarr"]
+    run(whole)
+    assert_same_bits(path, whole)
+
+
 def test_what_is_no_draft_is_left_alone(tmp_path):
     precious = tmp_path / "r.zarr.partial" / "chapter1.txt"
     precious.parent.mkdir()

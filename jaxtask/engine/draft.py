@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,10 +60,10 @@ class Draft:
         self._flock(self._lock, fcntl.LOCK_SH)
 
     def recover(self) -> None:
-        """End what a kill has cut off between the two renamings of `finish`."""
-        if (self.folder / "replaced").exists():
-            if not self.target.exists():
-                os.rename(self.result, self.target)
+        """End what a kill has cut off in the midst of `finish`."""
+        if (self.folder / "replaced").exists() and not self.target.exists():
+            os.rename(self.result, self.target)
+        if not self.result.exists():
             self.clear()
 
     def manifest(self) -> dict[str, Any] | None:
@@ -79,8 +78,11 @@ class Draft:
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Say what the draft is of, once its empty group is there."""
         self._done.mkdir()
+        empty = sorted(self._files())
+        for path in empty:
+            sync(self.result / path)
         new = self.folder / "manifest.json.new"
-        new.write_text(json.dumps({**manifest, "empty": sorted(self._files())}))
+        new.write_text(json.dumps({**manifest, "empty": empty}))
         sync(new)
         os.rename(new, self._manifest)
 
@@ -110,11 +112,6 @@ class Draft:
                 mark.unlink()
         for path in self._files() - whole:
             (self.result / path).unlink()
-
-    def _files(self) -> set[str]:
-        """All files of the result, by their path in it."""
-        found = (path for path in self.result.rglob("*") if path.is_file())
-        return {str(path.relative_to(self.result)) for path in found}
 
     def done(self) -> set[int]:
         """The modules that are written."""
@@ -157,10 +154,16 @@ class Draft:
                 path.unlink()
 
     def remove(self) -> None:
-        """Remove the draft as a whole; the lock is held to the end."""
-        old = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.folder.parent))
-        os.rename(self.folder, old / "old")
-        shutil.rmtree(old)
+        """Remove the draft as a whole, its lock last."""
+        self.clear()
+        (self.folder / "lock").unlink()
+        with suppress(OSError):  # another comparison may have begun here
+            self.folder.rmdir()
+
+    def _files(self) -> set[str]:
+        """All files of the result, by their path in it."""
+        found = (path for path in self.result.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.result)) for path in found}
 
     def _acquire(self, how: int) -> int:
         try:

@@ -120,17 +120,12 @@ def matrix_rate() -> float:
     rng = np.random.default_rng(0)
     X, Y = (rng.standard_normal(_RATE_SHAPE, dtype=np.float32) for _ in range(2))
     updates, r, width = _RATE_SHAPE
+    flops = 2.0 * (updates * r) ** 2 * width
     if runs_natively():
-        return (
-            2.0
-            * (updates * r) ** 2
-            * width
-            / _seconds(lambda: native.gram_rows(X, Y, threads=native.threads()))
-        )
+        return flops / _seconds(lambda: native.gram_rows(X, Y, threads=native.threads()))
     product = jax.jit(gram_rows)
-    on_device = jnp.asarray(X), jnp.asarray(Y)
-    seconds = _seconds(lambda: jax.block_until_ready(product(*on_device)))
-    return 2.0 * (updates * r) ** 2 * width / seconds * jax.local_device_count()
+    x, y = jnp.asarray(X), jnp.asarray(Y)
+    return flops / _seconds(lambda: product(x, y).block_until_ready()) * jax.local_device_count()
 
 
 def gram_seconds(job: Job) -> Callable[[int], float]:
