@@ -1,29 +1,26 @@
 """The command line: arguments in, calls to the library, tables or JSON out."""
 
 import json
-import re
-import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 import jaxtask as jt
-from jaxtask import cli_doctor, cli_tasks, cli_train
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from jaxtask.adapters import AdapterBank
-
-EXIT = """
-Exit status: 0 done; 1 something given cannot be used (one line on standard error says what);
-2 wrong usage; 130 interrupted.
-"""
+from jaxtask import cli_compare, cli_doctor, cli_tasks, cli_train
+from jaxtask.cli_shared import (
+    EXIT,
+    AnyBase,
+    AsJson,
+    Directional,
+    Paths,
+    load,
+    show_pooled,
+    standard_error,
+    standard_output,
+)
 
 app = typer.Typer(
     name="jaxtask",
@@ -35,92 +32,8 @@ app = typer.Typer(
 
 app.add_typer(cli_tasks.app, name="tasks")
 app.command(epilog=EXIT)(cli_train.train)
+app.command(epilog=EXIT)(cli_compare.compare)
 app.command(epilog=EXIT)(cli_doctor.doctor)
-
-Paths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PATH...",
-        help="Adapters: folders, weight files, folders of adapters, patterns, or ids in the local "
-        "Hugging Face cache. NAME=PATH names a task.",
-    ),
-]
-Directional = Annotated[
-    bool,
-    typer.Option(
-        help="Take B·A also from kinds whose update is more (DoRA, PiSSA, …), labelled so."
-    ),
-]
-AnyBase = Annotated[
-    bool, typer.Option("--allow-base-mismatch", help="Adapters may name different base models.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, no tables.")]
-Variables = Annotated[
-    str,
-    typer.Option(
-        help="Comma-separated pair variables to show (such as grassmann_out,cosine), or all."
-    ),
-]
-
-
-@app.command(epilog=EXIT)
-def compare(
-    paths: Paths,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the result there (a Zarr folder).")
-    ] = None,
-    metrics: Annotated[
-        str,
-        typer.Option(help="Comma-separated metric names; all by default. See `jaxtask metrics`."),
-    ] = "",
-    sides: Annotated[str, typer.Option(help="out, in or out,in.")] = "out,in",
-    dtype: Annotated[
-        str, typer.Option(help="float32, or float64 for angles below 1e-6.")
-    ] = "float32",
-    padding: Annotated[
-        str, typer.Option(help='What unequal ranks count: "pi/2" (right angles) or "none".')
-    ] = "pi/2",
-    keep: Annotated[str, typer.Option(help="Also keep: angles, spectra (comma-separated).")] = "",
-    rank_rtol: Annotated[
-        float | None, typer.Option(help="Relative size of a singular value that counts as zero.")
-    ] = None,
-    memory_budget: Annotated[
-        str, typer.Option(help="Such as 500MB or 4GB; half of what is available by default.")
-    ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result.")] = False,
-    directional: Directional = False,
-    allow_base_mismatch: AnyBase = False,
-    show: Variables = "",
-    as_json: AsJson = False,
-) -> None:
-    """Compare adapters: every metric, layer, module and ordered pair of tasks."""
-    if out is not None:
-        from jaxtask.engine.store import check_target
-
-        check_target(out, overwrite)
-    bank = _load(paths, directional, allow_base_mismatch)
-    budget = _bytes(memory_budget)
-    with _progress() as tick:
-        ds = jt.compare(
-            bank,
-            metrics=_split(metrics) or None,
-            sides=_split(sides),
-            dtype=dtype,  # type: ignore[arg-type]
-            padding=padding,  # type: ignore[arg-type]
-            keep=_split(keep),  # type: ignore[arg-type]
-            rank_rtol=rank_rtol,
-            memory_budget=budget,
-            out=out,
-            overwrite=overwrite,
-            command=shlex.join(["jaxtask", *sys.argv[1:]]),
-            progress=tick,
-        )
-    _show(ds, show, as_json)
-    for note in bank.describe()["notes"]:
-        _err().print(f"note: {note}", markup=False)
-    for adapter in bank.adapters:
-        if why := adapter.provenance.get("approximate"):
-            _err().print(f"note: {adapter.name} is approximate: {why}", markup=False)
 
 
 @app.command(epilog=EXIT)
@@ -143,7 +56,7 @@ def show(
                     f"{result} has no {dim} {label!r} (there: {', '.join(map(str, known))})"
                 )
             ds = ds.sel({dim: [label]})
-    _show(ds, variables, as_json)
+    show_pooled(ds, variables, as_json)
 
 
 @app.command(epilog=EXIT)
@@ -154,13 +67,13 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what adapters hold: base, modules, ranks, scaling, what is left out and why."""
-    description = _load(paths, directional, allow_base_mismatch).describe()
+    description = load(paths, directional, allow_base_mismatch).describe()
     if as_json:
         print(json.dumps(description, ensure_ascii=False))
         return
     from jaxtask.report import adapter_table
 
-    console = _out()
+    console = standard_output()
     for adapter in description["adapters"]:
         console.print(adapter_table(adapter))
         for item, reason in adapter["excluded"].items():
@@ -190,7 +103,7 @@ def metrics(as_json: AsJson = False) -> None:
     table = Table("metric", "variables", "symmetric", "what it is")
     for m, variables in known:
         table.add_row(m.name, ", ".join(variables), "yes" if m.symmetric else "no", m.summary)
-    _out().print(table)
+    standard_output().print(table)
 
 
 @app.command(epilog=EXIT)
@@ -202,106 +115,16 @@ def demo(
     """Go the whole way once, in minutes: corpus, base model, tasks, adapters, comparison."""
     from jaxtask.demo.run import run
 
-    run(out, _out())
+    run(out, standard_output())
 
 
 def main() -> None:
     """Entry point: errors that users are meant to see become one line and exit status 1."""
-    # So that a half-written result is removed, as it is on Ctrl-C.
+    # So that all ends as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except jt.JaxtaskError as error:
-        _err().print(f"jaxtask: {error}", markup=False, highlight=False, soft_wrap=True)
+        told = "; ".join([str(error), *getattr(error, "__notes__", ())])
+        standard_error().print(f"jaxtask: {told}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-
-
-def _load(paths: list[str], directional: bool, allow_base_mismatch: bool) -> "AdapterBank":
-    named = [m for p in paths if (m := re.fullmatch(r"([^=/]+)=(.+)", p)) and not Path(p).exists()]
-    if named and len(named) < len(paths):
-        raise jt.AdapterError("give either all paths as NAME=PATH or none")
-    names = [m[1] for m in named]
-    if twice := next((n for n in names if names.count(n) > 1), None):
-        raise jt.AdapterError(f"two adapters are named {twice!r}")
-    return jt.load_adapters(
-        {m[1]: m[2] for m in named} if named else paths,
-        directional=directional,
-        allow_base_mismatch=allow_base_mismatch,
-    )
-
-
-def _show(ds: Any, variables: str, as_json: bool) -> None:
-    from jaxtask.analysis import poolable
-    from jaxtask.report import default_variables, pooled_json, pooled_tables
-
-    chosen = poolable(ds) if variables == "all" else _split(variables) or default_variables(ds)
-    if as_json:
-        print(json.dumps(pooled_json(ds, chosen), ensure_ascii=False))
-        return
-    tables = list(pooled_tables(ds, chosen))
-    console = _out()
-    layers, modules = ds.sizes["layer"], ds.sizes["module"]
-    console.print(
-        f"{ds.sizes['source']} tasks, {layers} layers, {modules} module types, "
-        f"{ds.attrs['dtype']}; means over layers, then over module types",
-        highlight=False,
-    )
-    for table in tables:
-        console.print(table)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _bytes(text: str) -> int | None:
-    if not text:
-        return None
-    units = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-    units |= {f"{u}i": 1024**n for n, u in enumerate("kmgt", 1)}
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
-    if not found or found[2] not in units:
-        raise jt.JaxtaskError(
-            f"memory budget {text!r}: expected a number of bytes such as 500MB, 4GiB"
-        )
-    return int(float(found[1]) * units[found[2]])
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, of pairs × modules."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("comparing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("cells, {task.fields[rate]}/s,"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_err()) as bar:
-        task = bar.add_task("", total=None, rate="–")
-
-        def tick(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}" if speed else "–")
-
-        yield tick
-
-
-def _out() -> "Console":
-    from rich.console import Console
-
-    return Console()
-
-
-def _err() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)

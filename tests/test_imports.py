@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "jaxtask_kernels": set(),
     "jaxtask.errors": set(),
+    "jaxtask.machine": set(),
     "jaxtask.version": set(),
     "jaxtask.adapters": {"jaxtask.errors"},
     "jaxtask.corpora": {"jaxtask.errors", "jaxtask.version"},
@@ -20,6 +21,7 @@ ALLOWED = {
     "jaxtask.engine": {
         "jaxtask.adapters",
         "jaxtask.errors",
+        "jaxtask.machine",
         "jaxtask.metrics",
         "jaxtask.version",
         "jaxtask_kernels",
@@ -30,6 +32,7 @@ ALLOWED = {
         "jaxtask.adapters",
         "jaxtask.corpora",
         "jaxtask.errors",
+        "jaxtask.machine",
         "jaxtask.version",
     },
     "jaxtask.report": {"jaxtask.analysis"},
@@ -78,10 +81,8 @@ def test_every_package_is_listed():
         for p in (ROOT / "jaxtask").iterdir()
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     }
-    on_top = {
-        f"jaxtask.{name}"
-        for name in ("__init__", "__main__", "cli", "cli_doctor", "cli_tasks", "cli_train", "demo")
-    }
+    commands = ("cli", "cli_compare", "cli_doctor", "cli_shared", "cli_tasks", "cli_train")
+    on_top = {f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", *commands)}
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 
 

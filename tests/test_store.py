@@ -55,6 +55,7 @@ def test_provenance(result):
 
 def test_written_while_comparing_equals_returned(result, tmp_path):
     streamed = jt.compare(bank(), keep=["angles", "spectra"], out=tmp_path / "r.zarr")
+    assert json.loads(streamed.attrs.pop("digests")).keys() == {"task 0", "task 1", "task 2"}
     xr.testing.assert_identical(streamed.load(), result)
     assert list(streamed.data_vars) == list(result.data_vars)
     assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]

@@ -112,9 +112,20 @@ def test_tiles_of_any_width(monkeypatch):
 def test_every_unordered_pair_is_in_one_tile(tasks, block):
     """Tiles cover i ≤ j, each exactly once."""
     seen = []
-    for i, j, pairs in planning.tiles(tasks, block):
-        seen += [(i * block + a, j * block + b) for a, b in pairs.tolist()]
+    for rows, cols, pairs in planning.tiles(tasks, block):
+        seen += [(rows[a], cols[b]) for a, b in pairs.tolist()]
     assert sorted(seen) == [(a, b) for a in range(tasks) for b in range(a, tasks)]
+
+
+@pytest.mark.parametrize(("known", "block", "added"), [(4, 2, 2), (5, 3, 1), (1, 4, 3), (6, 9, 2)])
+def test_pairs_of_known_tasks_are_in_no_tile(known, block, added):
+    """What joins 1 … 6 known tasks to make 8: every other pair once, at most so many a block."""
+    seen = []
+    for rows, cols, pairs in planning.tiles(8, block, known, added):
+        assert all(len(t) <= (added if t.start >= known else block) for t in (rows, cols))
+        seen += [(rows[a], cols[b]) for a, b in pairs.tolist()]
+    assert sorted(seen) == [(a, b) for a in range(8) for b in range(max(a, known), 8)]
+    assert len(seen) == planning.new_pairs(8, known)
 
 
 @pytest.mark.parametrize("budget", [0, 1000, -1])

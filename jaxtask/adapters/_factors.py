@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +32,10 @@ class Factor(Protocol):
     def stored_as(self) -> str:
         """The name of the type in the file."""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where it is read from; empty for what is in memory."""
+
     def load(self) -> np.ndarray:
         """The factor, finite."""
 
@@ -51,6 +56,11 @@ class ArrayFactor:
     def dtype(self) -> np.dtype:
         """The array's own type."""
         return self.array.dtype
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """None."""
+        return ()
 
     def load(self) -> np.ndarray:
         """The array itself, not a copy."""
@@ -84,6 +94,11 @@ class MatrixFactor:
     def stored_as(self) -> str:
         """The name of the type in the file."""
         return dtype_name(self.tensor.dtype)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The tensor's."""
+        return (self.tensor.path,)
 
     def load(self) -> np.ndarray:
         """Reads the tensor."""
@@ -123,6 +138,11 @@ class ExpertFactor:
         """The name of the type in the file."""
         return dtype_name(self.tensor.dtype)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The tensor's."""
+        return (self.tensor.path,)
+
     def load(self) -> np.ndarray:
         """Reads this expert's rows of A, or columns of B, only."""
         rows, columns = self.shape
@@ -159,6 +179,11 @@ class ScaledRowsFactor:
     def stored_as(self) -> str:
         """The name of A's type in the file."""
         return dtype_name(self.a.dtype)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those of both tensors."""
+        return self.a.path, self.e.path
 
     def load(self) -> np.ndarray:
         """Reads both tensors."""

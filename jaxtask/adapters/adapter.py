@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxtask.adapters._digest import digest
 from jaxtask.adapters._factors import ModuleEntry
 from jaxtask.adapters.keys import ModuleKey
 from jaxtask.adapters.update import LowRankUpdate
@@ -87,6 +88,13 @@ class Adapter:
         naming the file and the tensor when a value is not finite or the file has changed.
         """
         return self.entry(key).load()
+
+    def digest(self) -> str:
+        """A digest of all numbers that a comparison reads, to tell whether they have changed.
+
+        Reads the adapter's files whole. Raises `AdapterError` when one cannot be read.
+        """
+        return digest((key, self.entry(key)) for key in self.modules)
 
     def entry(self, key: ModuleKey) -> ModuleEntry:
         """What is known of one module without reading it. Raises `AdapterError` if absent."""

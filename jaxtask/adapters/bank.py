@@ -148,6 +148,13 @@ class AdapterBank:
             scale[i], eps[i] = update.scale, adapter.entry(key).eps
         return ModuleStack(B, A, scale, eps)
 
+    def reordered(self, tasks: Sequence[str]) -> AdapterBank:
+        """The same bank with its tasks in this order."""
+        by_name = dict(zip(self.tasks, self.adapters, strict=True))
+        bank = AdapterBank([by_name[name] for name in tasks], allow_base_mismatch=True)
+        bank.base_model, bank.notes = self.base_model, self.notes
+        return bank
+
     def describe(self) -> dict[str, Any]:
         """A JSON-able summary: what `jaxtask inspect --json` prints. Reads no tensor data."""
         return describe_bank(self)

@@ -1,30 +1,24 @@
 """`compare`: a bank in, a labelled result out."""
 
-import json
-import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cache
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
-import jaxlib
 import numpy as np
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from jaxtask.adapters import AdapterBank
-from jaxtask.engine import store
-from jaxtask.engine.plan import default_budget, unordered_pairs
-from jaxtask.engine.program import Padding, Program
-from jaxtask.engine.result import Layout, layout, values
-from jaxtask.engine.sweep import sweep
+from jaxtask.engine.identity import attributes
+from jaxtask.engine.job import Counter, Job, make_job, numerics, pairs_of
+from jaxtask.engine.plan import default_budget
+from jaxtask.engine.program import Padding
+from jaxtask.engine.result import layout, values
+from jaxtask.engine.store import FORMAT, open_result
+from jaxtask.engine.sweep import plans, sweep
+from jaxtask.engine.write import write
 from jaxtask.errors import JaxtaskError
-from jaxtask.metrics import SIDES, Metric, resolve
-from jaxtask.version import __version__
-from jaxtask_kernels.native import native
+from jaxtask.metrics import SIDES, Metric
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,6 +36,7 @@ def compare(
     memory_budget: int | None = None,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    append: bool = False,
     command: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "xr.Dataset":
@@ -62,8 +57,13 @@ def compare(
             precision by default (never narrower than float32's).
         memory_budget: Bytes of main memory for bases, tiles and reading; half of what is available
             by default. The result itself comes on top, unless `out` is given.
-        out: Write the result there as Zarr, module by module, and return it opened from there.
-        overwrite: Replace a result at `out`.
+        out: Write the result there as Zarr, module by module, and return it opened from there. It
+            is made in `<out>.partial`; after a kill, the same call goes on from there, and ends
+            with the same bits. Under `jax.distributed` the processes share the modules.
+        overwrite: Replace a result at `out`, and what is left of another comparison.
+        append: Add to the result at `out` the tasks of `bank` that it does not have; those that it
+            has must be in `bank` too. Only new pairs are computed. Until all are, the result stays
+            as it was.
         command: Recorded in the result's attributes.
         progress: Called with (pairs done, pairs in all), in unordered pairs × modules.
 
@@ -75,110 +75,53 @@ def compare(
     Raises:
         JaxtaskError: An argument is not known, or the budget is too small.
         AdapterError: A file turned out to be damaged when it was read.
-        ResultError: `out` cannot be written.
+        ResultError: `out` cannot be written: it exists, another process is writing it, what is left
+            there is of another comparison, or what is to be added to was made of other numbers or
+            with other settings.
 
     """
-    program = Program(resolve(metrics), _several(sides), dtype, padding, _several(keep))
-    if not isinstance(memory_budget, int | None):
-        raise JaxtaskError(f"memory_budget must be a whole number of bytes, got {memory_budget!r}")
-    if rank_rtol is not None and not 0 <= rank_rtol < 1:
-        raise JaxtaskError(f"rank_rtol must be in [0, 1), got {rank_rtol}")
-    budget = default_budget() if memory_budget is None else memory_budget
-    shape = layout(bank, program)
-    attrs = _attributes(bank, program, rank_rtol, command)
-    attrs["variables"] = list(shape.variables)
-
-    def fill(sink: dict[str, Any]) -> None:
-        with _numerics():
-            _fill(sink, bank, program, shape, budget, rank_rtol, progress)
-
-    if out is None:
-        arrays = {
-            name: np.full(v.shape, False if v.dtype == bool else np.nan, v.dtype)
-            for name, v in shape.variables.items()
-        }
-        fill(arrays)
-        return _dataset(arrays, shape, attrs)
-    with store.replacing(Path(out), overwrite) as draft:
-        fill(store.create(draft, shape, attrs))
-    return store.open_result(out)
+    job = make_job(
+        bank,
+        metrics=metrics,
+        sides=sides,
+        dtype=dtype,
+        padding=padding,
+        keep=keep,
+        rank_rtol=rank_rtol,
+        memory_budget=memory_budget,
+        command=command,
+        progress=progress,
+    )
+    if out is not None:
+        write(job, Path(out), overwrite=overwrite, append=append)
+        return open_result(out)
+    if append or jax.process_count() > 1:
+        needing = "append" if append else "a comparison by several processes"
+        raise JaxtaskError(f"{needing} needs `out`, a place on disk")
+    return _in_memory(job)
 
 
-def _several(names: Sequence[str] | str) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _fill(
-    sink: dict[str, Any],
-    bank: AdapterBank,
-    program: Program,
-    shape: Layout,
-    budget: int,
-    rank_rtol: float | None,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    counts = [len(bank.present(key)) for key in bank.modules]
-    total, done = sum(map(unordered_pairs, counts)), 0
-
-    def tick(pairs: int) -> None:
-        nonlocal done
-        done += pairs
-        if progress is not None:
-            progress(done, total)
-
-    component = len(shape.coords.get("component", ()))
-    for result in sweep(bank, program, budget, rank_rtol, tick):
-        at = shape.where(result)
-        for name, value in values(result, program, component).items():
-            sink[name][at] = value
-
-
-@contextmanager
-def _numerics() -> Iterator[None]:
-    """Settings of the process for the calls inside; the user's own come back after."""
-    with ExitStack() as settings:
-        # TPUs emulate float64 and have no decompositions for it.
-        if jax.default_backend() != "tpu":
-            settings.enter_context(jax.enable_x64(True))
-        if jax.default_backend() == "cpu":
-            # jaxlib calls LAPACK from every core at once. Where each call asks for all cores again,
-            # as it does from 32 columns on, that was 10 to 20 times slower on two cores.
-            settings.enter_context(_blas().limit(limits=1))
-        yield
-
-
-@cache
-def _blas() -> Any:
-    import_module("scipy.linalg.cython_lapack")  # where jaxlib has its LAPACK from
-    return ThreadpoolController().select(user_api="blas")
-
-
-def _dataset(arrays: dict[str, np.ndarray], shape: Layout, attrs: dict[str, Any]) -> "xr.Dataset":
+def _in_memory(job: Job) -> "xr.Dataset":
     import xarray as xr
 
+    bank, program = job.bank, job.program
+    shape = layout(bank, program)
+    arrays = {
+        name: np.full(v.shape, False if v.dtype == bool else np.nan, v.dtype)
+        for name, v in shape.variables.items()
+    }
+    component = len(shape.coords.get("component", ()))
+    budget = default_budget() if job.memory_budget is None else job.memory_budget
+    tick = Counter(job.progress, sum(pairs_of(bank, key) for key in bank.modules))
+    with numerics():
+        made = plans(bank, program, budget)
+        for result in sweep(bank, program, made, job.rank_rtol, tick):
+            at = shape.where(result.key)
+            for name, value in values(result, program, component).items():
+                arrays[name][at] = value
+    attrs = attributes(bank, program, job.rank_rtol, job.command)
     return xr.Dataset(
         {name: (v.dims, arrays[name], dict(v.attrs)) for name, v in shape.variables.items()},
         coords={name: list(labels) for name, labels in shape.coords.items()},
-        attrs={"format": store.FORMAT, **attrs},
+        attrs={"format": FORMAT, **attrs, "variables": list(shape.variables)},
     )
-
-
-def _attributes(
-    bank: AdapterBank, program: Program, rank_rtol: float | None, command: str | None
-) -> dict[str, Any]:
-    """What one must know to read the numbers, and to get them again."""
-    return {
-        "versions": json.dumps(
-            {m.__name__: m.__version__ for m in (jax, jaxlib, np)}
-            | {"jaxtask": __version__, "python": platform.python_version()}
-        ),
-        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}",
-        "native": native().about,
-        "dtype": program.dtype,
-        "padding": program.padding,
-        "rank_rtol": "4*sqrt(r)*eps" if rank_rtol is None else rank_rtol,
-        "convention": "source is ΔW₁ (spaces and S₁), target is ΔW₂; angles in radians",
-        "base_model": bank.base_model or "",
-        "adapters": json.dumps(bank.describe()),
-        "command": command or "",
-    }

@@ -5,13 +5,17 @@ factors where the bank has them. The third, and on other devices or without nati
 are compiled programs.
 """
 
+import math
+from collections.abc import Sequence
 from threading import Lock
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 
 from jaxtask.adapters import AdapterBank, ModuleEntry, ModuleKey, ModuleStack
+from jaxtask.engine.devices import measure_side_by_side
 from jaxtask.engine.memory import Memory
 from jaxtask.engine.plan import Plan
 from jaxtask.engine.program import Program
@@ -20,7 +24,7 @@ from jaxtask_kernels import native
 from jaxtask_kernels.factor_rows import CHOLESKY_KAPPA, FactorRows, factor_rows
 
 # Held while a compiled program runs that may have LAPACK's decompositions in it, by every
-# comparison of the process: see `after` on what happens if those meet.
+# comparison of the process.
 _ONE_AT_A_TIME = Lock()
 
 
@@ -30,10 +34,35 @@ def runs_natively() -> bool:
 
 
 def modules_at_once(program: Program, r: int) -> int:
-    """How many threads may run compiled programs: one if LAPACK's decompositions are in them."""
+    """How many threads may run compiled programs: one if several devices do."""
+    return native.threads() if _may_meet(program, r) and tiles_at_once(program, r) == 1 else 1
+
+
+def tiles_at_once(program: Program, r: int) -> int:
+    """How many of this process's devices compare tiles at the same time."""
+    on_cpu = jax.default_backend() == "cpu"
+    return 1 if on_cpu and not _may_meet(program, r) else jax.local_device_count()
+
+
+def _may_meet(program: Program, r: int) -> bool:
+    """Whether compiled programs may run at once on CPU: not if LAPACK's decompositions are in them.
+
+    See `after` on what happens if those meet.
+    """
     lapack = program.dtype != "float32" or r > native.LARGEST
     lapack |= any(metric.decomposes for metric in program.metrics)
-    return native.threads() if runs_natively() and not lapack else 1
+    return runs_natively() and not lapack
+
+
+class Tile(NamedTuple):
+    """Two blocks to compare."""
+
+    rows: FactorRows
+    cols: FactorRows
+    pairs: np.ndarray
+    """[n, 2] int32, places in rows and in cols"""
+    diagonal: bool
+    """Whether the two blocks are one."""
 
 
 class Host:
@@ -43,19 +72,25 @@ class Host:
         self.bank, self.program, self.rank_rtol = bank, program, rank_rtol
         self._memory = Memory()
         self._native = runs_natively()
-        self._compiled: set[Plan] = set()
+        self._compiled: set[tuple[Any, ...]] = set()
 
-    def factor(self, key: ModuleKey, tasks: np.ndarray, plan: Plan) -> FactorRows:
-        """Thin SVDs of one module of up to `plan.block` tasks, padded with zeros to so many."""
+    def factor(
+        self, key: ModuleKey, tasks: np.ndarray, plan: Plan, size: int | None = None
+    ) -> FactorRows:
+        """Thin SVDs of one module of up to `size` tasks, padded with zeros to so many.
+
+        `size` is `plan.block` by default.
+        """
+        size = plan.block if size is None else size
         entries = [self.bank.adapters[task].entry(key) for task in tasks]
         rtol = self._rtol(entries)
         if not self._native or self.program.dtype != "float32":
-            return self._factor_compiled(key, tasks, rtol, plan)
-        found = self._factor_natively(entries, rtol, plan)
+            return self._factor_compiled(key, tasks, rtol, plan, size)
+        found = self._factor_natively(entries, rtol, plan, size)
         if not found.fine.all():
             # Ill-conditioned ones again, with care.
             at = np.flatnonzero(~found.fine)
-            again = self._factor_compiled(key, tasks[at], rtol[at], plan)
+            again = self._factor_compiled(key, tasks[at], rtol[at], plan, size)
             for kept, new in zip(found[:4], again, strict=True):
                 if kept is not None:
                     kept[at] = np.asarray(new)[: len(at)]
@@ -65,27 +100,41 @@ class Host:
         self, rows: FactorRows, cols: FactorRows, pairs: np.ndarray, plan: Plan, *, diagonal: bool
     ) -> dict[str, np.ndarray]:
         """`measure_tile` of the pairs [n, 2], [n] or [n, 2] for every variable."""
-        padded = np.zeros((plan.chunks * plan.pair_chunk, 2), np.int32)
-        padded[: len(pairs)] = pairs
-        arguments = (
-            rows,
-            cols,
-            self.grams(rows, cols, plan),
-            padded.reshape(plan.chunks, plan.pair_chunk, 2),
-            np.int32(-(-len(pairs) // plan.pair_chunk)),
-            np.bool_(diagonal),
-        )
+        return self.measure_all([Tile(rows, cols, pairs, diagonal)], plan)[0]
 
-        def run() -> dict[str, np.ndarray]:
-            return jax.device_get(measure_tile(*arguments, program=self.program))
+    def measure_all(self, tiles: Sequence[Tile], plan: Plan) -> list[dict[str, np.ndarray]]:
+        """`measure` of up to as many tiles of equal shapes as there are devices, at once."""
+        arguments = [self._arguments(tile, plan) for tile in tiles]
 
-        if plan in self._compiled and plan.side_by_side > 1:
+        def run() -> list[dict[str, np.ndarray]]:
+            if plan.devices == 1:
+                return [jax.device_get(measure_tile(*arguments[0], program=self.program))]
+            return measure_side_by_side(arguments, self.program)
+
+        compiled = plan, *(x.s.shape for x in tiles[0][:2])
+        if compiled in self._compiled and plan.side_by_side > 1:
             found = run()
         else:
             with _ONE_AT_A_TIME:
                 found = run()
-                self._compiled.add(plan)
-        return {name: x.reshape(-1, *x.shape[2:])[: len(pairs)] for name, x in found.items()}
+                self._compiled.add(compiled)
+        return [
+            {name: x.reshape(-1, *x.shape[2:])[: len(tile.pairs)] for name, x in values.items()}
+            for tile, values in zip(tiles, found, strict=True)
+        ]
+
+    def _arguments(self, tile: Tile, plan: Plan) -> tuple[Any, ...]:
+        chunks, chunk = plan.steps(tile.rows.s.shape[0], tile.cols.s.shape[0])
+        pairs = np.zeros((chunks * chunk, 2), np.int32)
+        pairs[: len(tile.pairs)] = tile.pairs
+        return (
+            tile.rows,
+            tile.cols,
+            self.grams(tile.rows, tile.cols, plan),
+            pairs.reshape(chunks, chunk, 2),
+            np.int32(-(-len(tile.pairs) // chunk)),
+            np.bool_(tile.diagonal),
+        )
 
     def grams(self, rows: FactorRows, cols: FactorRows, plan: Plan) -> Grams:
         """Gram blocks of a tile, or None where its compiled program computes its own."""
@@ -108,7 +157,7 @@ class Host:
         return 4 * np.sqrt(ranks) * np.array([entry.eps for entry in entries])
 
     def _factor_natively(
-        self, entries: list[ModuleEntry], rtol: np.ndarray, plan: Plan
+        self, entries: list[ModuleEntry], rtol: np.ndarray, plan: Plan, size: int
     ) -> native.Factored:
         updates = [entry.load() for entry in entries]
         return native.factor_updates(
@@ -117,7 +166,7 @@ class Host:
             plan.stored,
             np.array([update.scale for update in updates]),
             rtol,
-            shape=(plan.block, plan.shape.rank),
+            shape=(size, plan.shape.rank),
             kappa=CHOLESKY_KAPPA,
             need_u=self.program.needs("out"),
             need_v=self.program.needs("in"),
@@ -126,9 +175,9 @@ class Host:
         )
 
     def _factor_compiled(
-        self, key: ModuleKey, tasks: np.ndarray, rtol: np.ndarray, plan: Plan
+        self, key: ModuleKey, tasks: np.ndarray, rtol: np.ndarray, plan: Plan, size: int
     ) -> FactorRows:
-        stack = _padded(self.bank.stack(key, tasks), plan.block)
+        stack = _padded(self.bank.stack(key, tasks), size)
         with _ONE_AT_A_TIME:
             return jax.block_until_ready(
                 factor_rows(
@@ -137,7 +186,7 @@ class Host:
                     stack.scale,
                     np.resize(rtol, stack.scale.shape),
                     dtype=np.dtype(self.program.dtype),
-                    chunk=plan.factor_chunk,
+                    chunk=math.gcd(size, plan.factor_chunk),
                     need_u=self.program.needs("out"),
                     need_v=self.program.needs("in"),
                 )

@@ -1,7 +1,6 @@
 """How a module's comparison is cut up: tasks per block, pairs per chunk, bytes in use."""
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtask.adapters import ModuleShape
 from jaxtask.engine.program import Program
 from jaxtask.errors import JaxtaskError
+from jaxtask.machine import available_memory
 
 # A Gram tile of this width stays in the last-level cache and still runs at the full matrix rate.
 _TILE_COLUMNS = 1024
@@ -42,13 +42,31 @@ class Plan:
     """C: steps that a full tile takes."""
     blocks_kept: int
     """Factored blocks held at a time; fewer than needed means factoring again."""
+    bytes_held: int
+    """Of main memory while a module is compared, at most."""
     side_by_side: int = 1
     """Modules that go through all stages at once, a thread each."""
+    devices: int = 1
+    """Tiles that are compared at once, a device each."""
+    added: int = 0
+    """Tasks per block of those that join a finished result; 0 if none do."""
 
     @property
     def blocks(self) -> int:
         """Blocks that cover all tasks."""
         return math.ceil(self.tasks / self.block)
+
+    @property
+    def cut(self) -> tuple[int, ...]:
+        """What may show in last digits: how many updates and pairs are dealt with together."""
+        return self.block, self.added, self.factor_chunk, self.chunks, self.pair_chunk
+
+    def steps(self, rows: int, columns: int) -> tuple[int, int]:
+        """Steps that a tile of two such blocks takes at most, and pairs per step."""
+        if rows == columns == self.block:
+            return self.chunks, self.pair_chunk
+        chunk = min(rows * columns, self.pair_chunk)
+        return math.ceil(rows * columns / chunk), chunk
 
 
 def plan(
@@ -115,7 +133,8 @@ def plan(
             f"{shape.d_in}, rank {r}, needs {_mib(need / _IN_USE)}"
         )
     kept = min(math.ceil(tasks / t), max(2, (usable - stage) // max(block_bytes, 1)))
-    return Plan(shape, stored, tasks, t, factor_chunk, pair_chunk, chunks, kept)
+    held = int((stage + kept * block_bytes) / _IN_USE)
+    return Plan(shape, stored, tasks, t, factor_chunk, pair_chunk, chunks, kept, held)
 
 
 def unordered_pairs(tasks: int) -> int:
@@ -123,13 +142,36 @@ def unordered_pairs(tasks: int) -> int:
     return tasks * (tasks + 1) // 2
 
 
-def tiles(tasks: int, block: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """The tiles (I, J ≥ I) that cover every unordered pair once, each with its pairs [n, 2]."""
-    count = math.ceil(tasks / block)
-    for i in range(count):
-        for j in range(i, count):
-            rows, columns = (min(block, tasks - k * block) for k in (i, j))
-            yield i, j, _pairs(rows, columns, i == j)
+def new_pairs(tasks: int, known: int) -> int:
+    """Unordered pairs of so many tasks, without those among the first `known`."""
+    return unordered_pairs(tasks) - unordered_pairs(known)
+
+
+def tiles(
+    tasks: int, block: int, known: int = 0, added: int = 0
+) -> Iterator[tuple[range, range, np.ndarray]]:
+    """The tiles that cover every unordered pair once, but those among the first `known` tasks.
+
+    Args:
+        tasks: How many there are.
+        block: Tasks per block.
+        known: Those whose pairs are there already. No block holds some of them and others.
+        added: Tasks per block of the others, if some are known.
+
+    Yields:
+        The tasks of the rows, those of the columns, none before, and the pairs [n, 2], as places
+        in the two.
+
+    """
+    blocks = [*_blocks(0, known, block), *_blocks(known, tasks, added if known else block)]
+    for i, rows in enumerate(blocks):
+        for columns in blocks[i:]:
+            if columns.stop > known:
+                yield rows, columns, _pairs(len(rows), len(columns), rows is columns)
+
+
+def _blocks(start: int, stop: int, block: int) -> list[range]:
+    return [range(i, min(i + block, stop)) for i in range(start, stop, max(block, 1))]
 
 
 @lru_cache(maxsize=8)
@@ -142,16 +184,6 @@ def _pairs(rows: int, columns: int, diagonal: bool) -> np.ndarray:
 def default_budget() -> int:
     """Half of what is available now."""
     return available_memory() // 2
-
-
-def available_memory() -> int:
-    """Bytes of main memory that can be had without swapping."""
-    try:
-        with open("/proc/meminfo") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux: all there is, since what is free is not said portably
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _divisor(n: int, at_most: int) -> int:

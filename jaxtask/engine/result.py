@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtask.adapters import AdapterBank
+from jaxtask.adapters import AdapterBank, ModuleKey
 from jaxtask.engine.program import Program
 from jaxtask.engine.sweep import ModuleResult
 
@@ -31,9 +31,9 @@ class Layout:
     coords: Mapping[str, Sequence[Any]]
     variables: Mapping[str, Variable]
 
-    def where(self, result: ModuleResult) -> tuple[int, int]:
+    def where(self, key: ModuleKey) -> tuple[int, int]:
         """Indices (layer, module) of one module's numbers."""
-        layer, module = result.key
+        layer, module = key
         return list(self.coords["layer"]).index(layer), list(self.coords["module"]).index(module)
 
 

@@ -1,4 +1,4 @@
-"""Results on disk: one Zarr group, written module by module, complete or not there at all."""
+"""Results on disk: one Zarr group, a chunk for every module and variable, complete or not there."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxtask.engine.draft import sync
 from jaxtask.engine.result import Layout
 from jaxtask.errors import ResultError
 
@@ -21,19 +22,31 @@ if TYPE_CHECKING:
 FORMAT = "jaxtask result 1"
 
 
-def check_target(path: Path, overwrite: bool) -> None:
-    """Raise unless `path` can be written, without touching it.
+def check_target(path: Path, *, overwrite: bool, append: bool = False) -> None:
+    """Raise unless a result at `path` may be written or added to, without touching it.
 
     Raises:
-        ResultError: It exists and is not to be overwritten, is no result, or its folder is missing
-            or not writable.
+        ResultError: It exists and is not to be replaced or added to, or is no result; it is to be
+            added to and does not exist; its folder is missing or not writable.
 
     """
+    if overwrite and append:
+        raise ResultError(f"{path}: overwrite and append exclude each other")
     if path.exists():
-        if not overwrite:
-            raise ResultError(f"{path} exists; give overwrite=True (--overwrite) to replace it")
+        if not overwrite and not append:
+            raise ResultError(
+                f"{path} exists; give overwrite=True (--overwrite) to replace it, append=True "
+                "(--append) to add adapters to it"
+            )
         if not (path / "zarr.json").is_file():
             raise ResultError(f"{path} exists and is not a Zarr result; it is left alone")
+    elif append:
+        raise ResultError(f"{path}: no such result to add adapters to")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Raise a `ResultError` unless something can be made in the folder of `path`."""
     parent = path.absolute().parent
     if not parent.is_dir():
         raise ResultError(f"cannot write {path}: {parent} is not a folder")
@@ -44,7 +57,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 @contextmanager
 def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     """A fresh folder beside `path` that takes its place if the block ends well, else vanishes."""
-    check_target(path, overwrite)
+    check_target(path, overwrite=overwrite)
     parent = path.absolute().parent
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
     try:
@@ -62,13 +75,8 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
         raise
 
 
-def create(folder: Path, layout: Layout, attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """A Zarr group of this layout in `folder`, all NaN (False), one chunk a module.
-
-    Returns:
-        The data variables, to be filled by `variable[layer, module] = values`.
-
-    """
+def create(folder: Path, layout: Layout, attrs: Mapping[str, Any]) -> None:
+    """A Zarr group of this layout in `folder`, all NaN (False), one chunk a module."""
     import zarr
 
     group = zarr.open_group(str(folder), mode="w", attributes={"format": FORMAT, **attrs})
@@ -81,9 +89,8 @@ def create(folder: Path, layout: Layout, attrs: Mapping[str, Any]) -> dict[str, 
             dimension_names=(name,),
         )
         array[:] = np.array(labels, dtype=object if text else np.int64)
-    arrays = {}
     for name, v in layout.variables.items():
-        arrays[name] = group.create_array(
+        group.create_array(
             name,
             shape=v.shape,
             dtype=v.dtype,
@@ -92,7 +99,34 @@ def create(folder: Path, layout: Layout, attrs: Mapping[str, Any]) -> dict[str, 
             dimension_names=v.dims,
             attributes=dict(v.attrs),
         )
-    return arrays
+
+
+def variables(folder: Path, layout: Layout) -> dict[str, Any]:
+    """The Zarr array of every variable of a group that `create` has made."""
+    import zarr
+
+    group = zarr.open_group(str(folder), mode="r+")
+    return {name: group[name] for name in layout.variables}
+
+
+def write_module(
+    folder: Path, arrays: Mapping[str, Any], at: tuple[int, int], values: Mapping[str, np.ndarray]
+) -> dict[str, int]:
+    """Write one module's chunks, each an array's only one there, and have them reach the disk.
+
+    Returns:
+        Path below `folder` and size [bytes] of every file. A chunk of nothing but NaN has none.
+
+    """
+    sizes = {}
+    for name, array in arrays.items():
+        array[at] = values[name]
+        key = array.metadata.encode_chunk_key((*at, *(0,) * (array.ndim - 2)))
+        file = folder / name / key
+        if file.exists():
+            sync(file)
+            sizes[f"{name}/{key}"] = file.stat().st_size
+    return sizes
 
 
 def save(ds: "xr.Dataset", path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

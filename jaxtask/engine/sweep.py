@@ -1,14 +1,15 @@
 """The loop over modules: read, factor, compare tile by tile, hand the numbers over.
 
 Small modules go side by side, a thread each; large ones one by one, with all threads for each.
+Where there are several devices, so many tiles are compared at once, of one module or more.
 
 Nothing here is kept between modules but compiled code and memory to use again.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -16,8 +17,8 @@ import jax
 import numpy as np
 
 from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
-from jaxtask.engine.host import Host, modules_at_once
-from jaxtask.engine.plan import Plan, plan, tiles, unordered_pairs
+from jaxtask.engine.host import Host, Tile, modules_at_once, tiles_at_once
+from jaxtask.engine.plan import Plan, new_pairs, plan, tiles
 from jaxtask.engine.program import Program
 from jaxtask_kernels.factor_rows import FactorRows
 
@@ -39,48 +40,96 @@ class ModuleResult:
     """[T, r] float64, zero from each rank on."""
 
 
-def plans(bank: AdapterBank, program: Program, budget: int) -> dict[ModuleKey, Plan]:
-    """A plan for every module, the same for all modules of one shape bucket."""
+def plans(
+    bank: AdapterBank, program: Program, budget: int, known: int = 0
+) -> dict[ModuleKey, Plan]:
+    """A plan for every module, the same for all modules of one shape bucket, which come together.
+
+    `known` is how many tasks, the first, have been compared with each other before.
+    """
     buckets: dict[tuple[ModuleShape, np.dtype], list[ModuleKey]] = {}
     for key in bank.modules:
         buckets.setdefault((bank.shape(key), bank.dtype(key)), []).append(key)
     found: dict[ModuleKey, Plan] = {}
     for (shape, stored), keys in buckets.items():
-        tasks = max(len(bank.present(key)) for key in keys)
+        present = [bank.present(key) for key in keys]
         threads = modules_at_once(program, shape.rank)
-        made = plan(shape, tasks, stored, program, budget, threads)
+        devices = tiles_at_once(program, shape.rank)
+        tasks = max(map(len, present))
+        made = plan(shape, tasks, stored, program, budget // devices, threads)
+        added = max(int(np.sum(tasks >= known)) for tasks in present) if known else 0
+        made = replace(made, devices=devices, added=min(made.block, added))
         found |= dict.fromkeys(keys, made)
-    return {key: found[key] for key in bank.modules}
+    return found
 
 
 def sweep(
     bank: AdapterBank,
     program: Program,
-    budget: int,
+    made: Mapping[ModuleKey, Plan],
     rank_rtol: float | None = None,
     tick: Callable[[int], None] = lambda pairs: None,
+    known: int = 0,
 ) -> Iterator[ModuleResult]:
     """Compare all tasks of a bank, module by module.
 
     Args:
         bank: The adapters.
         program: What to compute.
-        budget: Bytes to stay within.
+        made: The modules to go through, and the plan of each.
         rank_rtol: See `compare`.
         tick: Told how many unordered pairs each tile has dealt with.
+        known: How many tasks, the first, have been compared with each other before; those pairs
+            are left NaN.
 
     """
     host = Host(bank, program, rank_rtol)
-    made = plans(bank, program, budget)
-    for side_by_side, keys in groupby(made, lambda key: made[key].side_by_side):
-        modules = (_Module(host, key, made[key]) for key in keys)
-        if side_by_side == 1:
-            for module in modules:
-                yield module.measure(tick)
+    for at_once, keys in groupby(made, lambda key: (made[key].side_by_side, made[key].devices)):
+        modules = (_Module(host, key, made[key], known) for key in keys)
+        side_by_side, devices = at_once
+        if side_by_side > 1:
+            for module in _in_threads(side_by_side, (module.measured for module in modules)):
+                tick(new_pairs(len(module.tasks), module.known))
+                yield module.result()
         else:
-            for result in _in_threads(side_by_side, (module.measure for module in modules)):
-                tick(unordered_pairs(len(bank.present(result.key))))
-                yield result
+            yield from _in_turn(host, modules, devices, tick)
+
+
+def _in_turn(
+    host: Host, modules: Iterable["_Module"], devices: int, tick: Callable[[int], None]
+) -> Iterator[ModuleResult]:
+    """The results of the modules, as many of their tiles at a time as there are devices."""
+    at_work: deque[_Module] = deque()
+    group: list[tuple[_Module, range, range, Tile]] = []
+
+    def run() -> None:
+        plan = group[0][0].plan
+        for (module, rows, cols, tile), values in zip(
+            group, host.measure_all([tile for *_, tile in group], plan), strict=True
+        ):
+            module.store(rows, cols, tile.pairs, values)
+            tick(len(tile.pairs))
+        group.clear()
+
+    for module in modules:
+        at_work.append(module)
+        for rows, cols, tile in module.tiles():
+            if group and (group[0][0].plan != module.plan or not _alike(group[0][3], tile)):
+                run()
+            group.append((module, rows, cols, tile))
+            if len(group) == devices:
+                run()
+        while at_work and not any(at_work[0] is waiting for waiting, *_ in group):
+            yield at_work.popleft().result()
+    if group:
+        run()
+    for module in at_work:
+        yield module.result()
+
+
+def _alike(first: Tile, second: Tile) -> bool:
+    """Whether two tiles are of equal shapes, and so of one program."""
+    return all(a.s.shape == b.s.shape for a, b in zip(first[:2], second[:2], strict=True))
 
 
 def _in_threads(threads: int, calls: Iterator[Callable[[], _T]]) -> Iterator[_T]:
@@ -106,10 +155,11 @@ def _in_threads(threads: int, calls: Iterator[Callable[[], _T]]) -> Iterator[_T]
 class _Module:
     """One module of the bank on its way through the three stages."""
 
-    def __init__(self, host: Host, key: ModuleKey, plan: Plan) -> None:
+    def __init__(self, host: Host, key: ModuleKey, plan: Plan, known: int) -> None:
         self.host, self.key, self.plan, self.program = host, key, plan, host.program
-        self.blocks: OrderedDict[int, FactorRows] = OrderedDict()
+        self.blocks: OrderedDict[range, FactorRows] = OrderedDict()
         self.tasks = host.bank.present(key)
+        self.known = int(np.sum(self.tasks < known))
         total, r = len(host.bank.tasks), plan.shape.rank
         vectors = self.program.vectors()
         self.pairs = {
@@ -121,39 +171,49 @@ class _Module:
         self.rank = np.full(total, np.nan)
         self.spectra = np.full((total, r), np.nan)
 
-    def measure(self, tick: Callable[[int], None] = lambda pairs: None) -> ModuleResult:
-        for i, j, pairs in tiles(len(self.tasks), self.plan.block):
-            self._store(i, j, pairs, self._tile(i, j, pairs))
-            tick(len(pairs))
+    def tiles(self) -> Iterator[tuple[range, range, Tile]]:
+        """The tasks of the rows and of the columns of every tile, and what to compare."""
+        plan = self.plan
+        for rows, cols, pairs in tiles(len(self.tasks), plan.block, self.known, plan.added):
+            # The rows last, so that they are not what a full cache gives up next.
+            columns, lines = self._block(cols), self._block(rows)
+            yield rows, cols, Tile(lines, columns, pairs, rows is cols)
         self.blocks.clear()
-        live = self.rank > 0
-        return ModuleResult(
-            self.key, self.pairs, live[:, None] & live[None, :], self.rank, self.spectra
-        )
 
-    def _tile(self, i: int, j: int, pairs: np.ndarray) -> dict[str, np.ndarray]:
-        # The outer block last, so that it is not what a full cache gives up next.
-        cols, rows = self._block(j), self._block(i)
-        return self.host.measure(rows, cols, pairs, self.plan, diagonal=i == j)
+    def measured(self) -> "_Module":
+        """Itself, with all tiles measured and stored."""
+        for rows, cols, tile in self.tiles():
+            (values,) = self.host.measure_all([tile], self.plan)
+            self.store(rows, cols, tile.pairs, values)
+        return self
 
-    def _store(self, i: int, j: int, pairs: np.ndarray, values: dict[str, np.ndarray]) -> None:
-        a = self.tasks[i * self.plan.block + pairs[:, 0]]
-        b = self.tasks[j * self.plan.block + pairs[:, 1]]
+    def store(
+        self, rows: range, cols: range, pairs: np.ndarray, values: dict[str, np.ndarray]
+    ) -> None:
+        """Keep the numbers of one tile, both ways."""
+        a, b = self.tasks[rows.start + pairs[:, 0]], self.tasks[cols.start + pairs[:, 1]]
         for name, value in values.items():
             there, back = (value, value) if self.program.symmetric(name) else value.swapaxes(0, 1)
             self.pairs[name][a, b] = there
             self.pairs[name][b, a] = back
 
-    def _block(self, index: int) -> FactorRows:
-        if index in self.blocks:
-            self.blocks.move_to_end(index)
-            return self.blocks[index]
+    def result(self) -> ModuleResult:
+        """All numbers, once all tiles are stored."""
+        live = self.rank > 0
+        return ModuleResult(
+            self.key, self.pairs, live[:, None] & live[None, :], self.rank, self.spectra
+        )
+
+    def _block(self, tasks: range) -> FactorRows:
+        if tasks in self.blocks:
+            self.blocks.move_to_end(tasks)
+            return self.blocks[tasks]
         while len(self.blocks) >= self.plan.blocks_kept:
             self.blocks.popitem(last=False)
-        first = index * self.plan.block
-        tasks = self.tasks[first : first + self.plan.block]
-        block = self.host.factor(self.key, tasks, self.plan)
-        self.rank[tasks] = np.asarray(block.rank)[: len(tasks)]
-        self.spectra[tasks] = np.asarray(block.s)[: len(tasks)]
-        self.blocks[index] = block
+        size = self.plan.added if self.known and tasks.start >= self.known else self.plan.block
+        own = self.tasks[tasks.start : tasks.stop]
+        block = self.host.factor(self.key, own, self.plan, size)
+        self.rank[own] = np.asarray(block.rank)[: len(own)]
+        self.spectra[own] = np.asarray(block.s)[: len(own)]
+        self.blocks[tasks] = block
         return block

@@ -1,12 +1,12 @@
 """How many tasks fit on the device at once, by what the compiled step says that it needs."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxtask.errors import TrainingError
+from jaxtask.machine import available_memory
 
 # Left to what runs beside the step: evaluations, the best adapters so far, gaps between arrays.
 _SHARE = 0.9
@@ -21,7 +21,7 @@ def free_bytes() -> int:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
-    return int(_SHARE * _main_memory())
+    return int(_SHARE * available_memory())
 
 
 def step_bytes(compiled: Any, base: Any) -> int:
@@ -68,18 +68,6 @@ def largest_stack(need: Callable[[int], int], tasks: int, free: int, unit: int =
         fitting = max(1, min(size - 1, size * free // needed))
         size = -(-units // -(-units // fitting))
     return size * unit
-
-
-def _main_memory() -> int:
-    """Bytes of main memory that can be had without swapping; all there is where nobody says."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    import os
-
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _gigabytes(size: int) -> str:
