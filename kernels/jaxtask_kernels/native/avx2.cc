@@ -19,8 +19,9 @@
 
 #define JAXTASK_VARIANT kAvx2
 #define JAXTASK_NAME "x86-64, AVX2"
+#define JAXTASK_VECTOR_BYTES 32
 #define JAXTASK_TILE_ROWS 6
-#define JAXTASK_TILE_VECTORS 1
+#define JAXTASK_TILE_VECTORS 2
 #include "variant.inc"
 
 #if defined(__clang__)

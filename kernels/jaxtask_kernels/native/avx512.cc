@@ -19,6 +19,7 @@
 
 #define JAXTASK_VARIANT kAvx512
 #define JAXTASK_NAME "x86-64, AVX-512"
+#define JAXTASK_VECTOR_BYTES 64
 #define JAXTASK_TILE_ROWS 12
 #define JAXTASK_TILE_VECTORS 2
 #include "variant.inc"

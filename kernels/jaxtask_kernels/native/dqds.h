@@ -16,10 +16,11 @@ namespace {
 // another, which a second, independent chain hides.
 constexpr int kGroups = 2;
 
-// State of one group of lanes. `size` is how many values are still to be found.
+// State of one group of lanes. `size` is how many values are still to be found, `given_up` how many never
+// will be.
 template <typename V>
 struct Chain {
-  V shift, sum, lost, size, failures, tolerance, tiny;
+  V shift, sum, lost, size, failures, stalled, given_up, tolerance, tiny;
 };
 
 // One step from the arrays (q, e) to (next_q, next_e), and what the next shift is made from: the last
@@ -73,6 +74,10 @@ JAXTASK_INLINE void sweep(const V* q, const V* e, V* next_q, V* next_e, int64_t 
 // one sweep in twenty more.
 constexpr int kCaution = 2;
 
+// A part of the matrix that has come apart at the top and is singular keeps the shifts of what lies below
+// it at zero. So many sweeps of that, and bisection is quicker, and more accurate too.
+constexpr int kPatience = 32;
+
 // A shift a little below the least value that is left, from the last two rows, whose smaller
 // eigenvalue lies above it, less a bound on what the rows above can do. Where the least d is not
 // at the bottom, convergence has not set in, and only a part of that d is safe.
@@ -100,8 +105,8 @@ constexpr Scalar kTolerance =
     std::numeric_limits<Scalar>::epsilon() * std::numeric_limits<Scalar>::epsilon() / 4;
 
 // Squares q [n], e [n − 1] of bidiagonals, [.., kGroups] innermost, to eigenvalues of BᵀB in `values`
-// [kGroups, n, lanes], descending but for ties. `left` [kGroups] is how many each lane could not find
-// in so many sweeps.
+// [kGroups, n, lanes], descending but for ties. `left` [kGroups] is how many each lane could not find,
+// in so many sweeps at most.
 template <typename V>
 JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V* scale2,
                          int64_t sweeps, V* values, V* left) {
@@ -110,7 +115,8 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
   Chain<V> chains[kGroups];
   for (int g = 0; g < kGroups; ++g) {
     const V tolerance = scale2[g] * kTolerance<Scalar>;
-    chains[g] = {V{}, V{}, V{}, V{} + static_cast<Scalar>(n), V{}, tolerance, tolerance * eps * eps};
+    chains[g] = {V{}, V{}, V{}, V{} + static_cast<Scalar>(n), V{}, V{}, V{}, tolerance,
+                 tolerance * eps * eps};
     for (int64_t i = 0; i < n; ++i) {
       q[i * kGroups + g] = maximum(q[i * kGroups + g], tolerance / 64);
     }
@@ -155,6 +161,10 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
         }
       }
       chain.size = found ? chain.size - 1 : chain.size;
+      chain.stalled = passed & ~found & (bottom.lowest <= chain.tolerance) ? chain.stalled + 1 : V{};
+      const auto enough = chain.stalled > kPatience;
+      chain.given_up = enough ? chain.size : chain.given_up;
+      chain.size = enough ? V{} : chain.size;
       const V a = found ? bottom.q1 : bottom.last, b = found ? bottom.e2 : bottom.e1;
       const V c = found ? bottom.q2 : bottom.q1, above = found ? bottom.e3 : bottom.e2;
       const V proposed = next_shift(a, b, c, above, bottom.lowest, chain.size);
@@ -177,7 +187,7 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
     swap(q, other_q);
     swap(e, other_e);
   }
-  for (int g = 0; g < kGroups; ++g) left[g] = chains[g].size;
+  for (int g = 0; g < kGroups; ++g) left[g] = chains[g].size + chains[g].given_up;
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Vectors of the compiler's own extension (GCC, Clang): one lane a matrix.
 //
-// They are as wide as the widest registers there are; on a machine with narrower ones the compiler
-// splits each operation, so that one source serves all. Every file that includes this is compiled for
+// They are as wide as the registers of the level that is compiled for: the compiler would split wider ones,
+// but comparisons and choices into single numbers. Every file that includes this is compiled for
 // one level of x86 (see variants.h), and so everything here has internal linkage.
 
 #ifndef JAXTASK_NATIVE_LANES_H_
@@ -17,7 +17,10 @@
 namespace jaxtask {
 namespace {
 
-constexpr int kVectorBytes = 64;
+#if !defined(JAXTASK_VECTOR_BYTES)
+#define JAXTASK_VECTOR_BYTES 16
+#endif
+constexpr int kVectorBytes = JAXTASK_VECTOR_BYTES;
 
 typedef float Float32s __attribute__((vector_size(kVectorBytes)));
 typedef double Float64s __attribute__((vector_size(kVectorBytes)));

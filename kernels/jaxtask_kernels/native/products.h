@@ -17,7 +17,7 @@
 #else
 #define JAXTASK_TILE_ROWS 3
 #endif
-#define JAXTASK_TILE_VECTORS 1
+#define JAXTASK_TILE_VECTORS 4
 #endif
 
 namespace jaxtask {
