@@ -86,7 +86,8 @@ def compare(
     A run that was cut off goes on where it stopped when the same command is given again.
     """
     leads = not distributed or _join(coordinator, processes, process)
-    if out is not None and not dry_run and leads:
+    # Several processes have to hear it together, which is later.
+    if out is not None and not dry_run and not distributed:
         from jaxtask.engine.store import check_target
 
         check_target(out, overwrite=overwrite or append)
