@@ -59,10 +59,9 @@ def _devices(report: dict[str, Any]) -> list[str]:
         return [f"JAX does not start: {error}"]
     report["devices"] = [f"{d.platform}:{d.id} {d.device_kind}" for d in devices]
     report["processes"] = jax.process_count()
-    report["x64"] = (
-        "enabled" if jax.config.jax_enable_x64 else "off; comparisons turn it on for themselves"
-    )
-    report["compile cache"] = jax.config.jax_compilation_cache_dir or (
+    config: Any = jax.config  # its options are not known to type checkers
+    report["x64"] = "enabled" if config.jax_enable_x64 else "off; comparisons turn it on"
+    report["compile cache"] = config.jax_compilation_cache_dir or (
         "none; JAX_COMPILATION_CACHE_DIR names a folder to keep compiled programs in"
     )
     return []
@@ -100,6 +99,7 @@ def _backends(report: dict[str, Any]) -> list[str]:
 def _checks(report: dict[str, Any]) -> list[str]:
     """Two computations whose results are known."""
     import jax
+    import jax.numpy as jnp
     import numpy as np
 
     from jaxtask_kernels import singular_values
@@ -111,7 +111,7 @@ def _checks(report: dict[str, Any]) -> list[str]:
     sums = float(np.abs(found - np.einsum("kd,kmd->md", v, A, dtype=np.float64)).max())
     G = rng.standard_normal((64, 8, 8), "f")
     right = np.linalg.svd(G.astype(np.float64), compute_uv=False)
-    off = np.abs(np.asarray(singular_values(G)) - right) / right[:, :1]
+    off = np.abs(np.asarray(singular_values(jnp.asarray(G))) - right) / right[:, :1]
     values = float(off.max() / np.finfo(np.float32).eps)
     report["checks"] = {
         "sums, largest error": f"{sums:.1g}",
@@ -126,7 +126,7 @@ def _checks(report: dict[str, Any]) -> list[str]:
 
 
 def _threads() -> dict[str, Any]:
-    from threadpoolctl import threadpool_info
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
     from jaxtask_kernels import native
 

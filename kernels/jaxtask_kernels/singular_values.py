@@ -1,5 +1,7 @@
 """Singular values of many small matrices, one function and the backends behind it."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -28,7 +30,8 @@ def singular_values(G: Array) -> Array:
 
 @jax.custom_jvp
 def _values(G: Array) -> Array:
-    largest, how = max(G.shape[-2:]), {}
+    largest = max(G.shape[-2:])
+    how: dict[str, Callable[[Array], Array]] = {}
     if largest <= bidiagonal.LARGEST:
         how |= dict.fromkeys(("cuda", "rocm", "tpu"), _elementwise)
     if largest <= native.LARGEST and native.native().library is not None:
