@@ -74,7 +74,7 @@ $(VENV)/core: pyproject.toml
 
 # The extras by themselves: installing the package again would compile its C++ again.
 $(VENV)/test: $(VENV)/core
-	$(VENV)/bin/python $(EXTRAS) test | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	$(VENV)/bin/python $(EXTRAS) test gguf parquet | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 $(VENV)/dev: $(VENV)/test

@@ -118,7 +118,7 @@ def _sizes(n: int) -> list[int]:
 def bases_rate(d: int, n: int, batch: int) -> dict[str, Any]:
     """Orthonormal bases of [batch, d, n]: Gram matrices with Cholesky beside Householder QR."""
     B = jax.random.normal(jax.random.key(0), (batch, d, n), jnp.float32)
-    A = jax.random.normal(jax.random.key(1), (batch, n, n), jnp.float32)
+    A = jnp.broadcast_to(jnp.eye(n, dtype=jnp.float32), (batch, n, n))
     ones, rtol = np.ones(batch), np.full(batch, 1e-6)
     with wide():
         _, ours = seconds(

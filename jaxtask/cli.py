@@ -1,6 +1,7 @@
 """The command line: arguments in, calls to the library, tables or JSON out."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -122,6 +123,8 @@ def main() -> None:
     """Entry point: errors that users are meant to see become one line and exit status 1."""
     # So that all ends as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Only tokenizers are wanted of it: that there is no PyTorch is no news.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         app()
     except jt.JaxtaskError as error:

@@ -59,10 +59,8 @@ def _devices(report: dict[str, Any]) -> list[str]:
         return [f"JAX does not start: {error}"]
     report["devices"] = [f"{d.platform}:{d.id} {d.device_kind}" for d in devices]
     report["processes"] = jax.process_count()
-    config: Any = jax.config
-    report["x64"] = (
-        "enabled" if config.jax_enable_x64 else "off; comparisons turn it on for themselves"
-    )
+    config: Any = jax.config  # its options are not known to type checkers
+    report["x64"] = "enabled" if config.jax_enable_x64 else "off; comparisons turn it on"
     report["compile cache"] = config.jax_compilation_cache_dir or (
         "none; JAX_COMPILATION_CACHE_DIR names a folder to keep compiled programs in"
     )
@@ -128,7 +126,7 @@ def _checks(report: dict[str, Any]) -> list[str]:
 
 
 def _threads() -> dict[str, Any]:
-    from threadpoolctl import threadpool_info
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
     from jaxtask_kernels import native
 
