@@ -116,6 +116,11 @@ def test_the_old_result_stands_until_all_is_there(tmp_path):
         compare(every, path, metrics="cosine", append=True, progress=stop)
     assert jt.open_result(path).sizes["task"] == 5
     assert Draft(path).done()
+    # Other calls leave it alone, whether there is something to do or not.
+    assert compare(first(every, 5), path, metrics="cosine", append=True).sizes["task"] == 5
+    with pytest.raises(jt.ResultError, match=r"not given: t7, t8; .*remove it"):
+        compare(first(every, 7), path, metrics="cosine", append=True)
+    assert Draft(path).done()
     compare(every, path, metrics="cosine", append=True)
     compare(every, tmp_path / "whole.zarr", metrics="cosine")
     for name in ("cosine", "valid", "frobenius"):
