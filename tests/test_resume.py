@@ -20,7 +20,7 @@ METRICS = ("grassmann", "cosine", "rec")
 MODULES = 6
 
 # Few as a routine; JAXTASK_KILLS=20 takes half a minute.
-KILLS = int(os.environ.get("JAXTASK_KILLS", "5"))
+KILLS = int(os.environ.get("JAXTASK_KILLS", "4"))
 
 # One process that imports everything, and forks one to be killed at a time.
 KILLED = """

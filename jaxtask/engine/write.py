@@ -49,7 +49,10 @@ def write(job: Job, path: Path, *, overwrite: bool = False, append: bool = False
                 _work(job, draft)
         if processes.leads():
             with _disk(draft):
-                draft.finish() if go else draft.remove()
+                if go:
+                    draft.finish()
+                elif draft.manifest() is None:
+                    draft.remove()
     while go and not draft.ended():
         draft.check_others()
         time.sleep(_POLL_SECONDS)
@@ -125,9 +128,10 @@ def _prepare(job: Job, draft: Draft, *, overwrite: bool, append: bool) -> bool:
             draft.share()
             return True
         if not overwrite:
+            anew = "remove it" if append else "give overwrite=True (--overwrite)"
             raise ResultError(
                 f"{draft.folder} holds an unfinished comparison that is not this one ({told}); "
-                "overwrite=True (--overwrite) starts anew"
+                f"{anew} to start anew"
             )
     with _disk(draft):
         draft.clear()
