@@ -126,7 +126,7 @@ def _checks(report: dict[str, Any]) -> list[str]:
 
 
 def _threads() -> dict[str, Any]:
-    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_info
 
     from jaxtask_kernels import native
 
