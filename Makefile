@@ -25,6 +25,9 @@ PEERS := .venv-peers-$(VERSION)
 EXTRAS := -c 'import sys, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(r for name in sys.argv[1:] for r in extras[name]), sep="\n")'
 PIP := -m pip --disable-pip-version-check install --quiet
 
+# Files of tests go to one process for each core, four at most.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
+
 NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
 SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -35,7 +38,7 @@ demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(WORKERS)
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -43,7 +46,7 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 parity: $(PEERS)/parity
-	$(PEERS)/bin/python -m pytest -m parity tests/parity
+	$(PEERS)/bin/python -m pytest $(WORKERS) -m parity tests/parity
 
 # In parts, because each level of instructions takes its time to compile.
 sanitize:

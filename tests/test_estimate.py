@@ -15,6 +15,7 @@ from jaxtask.engine import host, plan
 from jaxtask.engine.estimate import estimate
 from jaxtask.engine.job import make_job
 from jaxtask.report.plan import plan_lines, size
+from planted import write_family
 
 ROOT = Path(__file__).parents[1]
 T, R = 11, 3
@@ -101,8 +102,6 @@ def test_gram_seconds_follow_the_order_of_the_work(monkeypatch):
 
 
 def test_command(tmp_path):
-    from jaxtask.demo import write_family
-
     write_family(tmp_path / "family")
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "COLUMNS": "120"}
 
