@@ -27,30 +27,42 @@ constexpr int64_t scratch_vectors(int64_t n) { return n * n + 6 * n + kGroups * 
 
 // --------------------------------------------------------------------------- bisection
 
-// The k-th largest singular value of one bidiagonal matrix, for where dqds gave up. A Sturm count on
-// the symmetric matrix of zero diagonal whose off-diagonal is d_0, e_0, d_1, … (Golub and Kahan).
-inline double bisect(const double* d, const double* e, int64_t n, int64_t k) {
-  double high = 0;
+// The singular values [n] of one bidiagonal matrix, descending, for where dqds gave up; to an eighth of
+// an epsilon of Scalar times the largest. Sturm counts on the symmetric matrix of zero diagonal whose
+// off-diagonal is d_0, e_0, d_1, … (Golub and Kahan), for as many values at a time as there are lanes.
+template <typename Scalar>
+JAXTASK_INLINE void bisect(const double* d, const double* e, int64_t n, double* values) {
+  using V = Lanes<double>;
+  constexpr int lanes = kLanes<double>;
+  double bound = 0, squares[2 * kLargest];
   for (int64_t i = 0; i < n; ++i) {
-    high = maximum(high, absolute(d[i]) + (i > 0 ? absolute(e[i - 1]) : 0.0));
-    high = maximum(high, absolute(d[i]) + (i + 1 < n ? absolute(e[i]) : 0.0));
+    const double left = i > 0 ? absolute(e[i - 1]) : 0, right = i + 1 < n ? absolute(e[i]) : 0;
+    bound = maximum(bound, absolute(d[i]) + maximum(left, right));
+    squares[2 * i] = d[i] * d[i];
+    squares[2 * i + 1] = right * right;
   }
-  double low = 0;
-  const double tiny = std::numeric_limits<double>::min() / std::numeric_limits<double>::epsilon();
-  while (true) {
-    const double x = low + (high - low) / 2;
-    if (x <= low || x >= high) return high;
-    int64_t above = 0;  // eigenvalues larger than x
-    double pivot = -x;
-    for (int64_t i = 0; i < 2 * n; ++i) {
-      if (i > 0) {
-        const double b = i % 2 ? d[i / 2] : e[i / 2 - 1];
-        pivot = -x - b * b / pivot;
+  const double enough = bound * std::numeric_limits<Scalar>::epsilon() / 8;
+  const V tiny = V{} + std::numeric_limits<double>::min() / std::numeric_limits<double>::epsilon();
+  for (int64_t first = 0; first < n; first += lanes) {
+    V place, low{}, high = V{} + bound;
+    for (int lane = 0; lane < lanes; ++lane) place[lane] = static_cast<double>(first + lane);
+    while (true) {
+      const V x = low + (high - low) / 2;
+      const auto open = (high - low > enough) & (x > low) & (x < high);
+      if (!any(open)) break;
+      V above{}, pivot = -x;  // eigenvalues larger than x
+      for (int64_t i = 0; i + 1 < 2 * n; ++i) {
+        pivot = absolute(pivot) < tiny ? -tiny : pivot;
+        above = pivot > 0 ? above + 1 : above;
+        pivot = -x - squares[i] / pivot;
       }
-      if (absolute(pivot) < tiny) pivot = -tiny;
-      above += pivot > 0;
+      above = pivot > 0 ? above + 1 : above;
+      low = open & (above > place) ? x : low;
+      high = open & (above <= place) ? x : high;
     }
-    (above > k ? low : high) = x;
+    for (int64_t lane = 0; lane < lanes && first + lane < n; ++lane) {
+      values[first + lane] = low[lane] > 0 ? (low[lane] + high[lane]) / 2 : 0;
+    }
   }
 }
 
@@ -108,10 +120,11 @@ JAXTASK_INLINE void singular_values_of_block(const Stored* matrices, Stored* val
     if (any(left[g] > 0)) {
       for (int lane = 0; lane < lanes; ++lane) {
         if (!(left[g][lane] > 0)) continue;
-        double d[kLargest], off[kLargest];
+        double d[kLargest], off[kLargest], values_of_lane[kLargest];
         for (int64_t i = 0; i < n; ++i) d[i] = d_kept[g * n + i][lane];
         for (int64_t i = 0; i + 1 < n; ++i) off[i] = e_kept[g * n + i][lane];
-        for (int64_t i = 0; i < n; ++i) value[i][lane] = static_cast<Scalar>(bisect(d, off, n, i));
+        bisect<Scalar>(d, off, n, values_of_lane);
+        for (int64_t i = 0; i < n; ++i) value[i][lane] = static_cast<Scalar>(values_of_lane[i]);
       }
     }
     for (bool sorted = false; !sorted;) {
