@@ -135,6 +135,17 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
       low = turn ? kept : low;
     }
   }
+  // Values that lie close together are far from zero, compared with their distances, and shifts from the
+  // bottom rows get there slowly: start at a bound below all of them, since B is a diagonal and a rest.
+  for (int g = 0; g < kGroups; ++g) {
+    V least = q[g], most{};
+    for (int64_t i = 1; i < n; ++i) {
+      least = minimum(least, q[i * kGroups + g]);
+      most = maximum(most, e[(i - 1) * kGroups + g]);
+    }
+    const V root = maximum(square_root(least) - square_root(most), V{});
+    chains[g].shift = n > 1 ? root * root * (1 - 16 * eps) : V{};
+  }
   int64_t longest = n;
   for (; longest > 0 && sweeps > 0; --sweeps) {
     Bottom<V> bottoms[kGroups];
@@ -152,7 +163,12 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
       const V lost = (sum - chain.sum) - step;
       chain.sum = passed ? sum : chain.sum;
       chain.lost = passed ? lost : chain.lost;
-      const auto found = passed & ((bottom.e1 <= chain.tolerance) | (chain.size == 1));
+      // The last row may go where what couples it to the others moves its value σ by two eps of the
+      // largest at most: σ² moves by less than √(q₁ e₁) + e₁, and σ by that over 2σ.
+      const V square = maximum(chain.sum + bottom.last, V{});
+      const V close = 4 * eps * eps * scale2[g] * square;
+      const auto found = passed & ((bottom.e1 <= chain.tolerance) | (chain.size == 1) |
+                                   (maximum(bottom.q1, bottom.e1) * bottom.e1 <= close));
       if (any(found)) {
         const V value = chain.sum + (bottom.last - chain.lost);
         for (int64_t i = 0; i < longest; ++i) {
