@@ -83,6 +83,74 @@ def test_factor_updates_leaves_high_ranks_to_others():
     assert np.linalg.norm(U.T * s @ V - right) <= 1e-6 * np.linalg.norm(right)
 
 
+def bases_of_all_sorts(r, d):
+    """[11, r, d] float32 by rows: some at angles to the last one, strangers, some of lower rank."""
+    rng = np.random.default_rng(r)
+    X, outside = np.split(orthonormal(rng, d, 2 * r).T, 2)
+    angles = [0.0, 1e-6, 1e-4, 0.02, 0.2, 0.3, 1.0, np.linspace(1e-6, 1.5, r), rng.random(r) ** 4]
+    angles = [t * np.ones(r)[:, None] for t in angles[:7]] + [t[:, None] for t in angles[7:]]
+    at = [np.cos(t) * X + np.sin(t) * outside for t in angles]
+    turned = [orthonormal(rng, r, r) @ Y for Y in at]
+    found = np.array([*turned, orthonormal(rng, d, r).T, X], np.float32)
+    ranks = np.full(len(found), r, np.int32)
+    ranks[[2, 4, 10]] = max(1, r // 2), max(1, r - 1), max(1, r // 3)
+    found[np.arange(r) >= ranks[:, None]] = 0
+    return found, ranks
+
+
+def outside_of(X, Y):
+    """Y (I − P_X) Yᵀ and its sines, in float64, of the rows that are not zero."""
+    P = np.linalg.qr(X[np.any(X, axis=1)].astype(float).T)[0]
+    R = Y.astype(float) - Y.astype(float) @ P @ P.T
+    sines = np.linalg.svd(R[np.any(Y, axis=1)], compute_uv=False)
+    return R @ R.T, np.minimum(np.append(np.ones(len(Y) - len(sines)), sines)[::-1], 1)
+
+
+@pytest.mark.parametrize("two", [False, True])
+@pytest.mark.parametrize(("r", "d"), [(1, 40), (3, 50), (8, 128), (13, 300), (16, 257), (40, 500)])
+def test_angles(r, d, two, within):
+    """Of all pairs within one stack of bases, or between two."""
+    X, rank_x = bases_of_all_sorts(r, d)
+    Y, rank_y = (X[::-1][:7].copy(), rank_x[::-1][:7].copy()) if two else (X, rank_x)
+    a, b = (x.ravel().astype(np.int32) for x in np.indices((len(X), len(Y))))
+    same = (a == b) & (a % 2 == 0) & ~np.array(two)
+    gram = np.einsum("skd,tld->sktl", X, Y)
+    ranks = rank_x, rank_y
+    found = native.angles(X, Y, gram, ranks, a, b, same, outside=True)
+    alone = native.angles(X, Y, gram, ranks, a, b, same, outside=False)
+    assert alone.there is None
+    assert alone.back is None
+    np.testing.assert_array_equal(alone.cosines, found.cosines)
+    np.testing.assert_array_equal(alone.sines, found.sines)
+    worst = {"cosines": 0.0, "sines": 0.0, "small sines": 0.0, "outside": 0.0, "small outside": 0.0}
+    near = 0
+    for i in range(len(a)):
+        x, y = X[a[i]], Y[b[i]]
+        if same[i]:
+            assert not np.any(found.there[i])
+            assert not np.any(found.back[i])
+            np.testing.assert_array_equal(found.sines[i], np.arange(r) >= rank_y[b[i]])
+            continue
+        there, sines = outside_of(x, y)
+        back, _ = outside_of(y, x)
+        cosines = np.linalg.svd(x.astype(float) @ y.T.astype(float), compute_uv=False)
+        of = {"cosines": (found.cosines[i], cosines), "sines": (found.sines[i], sines)}
+        of["outside"] = np.array([found.there[i], found.back[i]]), np.array([there, back])
+        errors = {name: np.max(np.abs(ours - right)) for name, (ours, right) in of.items()}
+        if sines[0] < 1e-3:
+            near += 1
+            small = sines < 1e-3
+            errors["small sines"] = np.max(np.abs(found.sines[i] - sines)[small])
+        if sines[rank_y[b[i]] - 1] < 1e-3 and rank_x[a[i]] == rank_y[b[i]]:
+            errors["small outside"] = errors["outside"]
+        worst |= {name: max(worst[name], error) for name, error in errors.items()}
+    assert near > 10
+    bounds = {"cosines": 1e-6, "sines": 1.5e-6, "small sines": 5e-8, "outside": 1e-6}
+    bounds["small outside"] = 1e-14
+    for name, bound in bounds.items():
+        within(f"{name} of pairs at r = {r}", worst[name], bound)
+
+
 def with_setting(setting, function):
     found = subprocess.run(
         [sys.executable, "-c", function],
@@ -122,6 +190,15 @@ found = native.factor_updates(
 assert found.fine.all()
 for U, s, V, b, a in zip(found.U, found.s, found.V, B, A):
     worst.append(np.max(np.abs(U.T * s @ V - b @ a)) / s[0])
+X = np.linalg.qr(rng.standard_normal((2, 90, 8)))[0].swapaxes(1, 2)
+X[1] = (X[0] + 1e-4 * X[1]).astype("f")
+X = X.astype("f")
+one, two = (np.linalg.qr(x.astype(float).T)[0].T for x in X)
+right = np.linalg.svd(two - two @ one.T @ one, compute_uv=False)[::-1]
+rank, a, b = np.array([8, 8], "i"), np.zeros(1, "i"), np.ones(1, "i")
+gram = native.gram_rows(X, X)
+found = native.angles(X, X, gram, (rank, rank), a, b, np.zeros(1, bool), outside=True)
+worst.append(np.max(np.abs(found.sines[0] - right)))
 print(about, max(worst))
 """
 

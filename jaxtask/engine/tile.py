@@ -4,7 +4,7 @@ rows, cols   thin SVDs of two blocks of t updates
   │ two matrix products
 G, H         [t, r, t, r] Gram blocks of the tile
   │ loop over chunks of P pairs
-  │   cosines σ(G);  where one exceeds .95, sines from the residual basis
+  │   cosines σ(G);  where one exceeds .95, sines from the residual basis, or in float64
   │   metrics, written for one pair and vmapped
 {variable: [C, P] or [C, P, 2]}      2: source→target and target→source
 """
@@ -33,8 +33,10 @@ Grams = tuple[Array | np.ndarray | None, ...] | None
 # Above this cosine, arccos loses too much; below it, sqrt(1 − cos²) is as good as any sine.
 _NEAR = 0.95
 
-# Entries of the residual bases worked on at a time: few, since most tiles have few such pairs.
+# Entries of the residual bases worked on at a time: on CPU few, since most tiles have few such
+# pairs, elsewhere as many as fill the device.
 _RESIDUAL_ENTRIES = 1 << 16
+_RESIDUAL_ENTRIES_ELSEWHERE = 1 << 25
 
 
 @partial(jax.jit, static_argnames=("program",))
@@ -75,9 +77,17 @@ def measure_tile(
         blocks = {side: gram[a, :, b, :] for side, gram in blocks_of.items()}
         same = diagonal & (a == b)
         known = {
-            side: native.angles(*bases[side], gram, cols.rank, a, b, same)
+            side: native.angles(
+                *bases[side],
+                gram,
+                (rows.rank, cols.rank),
+                a,
+                b,
+                same,
+                outside=program.needs_outside(side),
+            )
             for side, gram in given.items()
-            if _has_native_angles(side, gram, program)
+            if program.needs_cosines(side) and _is_native(gram)
         }
         there, back = _both_ways(blocks, bases, known, a, b, same, ranks, program)
         s, t = rows.s[a], cols.s[b]
@@ -155,15 +165,14 @@ def _kept_projection(pair: Pair) -> Array:
 # --------------------------------------------------------------------------- the sides of the pairs
 
 
-def _has_native_angles(side: str, gram: Array, program: Program) -> bool:
-    alone = program.needs_angles(side) and not program.needs_outside(side)
-    return alone and gram.dtype == np.float32 and gram.shape[1] <= native.LARGEST
+def _is_native(gram: Array) -> bool:
+    return gram.dtype == np.float32 and gram.shape[1] <= native.LARGEST
 
 
 def _both_ways(
     blocks: dict[str, Array],
     bases: dict[str, tuple[Array, Array]],
-    known: dict[str, tuple[Array, Array]],
+    known: dict[str, native.Angles],
     a: Array,
     b: Array,
     same: Array,
@@ -173,7 +182,7 @@ def _both_ways(
     """The sides of P pairs with Gram blocks [P, r, r], as seen from the rows and from the columns.
 
     Where a pair is one update and itself (`same`), nothing of it lies outside, by definition.
-    `known` holds the cosines and sines of sides that have them already.
+    `known` holds the sides that are done already.
     """
     k, l = ranks  # noqa: E741
     r = next(iter(blocks.values())).shape[-1]
@@ -198,8 +207,10 @@ def _both_ways(
     near = {side: (cosines[side][:, 0] > _NEAR) & ~same for side in cosines}
     width = max(X.shape[1] * X.shape[2] for X, _ in bases.values())
     found = _where_near(near, found, accurate, width)
-    for side, (known_cosines, sines) in known.items():
-        cosines[side], found[side] = known_cosines, {"sines": sines}
+    for side, done in known.items():
+        cosines[side], found[side] = done.cosines, {"sines": done.sines}
+        if done.there is not None and done.back is not None:
+            found[side] |= {"there": done.there, "back": done.back}
 
     there, back = {}, {}
     shared, larger = jnp.minimum(k, l)[:, None], jnp.maximum(k, l)[:, None]
@@ -267,23 +278,26 @@ def _where_near(
 ) -> _Values:
     """Replace the values of the pairs that are `near` on a side, a few at a time, and only those.
 
-    Their indices are listed first, so that the work is proportional to their number; what else a
-    last batch holds comes out right as well. One loop takes the sides in turn, never two at once.
+    Their indices are listed first, so that the work is proportional to their number. One loop takes
+    the sides in turn, never two at once.
     """
     if not near:
         return values
     P = next(iter(near.values())).shape[0]
-    batch = max(1, min(P, _RESIDUAL_ENTRIES // width))
+    on_cpu = jax.default_backend() == "cpu"
+    entries = _RESIDUAL_ENTRIES if on_cpu else _RESIDUAL_ENTRIES_ELSEWHERE
+    batch = max(1, min(P, entries // width))
     sides = tuple(near)
     order, batches = {}, []
     for side in sides:
-        (order[side],) = jnp.nonzero(near[side], size=P + -P % batch, fill_value=0)
+        (order[side],) = jnp.nonzero(near[side], size=P + -P % batch, fill_value=P)
         batches.append((jnp.sum(near[side], dtype=jnp.int32) + batch - 1) // batch)
 
     def step(side: str, c: Array, values: _Values) -> _Values:
         index = jax.lax.dynamic_slice_in_dim(order[side], c * batch, batch)
-        new = recompute(side, index)
-        return values | {side: {k: v.at[index].set(new[k]) for k, v in values[side].items()}}
+        new = recompute(side, jnp.minimum(index, P - 1))
+        replaced = {k: v.at[index].set(new[k], mode="drop") for k, v in values[side].items()}
+        return values | {side: replaced}
 
     def body(c: Array, values: _Values) -> _Values:
         if len(sides) == 1:

@@ -165,16 +165,49 @@ void angles(const Kernels& kernels, int64_t r) {
     }
   }
   std::vector<int32_t> rank(t, static_cast<int32_t>(r)), a(count), b(count);
-  std::vector<uint8_t> same(count);
+  std::vector<uint8_t> same(count), is_near(count);
+  std::vector<float> there(count * r * r), back(count * r * r);
   for (int64_t i = 0; i < count; ++i) {
     a[i] = static_cast<int32_t>(below(s));
     b[i] = static_cast<int32_t>(below(t));
     same[i] = a[i] == b[i] && below(2);
   }
-  const jaxtask::PairsOf pairs{X.data(), Y.data(), gram.data(), rank.data(), a.data(), b.data(),
-                               same.data(), t, r, d, 30 * (r + 1), cosines.data(), sines.data()};
-  Scratch scratch(kernels.angle_scratch(r));
-  kernels.angles(pairs, 0, count, scratch.get());
+  const bool outside = below(2);
+  const jaxtask::PairsOf pairs{X.data(),
+                               Y.data(),
+                               gram.data(),
+                               rank.data(),
+                               rank.data(),
+                               a.data(),
+                               b.data(),
+                               same.data(),
+                               t,
+                               r,
+                               d,
+                               30 * (r + 1),
+                               cosines.data(),
+                               sines.data(),
+                               outside ? there.data() : nullptr,
+                               outside ? back.data() : nullptr,
+                               is_near.data()};
+  {
+    Scratch scratch(kernels.angle_scratch(r));
+    kernels.angles(pairs, 0, count, scratch.get());
+  }
+  const int64_t p = kernels.padded_rank(r);
+  std::vector<double> K(s * p * p);
+  for (int64_t i = 0; i < s; ++i) {
+    Scratch scratch(kernels.near_angle_scratch(r));
+    kernels.products_within(X.data() + i * r * d, r, d, K.data() + i * p * p, scratch.get());
+  }
+  std::vector<int64_t> near;
+  for (int64_t i = 0; i < count && static_cast<int64_t>(near.size()) < kernels.block_f64; ++i) {
+    if (is_near[i]) near.push_back(i);
+  }
+  if (!near.empty()) {
+    Scratch scratch(kernels.near_angle_scratch(r));
+    kernels.near_angles(pairs, K.data(), K.data(), near.data(), near.size(), scratch.get());
+  }
   for (const float x : cosines) expect(x >= 0, "a cosine below zero", kernels.name, r);
 }
 

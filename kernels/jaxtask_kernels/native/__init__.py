@@ -71,27 +71,50 @@ def singular_values(G: Array, sweeps: int | None = None) -> Array:
     return call(G, sweeps=np.int64(_SWEEPS_PER_VALUE * (n + 1) if sweeps is None else sweeps))
 
 
+class Angles(NamedTuple):
+    """How P pairs of spaces lie."""
+
+    cosines: Array
+    """[P, r] descending"""
+    sines: Array
+    """[P, r] ascending, 1 for what pads the second basis"""
+    there: Array | None
+    """[P, r, r] products of what of the second basis lies outside the first one's space"""
+    back: Array | None
+    """[P, r, r] products of what of the first basis lies outside the second one's space"""
+
+
 def angles(
-    X: Array, Y: Array, gram: Array, rank: Array, a: Array, b: Array, same: Array
-) -> tuple[Array, Array]:
-    """Cosines and sines [P, r] of the principal angles of P pairs of bases, on CPU.
+    X: Array,
+    Y: Array,
+    gram: Array,
+    ranks: tuple[Array, Array],
+    a: Array,
+    b: Array,
+    same: Array,
+    *,
+    outside: bool,
+) -> Angles:
+    """Principal angles of P pairs of orthonormal bases, on CPU.
 
     Args:
         X: [s, r, d] float32, bases by rows.
         Y: [t, r, d] float32
         gram: [s, r, t, r] products of all their rows.
-        rank: [t] int32 of Y; the rows after are zero.
+        ranks: [s] and [t] int32 of X and Y; the rows after are zero.
         a: [P] int32 indices into X.
         b: [P] int32 indices into Y.
-        same: [P] bool, the two are one by definition: their sines are 0.
+        same: [P] bool, the two are one by definition: nothing of one lies outside the other.
+        outside: Return `there` and `back` as well.
 
     """
-    r = X.shape[1]
-    each = jax.ShapeDtypeStruct((a.shape[0], r), X.dtype)
-    call = jax.ffi.ffi_call("jaxtask_angles", (each, each))
+    P, r = a.shape[0], X.shape[1]
+    each = jax.ShapeDtypeStruct((P, r), X.dtype)
+    square = jax.ShapeDtypeStruct((P, r, r) if outside else (0,), X.dtype)
+    call = jax.ffi.ffi_call("jaxtask_angles", (each, each, square, square))
     sweeps = np.int64(_SWEEPS_PER_VALUE * (r + 1))
-    cosines, sines = call(X, Y, gram, rank, a, b, same, sweeps=sweeps)
-    return cosines, sines
+    cosines, sines, there, back = call(X, Y, gram, *ranks, a, b, same, sweeps=sweeps)
+    return Angles(cosines, sines, there if outside else None, back if outside else None)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:

@@ -89,23 +89,61 @@ ffi::Error singular_values_f64(ffi::ThreadPool pool, ffi::Buffer<ffi::F64> matri
 
 // --------------------------------------------------------------------------- angles
 
+// X Xᵀ of so many bases [r, d] → [count, p, p].
+std::vector<double> products_within(ffi::ThreadPool& pool, const float* X, int64_t count, int64_t r,
+                                    int64_t d) {
+  const int64_t p = kernels().padded_rank(r);
+  std::vector<double> products(count * p * p);
+  in_blocks(pool, count, 1, 1, kernels().near_angle_scratch(r), [&](int64_t i, int64_t, void* scratch) {
+    kernels().products_within(X + i * r * d, r, d, products.data() + i * p * p, scratch);
+  });
+  return products;
+}
+
+// there and back are empty where they are not wanted.
 ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi::F32> Y,
-                  ffi::Buffer<ffi::F32> gram, ffi::Buffer<ffi::S32> rank, ffi::Buffer<ffi::S32> a,
-                  ffi::Buffer<ffi::S32> b, ffi::Buffer<ffi::PRED> same,
-                  ffi::Result<ffi::Buffer<ffi::F32>> cosines, ffi::Result<ffi::Buffer<ffi::F32>> sines,
-                  int64_t sweeps) {
+                  ffi::Buffer<ffi::F32> gram, ffi::Buffer<ffi::S32> rank_x,
+                  ffi::Buffer<ffi::S32> rank_y, ffi::Buffer<ffi::S32> a, ffi::Buffer<ffi::S32> b,
+                  ffi::Buffer<ffi::PRED> same, ffi::Result<ffi::Buffer<ffi::F32>> cosines,
+                  ffi::Result<ffi::Buffer<ffi::F32>> sines, ffi::Result<ffi::Buffer<ffi::F32>> there,
+                  ffi::Result<ffi::Buffer<ffi::F32>> back, int64_t sweeps) {
   const auto shape = Y.dimensions();
-  const int64_t count = a.element_count();
-  const PairsOf pairs{X.typed_data(),    Y.typed_data(),
-                      gram.typed_data(), rank.typed_data(),
-                      a.typed_data(),    b.typed_data(),
+  const int64_t count = a.element_count(), block = kernels().block_f32, few = kernels().block_f64;
+  const bool outside = there->element_count() > 0;
+  std::vector<uint8_t> is_near(count);
+  const PairsOf pairs{X.typed_data(),
+                      Y.typed_data(),
+                      gram.typed_data(),
+                      rank_x.typed_data(),
+                      rank_y.typed_data(),
+                      a.typed_data(),
+                      b.typed_data(),
                       reinterpret_cast<const uint8_t*>(same.typed_data()),
-                      shape[0],          shape[1],
-                      shape[2],          sweeps,
-                      cosines->typed_data(), sines->typed_data()};
-  const int64_t block = kernels().block_f32;
+                      shape[0],
+                      shape[1],
+                      shape[2],
+                      sweeps,
+                      cosines->typed_data(),
+                      sines->typed_data(),
+                      outside ? there->typed_data() : nullptr,
+                      outside ? back->typed_data() : nullptr,
+                      is_near.data()};
   in_blocks(pool, count, 2 * block, block, kernels().angle_scratch(pairs.r),
             [&](int64_t i, int64_t some, void* scratch) { kernels().angles(pairs, i, some, scratch); });
+
+  std::vector<int64_t> near;
+  for (int64_t i = 0; i < count; ++i) {
+    if (is_near[i]) near.push_back(i);
+  }
+  if (near.empty()) return ffi::Error::Success();
+  const bool one = pairs.X == pairs.Y;
+  const auto of_x = products_within(pool, pairs.X, X.dimensions()[0], pairs.r, pairs.d);
+  const auto of_y = one ? std::vector<double>() : products_within(pool, pairs.Y, pairs.t, pairs.r, pairs.d);
+  in_blocks(pool, near.size(), few, few, kernels().near_angle_scratch(pairs.r),
+            [&](int64_t i, int64_t some, void* scratch) {
+              kernels().near_angles(pairs, of_x.data(), (one ? of_x : of_y).data(), near.data() + i,
+                                    some, scratch);
+            });
   return ffi::Error::Success();
 }
 
@@ -121,7 +159,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxtask_angles, jaxtask::angles,
                                   .Arg<ffi::Buffer<ffi::S32>>()
                                   .Arg<ffi::Buffer<ffi::S32>>()
                                   .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
                                   .Arg<ffi::Buffer<ffi::PRED>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Attr<int64_t>("sweeps"));

@@ -27,13 +27,16 @@ struct ProductOf {
   int64_t block;
 };
 
-// Pairs (a, b) of bases X [s, r, d] and Y [t, r, d] with gram [s, r, t, r]; see angles.h.
+// Pairs (a, b) of bases X [s, r, d] and Y [t, r, d] with gram [s, r, t, r]; see angles.h. Rows of a basis
+// from its rank on are zero. Of a pair that is `same` nothing lies outside, by definition.
 struct PairsOf {
   const float *X, *Y, *gram;
-  const int32_t *rank, *a, *b;  // rank [t] of Y
+  const int32_t *rank_x, *rank_y, *a, *b;
   const uint8_t* same;
   int64_t t, r, d, sweeps;
-  float *cosines, *sines;
+  float *cosines, *sines;  // [pairs, r], descending and ascending
+  float *there, *back;     // [pairs, r, r] of Y outside X and of X outside Y, or null
+  uint8_t* near;           // [pairs] the pair needs float64
 };
 
 struct Kernels {
@@ -52,6 +55,12 @@ struct Kernels {
   void (*product_f64)(const ProductOf&, int64_t row, int64_t rows, int64_t column, void* scratch);
   void (*angles)(const PairsOf&, int64_t first, int64_t count, void* scratch);  // up to block_f32
   int64_t (*angle_scratch)(int64_t r);
+  int64_t (*padded_rank)(int64_t r);
+  // X [r, d] → X Xᵀ [padded r, padded r], and up to block_f64 near pairs given those of all bases.
+  void (*products_within)(const float* X, int64_t r, int64_t d, double* K, void* scratch);
+  void (*near_angles)(const PairsOf&, const double* KX, const double* KY, const int64_t* index,
+                      int64_t count, void* scratch);
+  int64_t (*near_angle_scratch)(int64_t r);  // for both
   int64_t product_scratch;
 };
 
