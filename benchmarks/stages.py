@@ -19,7 +19,7 @@ import jaxtask
 from benchmarks.checks import wide
 from benchmarks.peers import PEERS
 from benchmarks.problem import Sample, Shape, all_pairs, make_problem
-from jaxtask.engine.host import Host
+from jaxtask.engine.host import Host, Tile
 from jaxtask.engine.plan import default_budget, tiles
 from jaxtask.engine.program import Program
 from jaxtask.engine.sweep import plans
@@ -55,7 +55,7 @@ def _walk(bank: Any, spent: dict[str, float]) -> None:
             block = jax.block_until_ready(host.factor(key, bank.present(key), plan))
         _, _, pairs = next(tiles(plan.tasks, plan.block))
         with _timed(spent, "measure"):
-            host.measure(block, block, pairs, plan, diagonal=True)
+            host.measure(Tile(block, block, pairs, True), plan)
         with _timed(spent, "measure.gram"):
             grams = host.grams(block, block, plan) or (jax.block_until_ready(_gram(block.U)),)
         picked = jax.block_until_ready(_gather(grams[0], pairs))

@@ -43,7 +43,7 @@ def compare(every, path, **options):
 @pytest.mark.parametrize(("known", "columns"), [(6, 4 * R), (1, 1024)])
 def test_added_is_as_good_as_at_once(known, columns, tmp_path, monkeypatch):
     """In one block and in many."""
-    monkeypatch.setattr(plan, "_TILE_COLUMNS", columns)
+    monkeypatch.setattr(plan, "CPU", plan.CPU._replace(tile_columns=columns))
     every = factors()
     options = {"metrics": ["grassmann", "containment", "rec"], "keep": ["angles", "spectra"]}
     whole = jt.compare(jt.AdapterBank.from_factors(every), **options)
@@ -75,13 +75,13 @@ def test_added_one_by_one_is_the_same_to_the_last_bit(tmp_path):
 def test_only_new_pairs_are_compared(tmp_path, monkeypatch):
     every, seen = factors(), []
     compare(first(every, 6), tmp_path / "r.zarr", metrics="cosine")
-    measure = host.Host.measure_all
+    start = host.Host.start
 
     def counting(self, tiles, plan):
         seen.extend(len(tile.pairs) for tile in tiles)
-        return measure(self, tiles, plan)
+        return start(self, tiles, plan)
 
-    monkeypatch.setattr(host.Host, "measure_all", counting)
+    monkeypatch.setattr(host.Host, "start", counting)
     said = []
     compare(
         every,

@@ -28,7 +28,7 @@ import jax, numpy as np
 import jaxtask as jt
 from jaxtask.engine import devices, plan
 from jaxtask.engine.draft import Draft
-plan._TILE_COLUMNS = 4 * 16
+plan.CPU = plan.CPU._replace(tile_columns=4 * 16)
 rng = np.random.default_rng(0)
 def update(d):
     return rng.standard_normal((d, 4), "f"), rng.standard_normal((4, 40), "f")

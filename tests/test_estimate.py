@@ -38,17 +38,17 @@ def bank(tasks=T):
 def counted(monkeypatch):
     """Tiles measured and updates factored from now on."""
     tiles, updates = [], []
-    measure, factor = host.Host.measure_all, host.Host.factor
+    start, factor = host.Host.start, host.Host.factor
 
     def measuring(self, some, plan):
         tiles.extend(len(tile.pairs) for tile in some)
-        return measure(self, some, plan)
+        return start(self, some, plan)
 
     def factoring(self, key, tasks, *rest):
         updates.append((self.bank.shape(key), len(tasks)))
         return factor(self, key, tasks, *rest)
 
-    monkeypatch.setattr(host.Host, "measure_all", measuring)
+    monkeypatch.setattr(host.Host, "start", measuring)
     monkeypatch.setattr(host.Host, "factor", factoring)
     return tiles, updates
 
@@ -56,7 +56,7 @@ def counted(monkeypatch):
 @pytest.mark.parametrize("columns", [1024, 4 * R])
 @pytest.mark.parametrize("known", [0, 5])
 def test_counts(columns, known, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_TILE_COLUMNS", columns)
+    monkeypatch.setattr(plan, "CPU", plan.CPU._replace(tile_columns=columns))
     out, options = tmp_path / "r.zarr", {"metrics": ["grassmann", "cosine"], "sides": ["out"]}
     if known:
         jt.compare(bank(known), out=out, **options)

@@ -5,7 +5,9 @@ import pytest
 
 import jaxtask as jt
 import oracles
+from jaxtask.engine import host
 from jaxtask.engine import plan as planning
+from jaxtask.engine.host import runs_natively
 from jaxtask.engine.program import Program
 from jaxtask.engine.sweep import plans
 from jaxtask.metrics import resolve
@@ -93,17 +95,47 @@ def test_chunks_do_not_show(monkeypatch, backend):
     every = factors()
     whole = run(every, BIG)
     per_pair = R * R * (4 * 8 + 3 * 8) * 2
-    monkeypatch.setattr(planning, "_CHUNK_BYTES", 4 * per_pair)
-    monkeypatch.setattr(planning, "_WIDE_BYTES", 1)
+    small = planning.CPU._replace(chunk_bytes=4 * per_pair, wide_bytes=1)
+    monkeypatch.setattr(planning, "CPU", small)
     assert {(p.pair_chunk, p.factor_chunk) for p in cut(every, BIG)} == {(4, 1)}
     assert_same(run(every, BIG), whole, "float32")
+
+
+@pytest.mark.skipif(not runs_natively(), reason="needs programs without LAPACK; see `after`")
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_tiles_under_way_while_others_are_prepared(ahead, monkeypatch):
+    """As on an accelerator."""
+    every = factors()
+    monkeypatch.setattr(planning, "CPU", planning.CPU._replace(tile_columns=5 * R))
+    whole = run(every, BIG)
+    started, most = [], []
+    start = host.Host.start
+
+    def counting(self, tiles, plan):
+        wait = start(self, tiles, plan)
+        started.append(wait)
+        most.append(len(started))
+
+        def waiting():
+            started.remove(wait)
+            return wait()
+
+        return waiting
+
+    monkeypatch.setattr(host.Host, "start", counting)
+    monkeypatch.setattr(host.Host, "ahead", ahead)
+    found = run(every, BIG)
+    assert max(most) == ahead + 1
+    assert not started
+    for name, values in whole.data_vars.items():
+        np.testing.assert_array_equal(found[name].values, values.values)
 
 
 def test_tiles_of_any_width(monkeypatch):
     """Blocks of a width that does not divide the number of tasks."""
     every = factors()
     whole = run(every, BIG)
-    monkeypatch.setattr(planning, "_TILE_COLUMNS", 5 * R)
+    monkeypatch.setattr(planning, "CPU", planning.CPU._replace(tile_columns=5 * R))
     assert all(1 < p.block <= 5 and T % p.block for p in cut(every, BIG))
     assert_same(run(every, BIG), whole, "float32")
 

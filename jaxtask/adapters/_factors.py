@@ -205,7 +205,8 @@ class ModuleEntry:
     @cached_property
     def dtype(self) -> np.dtype:
         """The type B and A are loaded in: the wider of the two."""
-        return np.result_type(self.B.dtype, self.A.dtype)
+        B, A = self.B.dtype, self.A.dtype
+        return B if B == A else np.result_type(B, A)
 
     @cached_property
     def eps(self) -> float:

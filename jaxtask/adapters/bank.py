@@ -125,7 +125,7 @@ class AdapterBank:
     def dtype(self, key: ModuleKey) -> np.dtype:
         """float64 if any stored factor of the module is float64, else float32; without reading."""
         self._check(key)
-        return np.result_type(*(self.adapters[task].dtype(key) for task in self._present[key]))
+        return np.result_type(*{self.adapters[task].dtype(key) for task in self._present[key]})
 
     def stack(self, key: ModuleKey, tasks: Sequence[int] | np.ndarray) -> ModuleStack:
         """Reads one module of the given tasks (indices into `tasks`), padded to `shape(key).rank`.

@@ -1,5 +1,6 @@
 """The pair stage on several devices: a tile on each, at once, and nothing goes between them."""
 
+import sys
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
@@ -20,9 +21,15 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("tile",))
 
 
+def memory_of_a_device() -> int:
+    """Bytes that this process may use of one of its devices, without bound where none is said."""
+    said = jax.local_devices()[0].memory_stats() or {}
+    return int(said.get("bytes_limit", sys.maxsize))
+
+
 def measure_side_by_side(
     arguments: Sequence[tuple[Any, ...]], program: Program
-) -> list[dict[str, np.ndarray]]:
+) -> dict[str, Array]:
     """`measure_tile` of each of the arguments, one on each of this process's devices.
 
     Args:
@@ -30,13 +37,15 @@ def measure_side_by_side(
             equal shapes.
         program: What to compute.
 
+    Returns:
+        What `measure_tile` returns, with a leading axis of the devices.
+
     """
     # What is left over does the first tile's work again, without looking at any of its pairs.
     idle = (*arguments[0][:4], np.int32(0), arguments[0][5])
     every = [*arguments, *[idle] * (_mesh().size - len(arguments))]
     spread = jax.tree.map(lambda *shards: _spread(shards), *every)
-    found = jax.device_get(measure_tiles(spread, program=program, mesh=_mesh()))
-    return [{name: x[n] for name, x in found.items()} for n in range(len(arguments))]
+    return measure_tiles(spread, program=program, mesh=_mesh())
 
 
 @partial(jax.jit, static_argnames=("program", "mesh"))

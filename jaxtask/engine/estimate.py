@@ -15,7 +15,7 @@ import ml_dtypes  # noqa: F401  (NumPy then knows "bfloat16" by name)
 import numpy as np
 
 from jaxtask.adapters import AdapterBank, ModuleEntry, ModuleKey
-from jaxtask.engine.host import Host, runs_natively
+from jaxtask.engine.host import Host, Tile, runs_natively
 from jaxtask.engine.job import Job, numerics, pairs_of
 from jaxtask.engine.plan import Plan, default_budget, tiles
 from jaxtask.engine.program import Program
@@ -246,9 +246,8 @@ def _calibrate(host: Host, bucket: Bucket, known: int) -> tuple[float, float]:
             continue
         rows, cols, pairs = alike[0]
         blocks = {block: factor(block) for block in (cols, rows)}
-        measure = partial(
-            host.measure, blocks[rows], blocks[cols], pairs, plan, diagonal=rows is cols
-        )
+        tile = Tile(blocks[rows], blocks[cols], pairs, rows is cols)
+        measure = partial(host.measure, tile, plan)
         first, then = _seconds(measure, repeats=1), _seconds(measure)
         compiling += max(0.0, first - then)
         comparing += then * len(alike)

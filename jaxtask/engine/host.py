@@ -6,7 +6,8 @@ are compiled programs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -96,32 +97,47 @@ class Host:
                     kept[at] = np.asarray(new)[: len(at)]
         return FactorRows(*found[:4])  # type: ignore[arg-type]  # NumPy's arrays serve as well
 
-    def measure(
-        self, rows: FactorRows, cols: FactorRows, pairs: np.ndarray, plan: Plan, *, diagonal: bool
-    ) -> dict[str, np.ndarray]:
-        """`measure_tile` of the pairs [n, 2], [n] or [n, 2] for every variable."""
-        return self.measure_all([Tile(rows, cols, pairs, diagonal)], plan)[0]
+    @property
+    def ahead(self) -> int:
+        """How many groups of tiles may be under way while the next one is prepared."""
+        return 0 if jax.default_backend() == "cpu" else 1
 
-    def measure_all(self, tiles: Sequence[Tile], plan: Plan) -> list[dict[str, np.ndarray]]:
-        """`measure` of up to as many tiles of equal shapes as there are devices, at once."""
+    def measure(self, tile: Tile, plan: Plan) -> dict[str, np.ndarray]:
+        """`measure_tile` of the tile's pairs, [n] or [n, 2] for every variable."""
+        return self.start([tile], plan)()[0]
+
+    def start(self, tiles: Sequence[Tile], plan: Plan) -> Callable[[], list[dict[str, np.ndarray]]]:
+        """Start to measure as many tiles of equal shapes as there are devices, or fewer.
+
+        Returns:
+            What waits for the numbers of each. On CPU they are there already.
+
+        """
         arguments = [self._arguments(tile, plan) for tile in tiles]
 
-        def run() -> list[dict[str, np.ndarray]]:
+        def launch() -> dict[str, Array]:
             if plan.devices == 1:
-                return [jax.device_get(measure_tile(*arguments[0], program=self.program))]
+                found = measure_tile(*arguments[0], program=self.program)
+                return {name: x[None] for name, x in found.items()}
             return measure_side_by_side(arguments, self.program)
 
+        def numbers(found: dict[str, Array]) -> list[dict[str, np.ndarray]]:
+            there = jax.device_get(found)
+            return [
+                {k: x[n].reshape(-1, *x.shape[3:])[: len(tile.pairs)] for k, x in there.items()}
+                for n, tile in enumerate(tiles)
+            ]
+
+        if self.ahead:
+            return partial(numbers, launch())
         compiled = plan, *(x.s.shape for x in tiles[0][:2])
         if compiled in self._compiled and plan.side_by_side > 1:
-            found = run()
+            found = numbers(launch())
         else:
             with _ONE_AT_A_TIME:
-                found = run()
+                found = numbers(launch())
                 self._compiled.add(compiled)
-        return [
-            {name: x.reshape(-1, *x.shape[2:])[: len(tile.pairs)] for name, x in values.items()}
-            for tile, values in zip(tiles, found, strict=True)
-        ]
+        return lambda: found
 
     def _arguments(self, tile: Tile, plan: Plan) -> tuple[Any, ...]:
         chunks, chunk = plan.steps(tile.rows.s.shape[0], tile.cols.s.shape[0])
@@ -178,19 +194,23 @@ class Host:
         self, key: ModuleKey, tasks: np.ndarray, rtol: np.ndarray, plan: Plan, size: int
     ) -> FactorRows:
         stack = _padded(self.bank.stack(key, tasks), size)
-        with _ONE_AT_A_TIME:
-            return jax.block_until_ready(
-                factor_rows(
-                    stack.B,
-                    stack.A,
-                    stack.scale,
-                    np.resize(rtol, stack.scale.shape),
-                    dtype=np.dtype(self.program.dtype),
-                    chunk=math.gcd(size, plan.factor_chunk),
-                    need_u=self.program.needs("out"),
-                    need_v=self.program.needs("in"),
-                )
+
+        def launch() -> FactorRows:
+            return factor_rows(
+                stack.B,
+                stack.A,
+                stack.scale,
+                np.resize(rtol, stack.scale.shape),
+                dtype=np.dtype(self.program.dtype),
+                chunk=math.gcd(size, plan.factor_chunk),
+                need_u=self.program.needs("out"),
+                need_v=self.program.needs("in"),
             )
+
+        if self.ahead:
+            return launch()
+        with _ONE_AT_A_TIME:
+            return jax.block_until_ready(launch())
 
 
 def _padded(stack: ModuleStack, n: int) -> ModuleStack:

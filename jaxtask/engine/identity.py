@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -11,11 +12,11 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from jaxtask.adapters import AdapterBank
+from jaxtask.adapters import Adapter, AdapterBank
 from jaxtask.engine.program import Program
 from jaxtask.metrics import METRICS, Metric, Pair, Side
 from jaxtask.version import __version__
-from jaxtask_kernels.native import native
+from jaxtask_kernels.native import native, threads
 
 SETTINGS = (
     *("metrics", "sides", "keep", "dtype", "padding", "rank_rtol"),
@@ -58,7 +59,9 @@ def settings(attrs: dict[str, Any]) -> dict[str, Any]:
 
 def digests(bank: AdapterBank) -> dict[str, str]:
     """A digest of the numbers of every adapter, by task. Reads all files."""
-    return {adapter.name: adapter.digest() for adapter in bank.adapters}
+    with ThreadPoolExecutor(threads()) as pool:
+        found = pool.map(Adapter.digest, bank.adapters)
+        return dict(zip(bank.tasks, found, strict=True))
 
 
 def differences(there: dict[str, Any], now: dict[str, Any]) -> str:

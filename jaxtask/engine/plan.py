@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +13,22 @@ from jaxtask.engine.program import Program
 from jaxtask.errors import JaxtaskError
 from jaxtask.machine import available_memory
 
+
+class Sizes(NamedTuple):
+    """How much is dealt with at a time."""
+
+    tile_columns: int
+    """Width of a Gram tile."""
+    chunk_bytes: int
+    """Of the pairs of a chunk."""
+    wide_bytes: int
+    """Of the updates that are widened to float64."""
+
+
 # A Gram tile of this width stays in the last-level cache and still runs at the full matrix rate.
-_TILE_COLUMNS = 1024
-_CHUNK_BYTES = 32 << 20
-_WIDE_BYTES = 4 << 20
+CPU = Sizes(1024, 32 << 20, 4 << 20)
+# Few launches, each with work for all of the device.
+ACCELERATOR = Sizes(8192, 1 << 30, 256 << 20)
 
 # The allocator keeps what is freed, and the compiled programs copy: peaks were measured at up to
 # 2.4 times what is counted here.
@@ -76,6 +89,7 @@ def plan(
     program: Program,
     budget: int,
     threads: int = 1,
+    sizes: Sizes = CPU,
 ) -> Plan:
     """The largest blocks that keep everything within `budget` bytes.
 
@@ -86,6 +100,7 @@ def plan(
         program: What to compute.
         budget: Bytes.
         threads: Modules that may go side by side if all of each fits into one block; else one does.
+        sizes: Of blocks and chunks, unless less fits.
 
     Raises:
         JaxtaskError: Not even one task per block fits.
@@ -93,7 +108,7 @@ def plan(
     """
     if threads > 1:
         try:
-            share = plan(shape, tasks, stored, program, budget // threads)
+            share = plan(shape, tasks, stored, program, budget // threads, sizes=sizes)
         except JaxtaskError:
             share = None
         if share is not None and share.blocks == 1:
@@ -109,9 +124,9 @@ def plan(
     per_pair = r * r * (8 * item + 3 * 8) * len(widths)
 
     def layout(t: int) -> tuple[int, int, int, int, int]:
-        factor_chunk = _divisor(t, max(1, _WIDE_BYTES // wide))
+        factor_chunk = _divisor(t, max(1, sizes.wide_bytes // wide))
         pairs = t * t if t < tasks else unordered_pairs(t)
-        pair_chunk = max(1, min(pairs, _CHUNK_BYTES // per_pair))
+        pair_chunk = max(1, min(pairs, sizes.chunk_bytes // per_pair))
         chunks = math.ceil(pairs / pair_chunk)
         gram = (t * r) ** 2 * item * len(widths)
         # QR, refinement and SVD of a chunk hold about six copies of its factors.
@@ -119,7 +134,7 @@ def plan(
         stage_pairs = 2 * gram + pair_chunk * per_pair
         return factor_chunk, pair_chunk, chunks, t * bases, max(stage_factor, stage_pairs)
 
-    t = min(tasks, max(1, _TILE_COLUMNS // r))
+    t = min(tasks, max(1, sizes.tile_columns // r))
     t = math.ceil(tasks / math.ceil(tasks / t))
     while True:
         factor_chunk, pair_chunk, chunks, block_bytes, stage = layout(t)

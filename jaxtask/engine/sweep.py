@@ -1,7 +1,8 @@
 """The loop over modules: read, factor, compare tile by tile, hand the numbers over.
 
 Small modules go side by side, a thread each; large ones one by one, with all threads for each.
-Where there are several devices, so many tiles are compared at once, of one module or more.
+Where there are several devices, so many tiles are compared at once, of one module or more. While an
+accelerator compares tiles, the next ones are read and sent.
 
 Nothing here is kept between modules but compiled code and memory to use again.
 """
@@ -15,8 +16,11 @@ from typing import TypeVar
 
 import jax
 import numpy as np
+from jax import Array
 
 from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
+from jaxtask.engine import plan as planning
+from jaxtask.engine.devices import memory_of_a_device
 from jaxtask.engine.host import Host, Tile, modules_at_once, tiles_at_once
 from jaxtask.engine.plan import Plan, new_pairs, plan, tiles
 from jaxtask.engine.program import Program
@@ -47,6 +51,7 @@ def plans(
 
     `known` is how many tasks, the first, have been compared with each other before.
     """
+    sizes = planning.CPU if jax.default_backend() == "cpu" else planning.ACCELERATOR
     buckets: dict[tuple[ModuleShape, np.dtype], list[ModuleKey]] = {}
     for key in bank.modules:
         buckets.setdefault((bank.shape(key), bank.dtype(key)), []).append(key)
@@ -56,7 +61,8 @@ def plans(
         threads = modules_at_once(program, shape.rank)
         devices = tiles_at_once(program, shape.rank)
         tasks = max(map(len, present))
-        made = plan(shape, tasks, stored, program, budget // devices, threads)
+        share = min(budget // devices, memory_of_a_device())
+        made = plan(shape, tasks, stored, program, share, threads, sizes)
         added = max(int(np.sum(tasks >= known)) for tasks in present) if known else 0
         made = replace(made, devices=devices, added=min(made.block, added))
         found |= dict.fromkeys(keys, made)
@@ -100,31 +106,41 @@ def _in_turn(
 ) -> Iterator[ModuleResult]:
     """The results of the modules, as many of their tiles at a time as there are devices."""
     at_work: deque[_Module] = deque()
-    group: list[tuple[_Module, range, range, Tile]] = []
+    group: list[_Job] = []
+    started: deque[tuple[list[_Job], Callable[[], list[dict[str, np.ndarray]]]]] = deque()
 
-    def run() -> None:
-        plan = group[0][0].plan
-        for (module, rows, cols, tile), values in zip(
-            group, host.measure_all([tile for *_, tile in group], plan), strict=True
-        ):
-            module.store(rows, cols, tile.pairs, values)
-            tick(len(tile.pairs))
+    def start() -> None:
+        wait = host.start([tile for *_, tile in group], group[0][0].plan)
+        started.append((group.copy(), wait))
         group.clear()
+
+    def finish(left: int) -> None:
+        while len(started) > left:
+            jobs, wait = started.popleft()
+            for (module, rows, cols, tile), values in zip(jobs, wait(), strict=True):
+                module.store(rows, cols, tile.pairs, values)
+                tick(len(tile.pairs))
 
     for module in modules:
         at_work.append(module)
         for rows, cols, tile in module.tiles():
             if group and (group[0][0].plan != module.plan or not _alike(group[0][3], tile)):
-                run()
+                start()
             group.append((module, rows, cols, tile))
             if len(group) == devices:
-                run()
-        while at_work and not any(at_work[0] is waiting for waiting, *_ in group):
+                start()
+            finish(host.ahead)
+        waiting = [*group, *(job for jobs, _ in started for job in jobs)]
+        while at_work and not any(at_work[0] is job[0] for job in waiting):
             yield at_work.popleft().result()
     if group:
-        run()
+        start()
+    finish(0)
     for module in at_work:
         yield module.result()
+
+
+_Job = tuple["_Module", range, range, Tile]
 
 
 def _alike(first: Tile, second: Tile) -> bool:
@@ -168,8 +184,8 @@ class _Module:
             )
             for name in (*self.program.variables(), *vectors)
         }
-        self.rank = np.full(total, np.nan)
-        self.spectra = np.full((total, r), np.nan)
+        # Read at the end only: to read them is to wait for them.
+        self.spectra_of: list[tuple[np.ndarray, Array | np.ndarray, Array | np.ndarray]] = []
 
     def tiles(self) -> Iterator[tuple[range, range, Tile]]:
         """The tasks of the rows and of the columns of every tile, and what to compare."""
@@ -183,8 +199,7 @@ class _Module:
     def measured(self) -> "_Module":
         """Itself, with all tiles measured and stored."""
         for rows, cols, tile in self.tiles():
-            (values,) = self.host.measure_all([tile], self.plan)
-            self.store(rows, cols, tile.pairs, values)
+            self.store(rows, cols, tile.pairs, self.host.measure(tile, self.plan))
         return self
 
     def store(
@@ -199,10 +214,14 @@ class _Module:
 
     def result(self) -> ModuleResult:
         """All numbers, once all tiles are stored."""
-        live = self.rank > 0
-        return ModuleResult(
-            self.key, self.pairs, live[:, None] & live[None, :], self.rank, self.spectra
-        )
+        total = len(self.host.bank.tasks)
+        rank = np.full(total, np.nan)
+        spectra = np.full((total, self.plan.shape.rank), np.nan)
+        for tasks, its_rank, s in self.spectra_of:
+            rank[tasks] = np.asarray(its_rank)[: len(tasks)]
+            spectra[tasks] = np.asarray(s)[: len(tasks)]
+        live = rank > 0
+        return ModuleResult(self.key, self.pairs, live[:, None] & live[None, :], rank, spectra)
 
     def _block(self, tasks: range) -> FactorRows:
         if tasks in self.blocks:
@@ -213,7 +232,6 @@ class _Module:
         size = self.plan.added if self.known and tasks.start >= self.known else self.plan.block
         own = self.tasks[tasks.start : tasks.stop]
         block = self.host.factor(self.key, own, self.plan, size)
-        self.rank[own] = np.asarray(block.rank)[: len(own)]
-        self.spectra[own] = np.asarray(block.s)[: len(own)]
+        self.spectra_of.append((own, block.rank, block.s))
         self.blocks[tasks] = block
         return block

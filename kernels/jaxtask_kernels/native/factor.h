@@ -131,36 +131,36 @@ JAXTASK_INLINE void gram(int64_t d, int64_t p, const Load& load, const double* t
   }
 }
 
-// out[k, :] = Σ_l T[k, l] · direction l, for k < r: [r, d].
+// out[k, :] = Σ_l T[l, k] · direction l, for k < r: [r, d]. T is [p, p], p = r rounded up to 8.
 template <typename Stored>
 JAXTASK_INLINE void apply(const Directions<Stored>& x, int64_t p, const double* T, double* tile,
                           float* out) {
+  constexpr int64_t lanes = kLanes<double>;
   for (int64_t start = 0; start < x.d; start += kTile) {
     load_tile(x, start, tile);
     const int64_t count = minimum(kTile, x.d - start);
-    for (int64_t k = 0; k < p; k += 4) {
-      for (int64_t i = 0; i < count; i += 2 * kLanes<double>) {
-        Float64s low[4] = {}, high[4] = {};
+    for (int64_t k = 0; k < p; k += 8) {
+      for (int64_t i = 0; i < count; i += 2 * lanes) {
+        Float64s sums[8][2] = {};
         for (int64_t l = 0; l < x.r; ++l) {
-          const Float64s y0 = load(tile + l * kTile + i);
-          const Float64s y1 = load(tile + l * kTile + i + kLanes<double>);
-          for (int j = 0; j < 4; ++j) {
-            const double t = T[(k + j) * p + l];
-            low[j] += t * y0;
-            high[j] += t * y1;
+          const Float64s y[2] = {load(tile + l * kTile + i), load(tile + l * kTile + i + lanes)};
+          for (int j = 0; j < 8; ++j) {
+            const double t = T[l * p + k + j];
+            sums[j][0] += t * y[0];
+            sums[j][1] += t * y[1];
           }
         }
-        const int64_t whole = minimum<int64_t>(2 * kLanes<double>, count - i);
-        for (int j = 0; j < 4 && k + j < x.r; ++j) {
-          const Narrowed halves[2] = {__builtin_convertvector(low[j], Narrowed),
-                                  __builtin_convertvector(high[j], Narrowed)};
-          float row[2 * kLanes<double>];
-          __builtin_memcpy(row, halves, sizeof row);
+        const int64_t whole = minimum<int64_t>(2 * lanes, count - i);
+        for (int j = 0; j < 8 && k + j < x.r; ++j) {
           float* to = out + (k + j) * x.d + start + i;
-          if (whole == 2 * kLanes<double>) {
-            __builtin_memcpy(to, row, sizeof row);
+          const Narrowed low = __builtin_convertvector(sums[j][0], Narrowed);
+          const Narrowed high = __builtin_convertvector(sums[j][1], Narrowed);
+          if (whole == 2 * lanes) {
+            // One by one: to read both as one vector would wait for both to be written.
+            __builtin_memcpy(to, &low, sizeof low);
+            __builtin_memcpy(to + lanes, &high, sizeof high);
           } else {
-            copy(row, row + whole, to);
+            for (int64_t at = 0; at < whole; ++at) to[at] = at < lanes ? low[at] : high[at - lanes];
           }
         }
       }
@@ -277,18 +277,16 @@ constexpr int64_t scratch_numbers(int64_t r) {
   return sums + lanes + p * kTile + 2 * p * p + p + kLanes<double> * Triangles::numbers(p);
 }
 
-// Cholesky factors of both Gram matrices; false where a factor is worse conditioned than kappa, not
-// finite, or of more directions than there is room for.
+// R and R⁻¹ of one factor; false where it is worse conditioned than kappa, not finite, or of more
+// directions than there is room for.
 template <typename Stored>
-JAXTASK_INLINE bool triangles(const Directions<Stored>& B, const Directions<Stored>& A, double kappa,
-                              double* tile, Float64s* sums, const Triangles& out) {
-  const int64_t r = B.r, p = padded_rank(r);
+JAXTASK_INLINE bool triangle(const Directions<Stored>& x, double kappa, double* tile, Float64s* sums,
+                             const Triangles& out, double* R, double* inverse) {
+  const int64_t r = x.r, p = padded_rank(r);
   if (r > kMostDirections) return false;
   fill(tile, tile + p * kTile, 0.0);
-  gram(B.d, p, [&](int64_t start) { load_tile(B, start, tile); }, tile, sums, out.K);
-  if (!(cholesky(out.K, r, p, out.RB, out.TB, out.norms) < kappa)) return false;
-  gram(A.d, p, [&](int64_t start) { load_tile(A, start, tile); }, tile, sums, out.K);
-  return cholesky(out.K, r, p, out.RA, out.TA, out.norms) < kappa;
+  gram(x.d, p, [&](int64_t start) { load_tile(x, start, tile); }, tile, sums, out.K);
+  return cholesky(out.K, r, p, R, inverse, out.norms) < kappa;
 }
 
 // Writes U, V, s and rank, with x_k and y_k in the rows of X [r, lanes] and Y.
@@ -318,8 +316,8 @@ JAXTASK_INLINE void finish(const Directions<Stored>& B, const Directions<Stored>
         x += in.TB[l * p + i] * X[k * stride + i][lane];
         y += in.TA[l * p + i] * Y[k * stride + i][lane];
       }
-      left[k * p + l] = x / s[k];
-      right[k * p + l] = sign * y;
+      left[l * p + k] = x / s[k];
+      right[l * p + k] = sign * y;
     }
   }
   for (int64_t k = 0; k < r; ++k) update.s[k] = static_cast<float>(s[k] * absolute(update.scale));
@@ -342,10 +340,18 @@ JAXTASK_INLINE void factor_group(const Directions<Stored>* B, const Directions<S
   double* tile = reinterpret_cast<double*>(Y + p * p);
   double *rest = tile + p * kTile, *own = rest + 2 * p * p + p;
   fill(C, C + r * r, Float64s{});
+  const auto of = [&](int64_t lane) {
+    return Triangles(own + lane * Triangles::numbers(p), padded_rank(B[lane].r));
+  };
+  // A first: B is what the last step reads, most of all.
+  for (int64_t lane = 0; lane < count; ++lane) {
+    const Triangles out = of(lane);
+    fine[lane] = triangle(A[lane], kappa, tile, sums, out, out.RA, out.TA);
+  }
   for (int64_t lane = 0; lane < count; ++lane) {
     const int64_t q = B[lane].r, width = padded_rank(q);
-    const Triangles out(own + lane * Triangles::numbers(p), width);
-    fine[lane] = triangles(B[lane], A[lane], kappa, tile, sums, out);
+    const Triangles out = of(lane);
+    fine[lane] = fine[lane] && triangle(B[lane], kappa, tile, sums, out, out.RB, out.TB);
     if (!fine[lane]) continue;
     // Rows of C are the columns of R_B R_Aᵀ, so that the rotated rows are s·x and Y holds y.
     for (int64_t j = 0; j < q; ++j) {
@@ -357,11 +363,9 @@ JAXTASK_INLINE void factor_group(const Directions<Stored>* B, const Directions<S
     }
   }
   const bool converged = jacobi(C, Y, r);
-  for (int64_t lane = 0; lane < count; ++lane) {
+  for (int64_t lane = count - 1; lane >= 0; --lane) {  // what was read last may still be in a cache
     fine[lane] &= converged;
-    if (!fine[lane]) continue;
-    const Triangles in(own + lane * Triangles::numbers(p), padded_rank(B[lane].r));
-    finish(B[lane], A[lane], updates[lane], in, C, Y, lane, r, tile, rest);
+    if (fine[lane]) finish(B[lane], A[lane], updates[lane], of(lane), C, Y, lane, r, tile, rest);
   }
 }
 

@@ -208,7 +208,7 @@ void jaxtask_product(int64_t itemsize, const void* X, const void* Y, void* out, 
   const auto multiply = itemsize == 4 ? kernels().product_f32 : kernels().product_f64;
   const int64_t panel = itemsize == 4 ? kernels().panel_f32 : kernels().panel_f64;
   // Enough tasks that all threads end at about the same time, and the largest first.
-  int64_t height = 256;
+  int64_t height = 512;
   if ((columns / panel + 1) * (rows / height + 1) < 4 * threads) height /= 2;
   struct Task {
     int64_t row, column, size;

@@ -25,7 +25,7 @@ namespace {
 
 constexpr int64_t kTileRows = JAXTASK_TILE_ROWS;
 constexpr int64_t kTileVectors = JAXTASK_TILE_VECTORS;
-constexpr int64_t kDepth = 192;
+constexpr int64_t kDepth = 384;
 
 template <typename Scalar>
 constexpr int64_t kTileColumns = kTileVectors * kLanes<Scalar>;
