@@ -117,12 +117,13 @@ class Host:
 
         def launch() -> dict[str, Array]:
             if plan.devices == 1:
-                found = measure_tile(*arguments[0], program=self.program)
-                return {name: x[None] for name, x in found.items()}
+                return measure_tile(*arguments[0], program=self.program)
             return measure_side_by_side(arguments, self.program)
 
         def numbers(found: dict[str, Array]) -> list[dict[str, np.ndarray]]:
             there = jax.device_get(found)
+            if plan.devices == 1:
+                there = {name: x[None] for name, x in there.items()}
             return [
                 {k: x[n].reshape(-1, *x.shape[3:])[: len(tile.pairs)] for k, x in there.items()}
                 for n, tile in enumerate(tiles)

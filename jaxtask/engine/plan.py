@@ -26,7 +26,7 @@ class Sizes(NamedTuple):
 
 
 # A Gram tile of this width stays in the last-level cache and still runs at the full matrix rate.
-CPU = Sizes(1024, 32 << 20, 4 << 20)
+CPU = Sizes(1024, 64 << 20, 4 << 20)
 # Few launches, each with work for all of the device.
 ACCELERATOR = Sizes(8192, 1 << 30, 256 << 20)
 

@@ -133,13 +133,14 @@ void factor(const Kernels& kernels, Factor run, int64_t r) {
   }
 }
 
-template <typename Scalar, typename Multiply>
+template <typename Stored, typename Scalar = Stored, typename Multiply>
 void product(const Kernels& kernels, Multiply run, int64_t panel, int64_t k) {
   const int64_t rows = k * (1 + below(20)), d = 1 + below(300), block = below(2) * k;
   const int64_t columns = block ? rows : 1 + below(150);
-  std::vector<Scalar> X(rows * d), Y(columns * d), out(rows * columns);
-  for (Scalar& x : X) x = static_cast<Scalar>(normal());
-  for (Scalar& y : Y) y = static_cast<Scalar>(normal());
+  std::vector<Stored> X(rows * d), Y(columns * d);
+  std::vector<Scalar> out(rows * columns);
+  for (Stored& x : X) x = static_cast<Stored>(normal());
+  for (Stored& y : Y) y = static_cast<Stored>(normal());
   const jaxtask::ProductOf all{X.data(), Y.data(), out.data(), rows, columns, d, block};
   for (int64_t column = 0; column < columns; column += panel) {
     for (int64_t row = 0; row < rows; row += 32) {
@@ -206,7 +207,9 @@ void angles(const Kernels& kernels, int64_t r) {
   }
   if (!near.empty()) {
     Scratch scratch(kernels.near_angle_scratch(r));
-    kernels.near_angles(pairs, K.data(), K.data(), near.data(), near.size(), scratch.get());
+    std::vector<double> products(gram.begin(), gram.end());
+    const double* given = below(2) ? products.data() : nullptr;
+    kernels.near_angles(pairs, K.data(), K.data(), given, near.data(), near.size(), scratch.get());
   }
   for (const float x : cosines) expect(x >= 0, "a cosine below zero", kernels.name, r);
 }
@@ -232,6 +235,7 @@ void all_of(const Kernels& kernels) {
     factor<double>(kernels, kernels.factor_f64, r);
     product<float>(kernels, kernels.product_f32, kernels.panel_f32, r);
     product<double>(kernels, kernels.product_f64, kernels.panel_f64, r);
+    product<float, double>(kernels, kernels.product_wide, kernels.panel_f64, r);
     angles(kernels, r);
   }
   std::printf("%s: nothing found\n", kernels.name);

@@ -12,6 +12,7 @@
 #define JAXTASK_NATIVE_ANGLES_H_
 
 #include "factor.h"
+#include "products.h"
 #include "singular_values.h"
 #include "variants.h"
 
@@ -82,40 +83,13 @@ JAXTASK_INLINE void angles_of_block(const PairsOf& all, int64_t first, int64_t c
 
 // --------------------------------------------------------------------------- near pairs, in float64
 
-JAXTASK_INLINE Directions<float> basis(const float* rows, int64_t r, int64_t d) {
-  return {rows, d, r, 1, d};
-}
-
 // K [p, p] = X Xᵀ of one basis [r, d], p = r rounded up to 8.
 JAXTASK_INLINE void products_within(const float* X, int64_t r, int64_t d, double* K, double* tile,
                                     Float64s* sums) {
   const int64_t p = padded_rank(r);
-  const auto x = basis(X, r, d);
+  const Directions<float> x{X, d, r, 1, d};
   fill(tile, tile + p * kTile, 0.0);
   gram(d, p, [&](int64_t start) { load_tile(x, start, tile); }, tile, sums, K);
-}
-
-// C [p, p] = X Yᵀ of two bases [r, d], zero from r on. The tile has room for two, sums are p² vectors.
-JAXTASK_INLINE void products_between(const float* X, const float* Y, int64_t r, int64_t d, double* C,
-                                     double* tile, Float64s* sums) {
-  const int64_t p = padded_rank(r);
-  double* other = tile + p * kTile;
-  fill(tile, other + p * kTile, 0.0);
-  fill(sums, sums + p * p, Float64s{});
-  for (int64_t start = 0; start < d; start += kTile) {
-    load_tile(basis(X, r, d), start, tile);
-    load_tile(basis(Y, r, d), start, other);
-    for (int64_t block = 0, k = 0; k < p; k += 4) {
-      for (int64_t l = 0; l < p; l += 4, block += 16) {
-        add_products(tile + k * kTile, other + l * kTile, sums + block);
-      }
-    }
-  }
-  for (int64_t k = 0; k < p; k += 4) {
-    for (int64_t l = 0; l < p; l += 4, sums += 16) {
-      for (int i = 0; i < 16; ++i) C[(k + i / 4) * p + l + i % 4] = total(sums[i]);
-    }
-  }
 }
 
 // out [p, p] −= A·B, or Aᵀ·B.
@@ -144,22 +118,25 @@ JAXTASK_INLINE void outside(const double* C, const double* KX, const double* KY,
   subtract_product<true>(C, solved, p, S);
 }
 
-// Bytes of scratch for `near_angles_of_block`.
+// Bytes of scratch for `products_within` and `near_angles_of_block`.
 constexpr int64_t near_angle_scratch(int64_t r) {
   const int64_t p = padded_rank(r), pairs = kMatricesAtOnce<double>;
   const int64_t vectors = maximum(scratch_vectors(r), p * p);
-  const int64_t numbers = 2 * p * kTile + 6 * p * p + pairs * (r * r + r);
-  return vectors * kVectorBytes + numbers * sizeof(double);
+  const int64_t numbers = maximum(kPackedNumbers<double>, p * kTile) + 6 * p * p + (pairs + 1) * r * r;
+  return vectors * kVectorBytes + (numbers + pairs * r) * sizeof(double);
 }
 
-// The pairs that are listed in `index` [count], count ≤ kMatricesAtOnce<double>.
+// The pairs that are listed in `index` [count], count ≤ kMatricesAtOnce<double>; with the products
+// [s, r, t, r] of all of them, or null to compute their own, to the same bits.
 JAXTASK_INLINE void near_angles_of_block(const PairsOf& all, const double* KX, const double* KY,
-                                         const int64_t* index, int64_t count, void* scratch) {
+                                         const double* products, const int64_t* index, int64_t count,
+                                         void* scratch) {
   const int64_t r = all.r, d = all.d, p = padded_rank(r);
   auto* vectors = static_cast<Float64s*>(scratch);
-  auto* tile = reinterpret_cast<double*>(vectors + maximum(scratch_vectors(r), p * p));
-  double *C = tile + 2 * p * kTile, *turned = C + p * p, *S = turned + p * p, *rest = S + p * p;
-  double *outer = rest + 3 * p * p, *squares = outer + kMatricesAtOnce<double> * r * r;
+  auto* packed = reinterpret_cast<double*>(vectors + maximum(scratch_vectors(r), p * p));
+  double *C = packed + maximum(kPackedNumbers<double>, p * kTile), *turned = C + p * p;
+  double *S = turned + p * p, *rest = S + p * p, *own = rest + 3 * p * p;
+  double *outer = own + r * r, *squares = outer + kMatricesAtOnce<double> * r * r;
   const auto narrow = [&](float* to) {
     for (int64_t k = 0; k < r; ++k) {
       for (int64_t l = 0; l < r; ++l) to[k * r + l] = static_cast<float>(S[k * p + l]);
@@ -168,7 +145,16 @@ JAXTASK_INLINE void near_angles_of_block(const PairsOf& all, const double* KX, c
   for (int64_t i = 0; i < count; ++i) {
     const int64_t pair = index[i], a = all.a[pair], b = all.b[pair];
     const double *of_x = KX + a * p * p, *of_y = KY + b * p * p;
-    products_between(all.X + a * r * d, all.Y + b * r * d, r, d, C, tile, vectors);
+    if (!products) {
+      multiply_panel(Product<float, double>{all.X + a * r * d, all.Y + b * r * d, own, r, r, d, 0}, 0, r,
+                     0, packed);
+    }
+    const double* block = products ? products + (a * r * all.t + b) * r : own;
+    fill(C, C + p * p, 0.0);
+    for (int64_t k = 0; k < r; ++k) {
+      const double* row = block + k * (products ? all.t * r : r);
+      copy(row, row + r, C + k * p);
+    }
     if (all.there) {
       for (int64_t k = 0; k < p; ++k) {
         for (int64_t l = 0; l < p; ++l) turned[l * p + k] = C[k * p + l];

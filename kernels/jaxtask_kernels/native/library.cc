@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,31 @@ void in_blocks(ffi::ThreadPool& pool, int64_t count, int64_t size, int64_t block
   };
   const auto schedule = [&](auto job) { pool.Schedule(std::move(job)); };
   run_pieces((count + size - 1) / size, pool.num_threads() - 1, schedule, work);
+}
+
+// --------------------------------------------------------------------------- products
+
+struct ProductTask {
+  int64_t row, rows, column, size;
+};
+
+// Enough tasks that all threads end at about the same time, and the largest first.
+std::vector<ProductTask> product_tasks(const ProductOf& product, int64_t panel, int64_t threads) {
+  const auto [rows, columns, block] = std::tuple(product.rows, product.columns, product.block);
+  int64_t height = 512;
+  if ((columns / panel + 1) * (rows / height + 1) < 4 * threads) height /= 2;
+  std::vector<ProductTask> tasks;
+  for (int64_t column = 0; column < columns; column += panel) {
+    const int64_t needed = block ? (column + panel - 1) / block * block + block : rows;
+    const int64_t last = std::min(needed, rows);
+    for (int64_t row = 0; row < last; row += height) {
+      const int64_t size = std::min(height, last - row) * std::min(panel, columns - column);
+      tasks.push_back({row, height, column, size});
+    }
+  }
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const ProductTask& a, const ProductTask& b) { return a.size > b.size; });
+  return tasks;
 }
 
 // --------------------------------------------------------------------------- singular values
@@ -100,6 +126,19 @@ std::vector<double> products_within(ffi::ThreadPool& pool, const float* X, int64
   return products;
 }
 
+// X Yᵀ of all bases in float64, [s, r, t, r]; with `upper`, of X and itself, only for s ≤ t.
+std::vector<double> products_between(ffi::ThreadPool& pool, const PairsOf& pairs, int64_t s, bool upper) {
+  std::vector<double> products(s * pairs.r * pairs.t * pairs.r);
+  const ProductOf product{pairs.X,           pairs.Y,           products.data(),
+                          s * pairs.r,       pairs.t * pairs.r, pairs.d,
+                          upper ? pairs.r : 0};
+  const auto tasks = product_tasks(product, kernels().panel_f64, pool.num_threads());
+  in_blocks(pool, tasks.size(), 1, 1, kernels().product_scratch, [&](int64_t i, int64_t, void* scratch) {
+    kernels().product_wide(product, tasks[i].row, tasks[i].rows, tasks[i].column, scratch);
+  });
+  return products;
+}
+
 // there and back are empty where they are not wanted.
 ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi::F32> Y,
                   ffi::Buffer<ffi::F32> gram, ffi::Buffer<ffi::S32> rank_x,
@@ -131,18 +170,27 @@ ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi
   in_blocks(pool, count, 2 * block, block, kernels().angle_scratch(pairs.r),
             [&](int64_t i, int64_t some, void* scratch) { kernels().angles(pairs, i, some, scratch); });
 
+  const bool one = pairs.X == pairs.Y;
+  bool upper = one;
   std::vector<int64_t> near;
   for (int64_t i = 0; i < count; ++i) {
-    if (is_near[i]) near.push_back(i);
+    if (!is_near[i]) continue;
+    near.push_back(i);
+    upper = upper && pairs.a[i] <= pairs.b[i];
   }
   if (near.empty()) return ffi::Error::Success();
-  const bool one = pairs.X == pairs.Y;
-  const auto of_x = products_within(pool, pairs.X, X.dimensions()[0], pairs.r, pairs.d);
+  const int64_t s = X.dimensions()[0];
+  const auto of_x = products_within(pool, pairs.X, s, pairs.r, pairs.d);
   const auto of_y = one ? std::vector<double>() : products_within(pool, pairs.Y, pairs.t, pairs.r, pairs.d);
+  // All products at once go at a higher rate than those of single pairs, if most are needed.
+  const int64_t all = upper ? s * (s + 1) / 2 : s * pairs.t;
+  std::vector<double> products;
+  if (static_cast<int64_t>(near.size()) > all / 2) products = products_between(pool, pairs, s, upper);
   in_blocks(pool, near.size(), few, few, kernels().near_angle_scratch(pairs.r),
             [&](int64_t i, int64_t some, void* scratch) {
-              kernels().near_angles(pairs, of_x.data(), (one ? of_x : of_y).data(), near.data() + i,
-                                    some, scratch);
+              kernels().near_angles(pairs, of_x.data(), (one ? of_x : of_y).data(),
+                                    products.empty() ? nullptr : products.data(), near.data() + i, some,
+                                    scratch);
             });
   return ffi::Error::Success();
 }
@@ -207,25 +255,9 @@ void jaxtask_product(int64_t itemsize, const void* X, const void* Y, void* out, 
   const ProductOf product{X, Y, out, rows, columns, d, block};
   const auto multiply = itemsize == 4 ? kernels().product_f32 : kernels().product_f64;
   const int64_t panel = itemsize == 4 ? kernels().panel_f32 : kernels().panel_f64;
-  // Enough tasks that all threads end at about the same time, and the largest first.
-  int64_t height = 512;
-  if ((columns / panel + 1) * (rows / height + 1) < 4 * threads) height /= 2;
-  struct Task {
-    int64_t row, column, size;
-  };
-  std::vector<Task> tasks;
-  for (int64_t column = 0; column < columns; column += panel) {
-    const int64_t needed = block ? (column + panel - 1) / block * block + block : rows;
-    const int64_t last = std::min(needed, rows);
-    for (int64_t row = 0; row < last; row += height) {
-      const int64_t size = std::min(height, last - row) * std::min(panel, columns - column);
-      tasks.push_back({row, column, size});
-    }
-  }
-  std::stable_sort(tasks.begin(), tasks.end(),
-                   [](const Task& a, const Task& b) { return a.size > b.size; });
+  const auto tasks = product_tasks(product, panel, threads);
   Pool::get().run(tasks.size(), threads, [&](int64_t i) {
-    multiply(product, tasks[i].row, height, tasks[i].column,
+    multiply(product, tasks[i].row, tasks[i].rows, tasks[i].column,
              thread_scratch(kernels().product_scratch));
   });
 }

@@ -53,13 +53,16 @@ struct Kernels {
   int64_t panel_f32, panel_f64;  // columns in one task of a product
   void (*product_f32)(const ProductOf&, int64_t row, int64_t rows, int64_t column, void* scratch);
   void (*product_f64)(const ProductOf&, int64_t row, int64_t rows, int64_t column, void* scratch);
+  // Of float32 numbers in float64, in panels as product_f64.
+  void (*product_wide)(const ProductOf&, int64_t row, int64_t rows, int64_t column, void* scratch);
   void (*angles)(const PairsOf&, int64_t first, int64_t count, void* scratch);  // up to block_f32
   int64_t (*angle_scratch)(int64_t r);
   int64_t (*padded_rank)(int64_t r);
-  // X [r, d] → X Xᵀ [padded r, padded r], and up to block_f64 near pairs given those of all bases.
+  // X [r, d] → X Xᵀ [padded r, padded r], and up to block_f64 near pairs given those of all bases and
+  // perhaps the products of all pairs, [s, r, t, r].
   void (*products_within)(const float* X, int64_t r, int64_t d, double* K, void* scratch);
-  void (*near_angles)(const PairsOf&, const double* KX, const double* KY, const int64_t* index,
-                      int64_t count, void* scratch);
+  void (*near_angles)(const PairsOf&, const double* KX, const double* KY, const double* products,
+                      const int64_t* index, int64_t count, void* scratch);
   int64_t (*near_angle_scratch)(int64_t r);  // for both
   int64_t product_scratch;
 };
