@@ -155,6 +155,7 @@ def main() -> None:
         "machine": describe_machine(),
         "process": describe_process(),
         **size,
+        "growth": growth(size),
         "kinds": kinds(size),
     }
     for row in report["kinds"]:
@@ -163,7 +164,6 @@ def main() -> None:
             f"{row['over_grassmann_of_random']:6.2f}×",
             flush=True,
         )
-    report["growth"] = growth(size)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -1,6 +1,7 @@
 """Main memory that is used again: fresh pages cost more than what is computed on them."""
 
 import math
+from collections import deque
 from threading import Lock
 from typing import Any
 
@@ -21,6 +22,9 @@ class Memory:
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
+        # What ends does so anywhere, also in a garbage collection below, while the lock is held: so it
+        # is only noted, which takes no lock.
+        self._ended: deque[np.ndarray] = deque()
         self._lent, self._most_lent = 0, 0
         self._lock = Lock()
 
@@ -33,6 +37,9 @@ class Memory:
 
     def _piece(self, size: int) -> np.ndarray:
         with self._lock:
+            while self._ended:
+                self._free.append(self._ended.popleft())
+                self._lent -= self._free[-1].size
             fitting = [piece for piece in self._free if piece.size >= size]
             if fitting:
                 piece = min(fitting, key=lambda piece: piece.size)
@@ -47,9 +54,7 @@ class Memory:
 
     def take_back(self, piece: np.ndarray) -> None:
         """What a loan calls at its end."""
-        with self._lock:
-            self._lent -= piece.size
-            self._free.append(piece)
+        self._ended.append(piece)
 
 
 class _Loan:
