@@ -74,15 +74,19 @@ JAXTASK_INLINE void sweep(const V* q, const V* e, V* next_q, V* next_e, int64_t 
 // one sweep in twenty more.
 constexpr int kCaution = 2;
 
+// In eps of the sum of shifts so far.
+constexpr int kNoise = 8;
+
 // A part of the matrix that has come apart at the top and is singular keeps the shifts of what lies below
 // it at zero. So many sweeps of that, and bisection is quicker, and more accurate too.
 constexpr int kPatience = 32;
 
 // A shift a little below the least value that is left, from the last two rows, whose smaller
 // eigenvalue lies above it, less a bound on what the rows above can do. Where the least d is not
-// at the bottom, convergence has not set in, and only a part of that d is safe.
+// at the bottom, convergence has not set in, and only a part of that d is safe. `noise` is how far equal
+// values may lie apart by rounding: a shift that comes so close to one would fail for another.
 template <typename V>
-JAXTASK_INLINE V next_shift(V a, V b, V c, V above, V lowest, V size) {
+JAXTASK_INLINE V next_shift(V a, V b, V c, V above, V lowest, V size, V noise) {
   using Scalar = std::remove_reference_t<decltype(V{}[0])>;
   constexpr Scalar tiny = std::numeric_limits<Scalar>::min() * 4;
   const V gap = c + b - a;
@@ -95,7 +99,8 @@ JAXTASK_INLINE V next_shift(V a, V b, V c, V above, V lowest, V size) {
   const V safe = minimum(lowest, least) / 4;
   V shift = (close > safe) & (lowest >= least) ? close : safe;
   constexpr Scalar below = 1 - 4 * std::numeric_limits<Scalar>::epsilon();
-  shift = maximum(shift * below, V{});
+  shift = shift > 4 * noise ? minimum(shift * below, shift - noise) : shift * below;
+  shift = maximum(shift, V{});
   return size > 1 ? shift : V{};
 }
 
@@ -183,7 +188,8 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
       chain.size = enough ? V{} : chain.size;
       const V a = found ? bottom.q1 : bottom.last, b = found ? bottom.e2 : bottom.e1;
       const V c = found ? bottom.q2 : bottom.q1, above = found ? bottom.e3 : bottom.e2;
-      const V proposed = next_shift(a, b, c, above, bottom.lowest, chain.size);
+      const V noise = kNoise * eps * chain.sum;
+      const V proposed = next_shift(a, b, c, above, bottom.lowest, chain.size, noise);
       // A failure at the very bottom says how far the shift was off: Rutishauser's late failure.
       const auto late = bottom.lowest >= 0;
       V lower = late ? (chain.shift + bottom.last) * (1 - 4 * eps) : chain.shift / 4;
