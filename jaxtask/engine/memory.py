@@ -22,8 +22,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
-        # A loan may end anywhere, also in a garbage collection below, while the lock is held: so its
-        # end is only noted, which takes no lock.
+        # A loan may end anywhere, also in a garbage collection below, while the lock is held: so
+        # its end is only noted, which takes no lock.
         self._ended: deque[np.ndarray] = deque()
         self._lent, self._most_lent = 0, 0
         self._lock = Lock()
