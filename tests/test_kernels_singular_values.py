@@ -238,9 +238,9 @@ BROKEN = (np.nan, np.inf, -np.inf)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("sizes", [range(k, 129, 8) for k in range(1, 9)], ids=str)
+@pytest.mark.parametrize("sizes", [range(1, 13), (16, 17, 31, 32, 33, 64), (65, 127, 128)], ids=str)
 def test_fuzz_native(native_solver, sizes, dtype, within):
-    """Every size; right, or NaN in each matrix that is not finite and in no other."""
+    """Right, or NaN in each matrix that is not finite and in no other."""
     fuzz(partial(native_solver), sizes, dtype, within, "native")
 
 

@@ -109,6 +109,12 @@ template <typename Scalar>
 constexpr Scalar kTolerance =
     std::numeric_limits<Scalar>::epsilon() * std::numeric_limits<Scalar>::epsilon() / 4;
 
+// The last row may go where that moves its value by so many eps of the largest one. Householder's
+// rounding leaves an e of about √n eps where there should be none, as between equal values; in float64
+// nothing of what a caller sees is lost by taking it as zero, and the sweeps are a third.
+template <typename Scalar>
+constexpr int kMove = sizeof(Scalar) == 8 ? 4 : 2;
+
 // Squares q [n], e [n − 1] of bidiagonals, [.., kGroups] innermost, to eigenvalues of BᵀB in `values`
 // [kGroups, n, lanes], descending but for ties. `left` [kGroups] is how many each lane could not find,
 // in so many sweeps at most.
@@ -118,6 +124,7 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
   using Scalar = std::remove_reference_t<decltype(V{}[0])>;
   constexpr Scalar eps = std::numeric_limits<Scalar>::epsilon();
   Chain<V> chains[kGroups];
+  V close[kGroups];  // of an e times the larger of it and the q above it, over the square below
   for (int g = 0; g < kGroups; ++g) {
     const V tolerance = scale2[g] * kTolerance<Scalar>;
     chains[g] = {V{}, V{}, V{}, V{} + static_cast<Scalar>(n), V{}, V{}, V{}, tolerance,
@@ -143,11 +150,14 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
   // Values that lie close together are far from zero, compared with their distances, and shifts from the
   // bottom rows get there slowly: start at a bound below all of them, since B is a diagonal and a rest.
   for (int g = 0; g < kGroups; ++g) {
-    V least = q[g], most{};
+    V least = q[g], most{}, norm2 = q[g];  // no row is longer than the largest value
     for (int64_t i = 1; i < n; ++i) {
+      const V above = q[(i - 1) * kGroups + g], coupling = e[(i - 1) * kGroups + g];
       least = minimum(least, q[i * kGroups + g]);
-      most = maximum(most, e[(i - 1) * kGroups + g]);
+      most = maximum(most, coupling);
+      norm2 = maximum(norm2, maximum(q[i * kGroups + g], above + coupling));
     }
+    close[g] = kMove<Scalar> * kMove<Scalar> * eps * eps * norm2;
     const V root = maximum(square_root(least) - square_root(most), V{});
     chains[g].shift = n > 1 ? root * root * (1 - 16 * eps) : V{};
   }
@@ -168,12 +178,12 @@ JAXTASK_INLINE void dqds(V* q, V* e, V* other_q, V* other_e, int64_t n, const V*
       const V lost = (sum - chain.sum) - step;
       chain.sum = passed ? sum : chain.sum;
       chain.lost = passed ? lost : chain.lost;
-      // The last row may go where what couples it to the others moves its value σ by two eps of the
-      // largest at most: σ² moves by less than √(q₁ e₁) + e₁, and σ by that over 2σ.
+      // What couples the last row to the others moves its σ² by less than √(q₁ e₁) + e₁, and σ by that
+      // over 2σ.
       const V square = maximum(chain.sum + bottom.last, V{});
-      const V close = 4 * eps * eps * scale2[g] * square;
-      const auto found = passed & ((bottom.e1 <= chain.tolerance) | (chain.size == 1) |
-                                   (maximum(bottom.q1, bottom.e1) * bottom.e1 <= close));
+      const auto found =
+          passed & ((bottom.e1 <= chain.tolerance) | (chain.size == 1) |
+                    (maximum(bottom.q1, bottom.e1) * bottom.e1 <= close[g] * square));
       if (any(found)) {
         const V value = chain.sum + (bottom.last - chain.lost);
         for (int64_t i = 0; i < longest; ++i) {
