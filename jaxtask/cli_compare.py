@@ -43,7 +43,9 @@ def compare(
     padding: Annotated[
         str, typer.Option(help='What unequal ranks count: "pi/2" (right angles) or "none".')
     ] = "pi/2",
-    keep: Annotated[str, typer.Option(help="Also keep: angles, spectra (comma-separated).")] = "",
+    keep: Annotated[
+        str, typer.Option(help="Also keep: angles, spectra, chance (comma-separated).")
+    ] = "",
     rank_rtol: Annotated[
         float | None, typer.Option(help="Relative size of a singular value that counts as zero.")
     ] = None,

@@ -9,7 +9,7 @@ from jaxtask.metrics import SIDES, Metric
 Padding = Literal["pi/2", "none"]
 PADDINGS = ("pi/2", "none")
 DTYPES = ("float32", "float64")
-KEEPABLE = ("angles", "spectra")
+KEEPABLE = ("angles", "spectra", "chance")
 
 # What every result has of its own: coordinates and quantities of single tasks.
 _RESERVED = {"layer", "module", "source", "target", "task", "component"}
@@ -33,7 +33,7 @@ class Program:
         _check("keep", self.keep, KEEPABLE)
         if not self.sides:
             raise JaxtaskError("`sides` is empty; expected out, in or both")
-        taken = {*_RESERVED, *self.vectors()}
+        taken = {*_RESERVED, *self.vectors(), *self.chances()}
         for metric in self.metrics:
             for name in metric.variables(self.sides):
                 if name in taken:
@@ -81,8 +81,24 @@ class Program:
             kept["projected"] = False
         return kept
 
+    def chances(self) -> dict[str, str]:
+        """Every variable of what a metric comes to by chance, and what it is; see `by_chance`."""
+        found: dict[str, str] = {}
+        for metric in self.judged():
+            found[f"{metric.name}_chance"] = f"{metric.name}: mean over random output spaces"
+            found[f"{metric.name}_chance_sd"] = f"{metric.name}: their standard deviation"
+        return found
+
+    def judged(self) -> tuple[Metric, ...]:
+        """The metrics that chance values are computed of: of both sides, without angles."""
+        if "chance" not in self.keep:
+            return ()
+        return tuple(m for m in self.metrics if not (m.sided or m.angles))
+
     def symmetric(self, variable: str) -> bool:
         """Whether a pair variable is computed once per unordered pair."""
+        if variable in self.chances():
+            return False
         vectors = self.vectors()
         return vectors[variable] if variable in vectors else self.variables()[variable].symmetric
 

@@ -47,7 +47,7 @@ def layout(bank: AdapterBank, program: Program) -> Layout:
         "target": bank.tasks,
         "task": bank.tasks,
     }
-    if program.keep:
+    if program.vectors() or "spectra" in program.keep:
         coords["component"] = range(rank)
     float_ = np.dtype(program.dtype)
     variables: dict[str, Variable] = {}
@@ -65,6 +65,8 @@ def layout(bank: AdapterBank, program: Program) -> Layout:
             symmetric=metric.symmetric,
             pooled=metric.pooled,
         )
+    for name, what in program.chances().items():
+        add(name, PAIR, float_, long_name=what)
     for name in program.vectors():
         add(name, (*PAIR, "component"), float_, long_name=_VECTORS[name.split("_")[0]])
     if "spectra" in program.keep:

@@ -182,7 +182,7 @@ class _Module:
             name: np.full(
                 (total, total, *((r,) if name in vectors else ())), np.nan, self.program.dtype
             )
-            for name in (*self.program.variables(), *vectors)
+            for name in (*self.program.variables(), *self.program.chances(), *vectors)
         }
         # Read at the end only: to read them is to wait for them.
         self.spectra_of: list[tuple[np.ndarray, Array | np.ndarray, Array | np.ndarray]] = []

@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from jaxtask.engine.program import Program
+from jaxtask.engine.random_output import by_chance
 from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import SIDES, Metric, Pair, Side, projected_spectrum
 from jaxtask_kernels import native
@@ -93,7 +94,12 @@ def measure_tile(
         s, t = rows.s[a], cols.s[b]
         forward = Pair(s, t, *ranks, there.get("out"), there.get("in"))
         backward = Pair(t, s, *ranks[::-1], back.get("out"), back.get("in"))
-        return _measure(forward, backward, program)
+        values = _measure(forward, backward, program)
+        if judged := program.judged():
+            width = bases["out"][0].shape[-1]
+            both = [by_chance(pair, judged, width) for pair in (forward, backward)]
+            values |= {name: jnp.stack([x[name] for x in both], axis=1) for name in both[0]}
+        return values
 
     if pairs.shape[0] == 1:  # in loops, XLA keeps to one thread
         return {k: v[None] for k, v in one_chunk(pairs[0, :, 0], pairs[0, :, 1]).items()}
