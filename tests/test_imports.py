@@ -15,7 +15,9 @@ ALLOWED = {
     "jaxtask.errors": set(),
     "jaxtask.machine": set(),
     "jaxtask.version": set(),
-    "jaxtask.adapters": {"jaxtask.errors"},
+    "jaxtask.folders": set(),
+    "jaxtask.adapters": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
+    "jaxtask.extract": {"jaxtask.adapters", "jaxtask.errors"},
     "jaxtask.corpora": {"jaxtask.errors", "jaxtask.version"},
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
@@ -32,11 +34,13 @@ ALLOWED = {
         "jaxtask.adapters",
         "jaxtask.corpora",
         "jaxtask.errors",
+        "jaxtask.folders",
         "jaxtask.machine",
         "jaxtask.version",
     },
     "jaxtask.report": {"jaxtask.analysis"},
 }
+COMMANDS = ("compare", "doctor", "extract", "shared", "tasks", "train")
 HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
 
 
@@ -81,7 +85,7 @@ def test_every_package_is_listed():
         for p in (ROOT / "jaxtask").iterdir()
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     }
-    commands = ("cli", "cli_compare", "cli_doctor", "cli_shared", "cli_tasks", "cli_train")
+    commands = ("cli", *(f"cli_{name}" for name in COMMANDS))
     on_top = {f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", *commands)}
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 
