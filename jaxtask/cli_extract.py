@@ -36,9 +36,7 @@ def extract(
     outside_layers: Annotated[
         bool, typer.Option("--outside-layers", help="Embeddings and heads too.")
     ] = False,
-    name: Annotated[
-        str | None, typer.Option(help="By default TUNED's last part.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="By default TUNED's last part.")] = None,
     seed: Annotated[int, typer.Option(help="Of the randomised decomposition.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an adapter that is there.")

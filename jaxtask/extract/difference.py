@@ -48,8 +48,8 @@ def from_checkpoints(
 
     For each matrix, ΔW = W_tuned − W_base is formed in float32 and truncated to its largest
     singular triplets (`jaxtask.extract.low_rank`). Memory: ΔW of the matrix at work and of the one
-    that is read meanwhile, a few thin ones, and the factors. A matrix that is equal in both is left out, as
-    a module that an adapter does not have.
+    that is read meanwhile, a few thin ones, and the factors. A matrix that is equal in both is left
+    out, as a module that an adapter does not have.
 
     Args:
         base: The checkpoint before fine-tuning: a folder with safetensors weights, such a file or

@@ -20,6 +20,8 @@ import numpy as np
 # A basis of three times the rank, in six blocks: wider ones are quicker by column, more are closer.
 _BLOCKS = 6
 _LEAST_WIDTH = 8
+# Of a norm, in float32.
+_ROUNDING = 1e-6
 # Of the bound on the spectral norm: it fails with probability 10⁻⁶.
 _PROBES = 6
 _POWER = 3
@@ -68,7 +70,7 @@ def low_rank(
     half = 2.0 ** -(-int(np.frexp(largest)[1]) // 2)
     matrix /= np.float32(half * half)
     square = _square(matrix)
-    U, s, Vt = _triplets(matrix, rank, rng)
+    U, s, Vt = _triplets(matrix, math.sqrt(square), rank, rng)
     k = _choose(s, rank, energy, square)
     root = np.sqrt(s[:k])
     # With the roots on both sides neither factor is conditioned worse than it has to be.
@@ -102,21 +104,28 @@ def _choose(s: np.ndarray, rank: int, energy: float | None, square: float) -> in
 
 
 def _triplets(
-    M: np.ndarray, rank: int, rng: np.random.Generator
+    M: np.ndarray, size: float, rank: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """U, s (float64) and Vᵀ of QQᵀM, where Q is an orthonormal basis of the Krylov space."""
+    """U, s (float64) and Vᵀ of QQᵀM, where Q is an orthonormal basis of the Krylov space.
+
+    `size` is ‖M‖_F.
+    """
     width = max(_LEAST_WIDTH, -(-rank // 2))
     blocks = _BLOCKS
-    if width * blocks >= min(M.shape):
-        width, blocks = min(M.shape), 1  # all of the range: nothing is approximated
+    Z = rng.standard_normal((M.shape[1], width), dtype=np.float32)
+    if width * blocks >= min(M.shape):  # all of the range, so that nothing is approximated
+        width, blocks = min(M.shape), 1
+        Z = np.eye(M.shape[1], width, dtype=np.float32)
     Q = np.empty((M.shape[0], width * blocks), np.float32)
     W = np.empty((M.shape[1], width * blocks), np.float32)
-    Z = rng.standard_normal((M.shape[1], width), dtype=np.float32)
     for at in range(0, width * blocks, width):
         new, known = slice(at, at + width), Q[:, :at]
         Y = M @ Z
-        # Twice, and normalised between: what is left of a direction that Q has already is rounding.
-        for _ in range(2):
+        Y, R = _qr(Y - known @ (known.T @ Y))
+        # Where M has no further direction Y is rounding, and a QR of rounding may return what Q has.
+        lacking = np.abs(np.diag(R)) <= _ROUNDING * size
+        Y[:, lacking] = rng.standard_normal((len(Y), lacking.sum()), dtype=np.float32)
+        for _ in range(1 + lacking.any()):
             Y, _ = _qr(Y - known @ (known.T @ Y))
         Q[:, new] = Y
         W[:, new] = M.T @ Y
@@ -145,8 +154,8 @@ def _remainder(
                 square += _square(E)
             Y += E.T @ (E @ X)
         norms = np.linalg.norm(Y, axis=0)
-        if not norms.all():  # of Gaussian probes only where E is 0
-            return 0.0, 0.0
+        if not norms.all():  # of Gaussian probes only where E is as good as 0
+            return math.sqrt(square), math.sqrt(square)
         logs += np.log(norms)
         X = Y / norms
     bound = (10 * math.sqrt(2 / math.pi) * math.exp(logs.max())) ** (1 / (2 * _POWER))
@@ -164,7 +173,7 @@ def _qr(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     # Threads that wait for each other: of a thin QR, several make a hundredfold on a busy machine.
     with _threads().limit(limits=1, user_api="blas"):
-        return qr(X, mode="economic", overwrite_a=True, check_finite=False)
+        return qr(X, mode="economic", check_finite=False)
 
 
 @cache
