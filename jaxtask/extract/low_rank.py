@@ -89,8 +89,9 @@ def low_rank(
 
 def row_blocks(matrix: np.ndarray, size: int) -> list[slice]:
     """Slices of rows of so many bytes each."""
-    rows = max(1, size // (matrix.itemsize * matrix.shape[1]))
-    return [slice(at, at + rows) for at in range(0, matrix.shape[0], rows)]
+    rows, columns = matrix.shape
+    step = max(1, size // (matrix.itemsize * columns))
+    return [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
 
 
 def _choose(s: np.ndarray, rank: int, energy: float | None, square: float) -> int:
