@@ -27,7 +27,7 @@ from jaxtask.extract.low_rank import LowRank, low_rank, row_blocks
 EQUAL = "equal in both checkpoints"
 # Less is the rounding of float32.
 _WHOLE = 1e-6
-_READ_BYTES = 1 << 22
+_READ_BYTES = 1 << 20
 
 PathLike = str | os.PathLike[str]
 
@@ -90,6 +90,7 @@ def from_checkpoints(
             told.update(repr((stored.name, stored.dtype, stored.shape, crc)).encode())
         rng = np.random.default_rng([seed, zlib.crc32(pair.path.encode())])
         found = low_rank(delta, rank, energy, rng)
+        del delta  # else it would live on while the next but one is read
         if found is None:
             left_out[pair.base.name] = EQUAL
         else:

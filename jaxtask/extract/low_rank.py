@@ -123,7 +123,7 @@ def _triplets(
         new, known = slice(at, at + width), Q[:, :at]
         Y = M @ Z
         Y, R = _qr(Y - known @ (known.T @ Y))
-        # Where M has no further direction Y is rounding, and a QR of rounding may return what Q has.
+        # Where M has no further direction, Y is rounding, whose QR may return what Q has already.
         lacking = np.abs(np.diag(R)) <= _ROUNDING * size
         Y[:, lacking] = rng.standard_normal((len(Y), lacking.sum()), dtype=np.float32)
         for _ in range(1 + lacking.any()):
