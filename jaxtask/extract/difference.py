@@ -22,7 +22,8 @@ from jaxtask.adapters.update import LowRankUpdate
 from jaxtask.errors import AdapterError
 from jaxtask.extract.checkpoint import open_checkpoint
 from jaxtask.extract.choose import MatrixPair, choose, summarised
-from jaxtask.extract.low_rank import LowRank, low_rank, row_blocks
+from jaxtask.extract.low_rank import LowRank, low_rank
+from jaxtask.extract.shared_rows import row_blocks
 
 EQUAL = "equal in both checkpoints"
 # Less is the rounding of float32.

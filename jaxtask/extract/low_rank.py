@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 
+from jaxtask.extract.shared_rows import SharedRows, shared_rows, square_of
+
 # A basis of three times the rank, in six blocks: wider ones are quicker by column, more are closer.
-_BLOCKS = 6
-_LEAST_WIDTH = 8
+# Of small ranks the columns cost nothing beside the passes over the matrix, so they get fewer.
+_BASIS, _BLOCKS, _LEAST_BLOCKS, _LEAST_WIDTH = 3, 6, 4, 16
 # Of a norm, in float32.
 _ROUNDING = 1e-6
 # Of the bound on the spectral norm: it fails with probability 10⁻⁶.
 _PROBES = 6
-_POWER = 3
-_CACHED_BYTES = 1 << 20
+_POWER = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +67,16 @@ def low_rank(
         return None
     # Scaled by a power of 4, which rounds neither entries nor roots, so that no square overflows.
     half = 2.0 ** -(-int(np.frexp(largest)[1]) // 2)
-    matrix /= np.float32(half * half)
-    square = _square(matrix)
-    U, s, Vt = _triplets(matrix, math.sqrt(square), rank, rng)
-    k = _choose(s, rank, energy, square)
-    root = np.sqrt(s[:k])
-    # With the roots on both sides neither factor is conditioned worse than it has to be.
-    B, A = (U[:, :k] * root).astype(np.float32), (root[:, None] * Vt[:k]).astype(np.float32)
-    residual, bound = _remainder(matrix, B, A, rng)
     unit = half * half
+    matrix /= np.float32(unit)
+    square = square_of(matrix)
+    with shared_rows(matrix) as products:
+        U, s, Vt = _triplets(products, math.sqrt(square), rank, rng)
+        k = _choose(s, rank, energy, square)
+        root = np.sqrt(s[:k])
+        # With the roots on both sides neither factor is conditioned worse than it has to be.
+        B, A = (U[:, :k] * root).astype(np.float32), (root[:, None] * Vt[:k]).astype(np.float32)
+        residual, bound = _remainder(products, B, A, rng)
     return LowRank(
         B=B * np.float32(half),
         A=A * np.float32(half),
@@ -85,13 +85,6 @@ def low_rank(
         following=float(s[k]) * unit if k < len(s) else 0.0,
         bound=bound * unit,
     )
-
-
-def row_blocks(matrix: np.ndarray, size: int) -> list[slice]:
-    """Slices of rows of so many bytes each."""
-    rows, columns = matrix.shape
-    step = max(1, size // (matrix.itemsize * columns))
-    return [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
 
 
 def _choose(s: np.ndarray, rank: int, energy: float | None, square: float) -> int:
@@ -105,14 +98,14 @@ def _choose(s: np.ndarray, rank: int, energy: float | None, square: float) -> in
 
 
 def _triplets(
-    M: np.ndarray, size: float, rank: int, rng: np.random.Generator
+    M: SharedRows, size: float, rank: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """U, s (float64) and Vᵀ of QQᵀM, where Q is an orthonormal basis of the Krylov space.
 
     `size` is ‖M‖_F.
     """
-    width = max(_LEAST_WIDTH, -(-rank // 2))
-    blocks = _BLOCKS
+    width = max(_LEAST_WIDTH, -(-_BASIS * rank // _BLOCKS))
+    blocks = max(_LEAST_BLOCKS, -(-_BASIS * rank // width))
     Z = rng.standard_normal((M.shape[1], width), dtype=np.float32)
     if width * blocks >= min(M.shape):  # all of the range, so that nothing is approximated
         width, blocks = min(M.shape), 1
@@ -121,7 +114,7 @@ def _triplets(
     W = np.empty((M.shape[1], width * blocks), np.float32)
     for at in range(0, width * blocks, width):
         new, known = slice(at, at + width), Q[:, :at]
-        Y = M @ Z
+        Y = M.times(Z)
         Y, R = _qr(Y - known @ (known.T @ Y))
         # Where M has no further direction, Y is rounding, whose QR may return what Q has already.
         lacking = np.abs(np.diag(R)) <= _ROUNDING * size
@@ -129,7 +122,7 @@ def _triplets(
         for _ in range(1 + lacking.any()):
             Y, _ = _qr(Y - known @ (known.T @ Y))
         Q[:, new] = Y
-        W[:, new] = M.T @ Y
+        W[:, new] = M.transposed_times(Y)
         Z, _ = _qr(W[:, new])
     Z, R = _qr(W)
     X, s, Yt = np.linalg.svd(R.T.astype(np.float64))
@@ -137,7 +130,7 @@ def _triplets(
 
 
 def _remainder(
-    M: np.ndarray, B: np.ndarray, A: np.ndarray, rng: np.random.Generator
+    M: SharedRows, B: np.ndarray, A: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float]:
     """‖E‖_F and more than ‖E‖₂ of E = M − B·A, which takes the place of M.
 
@@ -145,15 +138,9 @@ def _remainder(
     10·√(2/π)·max‖Hω‖ but with probability 10^−_PROBES.
     """
     X = rng.standard_normal((M.shape[1], _PROBES), dtype=np.float32)
-    square, logs = 0.0, np.zeros(_PROBES)
-    for n in range(_POWER):
-        Y = np.zeros_like(X)
-        for rows in row_blocks(M, _CACHED_BYTES):
-            E = M[rows]
-            if n == 0:
-                E -= B[rows] @ A
-                square += _square(E)
-            Y += E.T @ (E @ X)
+    square, logs = M.subtract(B, A), np.zeros(_PROBES)
+    for _ in range(_POWER):
+        Y = M.transposed_times(M.times(X))
         norms = np.linalg.norm(Y, axis=0)
         if not norms.all():  # of Gaussian probes only where E is as good as 0
             return math.sqrt(square), math.sqrt(square)
@@ -163,24 +150,8 @@ def _remainder(
     return math.sqrt(square), min(bound, math.sqrt(square))
 
 
-def _square(matrix: np.ndarray) -> float:
-    """‖matrix‖_F²: rows in float32, their sum in float64."""
-    return float(np.vecdot(matrix, matrix).sum(dtype=np.float64))
-
-
 def _qr(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Thin QR in float32 (NumPy's own goes through float64)."""
     from scipy.linalg import qr
 
-    # Threads that wait for each other: of a thin QR, several make a hundredfold on a busy machine.
-    with _threads().limit(limits=1, user_api="blas"):
-        return qr(X, mode="economic", check_finite=False)
-
-
-@cache
-def _threads() -> Any:
-    """What sets the threads of the BLAS libraries, of which `scipy.linalg` has one of its own."""
-    import scipy.linalg  # noqa: F401
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+    return qr(X, mode="economic", check_finite=False)
