@@ -182,6 +182,6 @@ def _approximate(modules: dict[str, dict[str, Any]], energy: float | None) -> st
     whole = sum(m["norm"] ** 2 for m in modules.values())
     kept = 1 - sum(m["residual"] ** 2 for m in modules.values()) / whole
     text = f"the factors hold {kept:.1%} of the energy of ΔW, {least:.1%} of the worst module's"
-    if energy is not None and (short := sum(m["kept"] < energy for m in modules.values())):
+    if energy is not None and (short := sum(m["kept"] < energy - _WHOLE for m in modules.values())):
         text += f"; {short} of {len(modules)} modules have less than the {energy:g} asked for"
     return text

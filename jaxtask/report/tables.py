@@ -52,9 +52,10 @@ def adapter_table(adapter: dict[str, Any]) -> Table:
     """What one adapter holds, from an entry of `AdapterBank.describe()["adapters"]`."""
     title = f"{adapter['name']}  (base: {adapter['base_model'] or 'unknown'}, {adapter['format']})"
     table = Table(title=title, title_justify="left")
-    columns = ["module", "layers", "out × in", "rank", "scaling", "stored as"]
+    # A difference of checkpoints has scaling 1; what share of it the factors hold is of more use.
     extracted = any("kept" in module for module in adapter["modules"].values())
-    for column in [*columns, "kept energy"] if extracted else columns:
+    last = "kept" if extracted else "scaling"
+    for column in ("module", "layers", "out × in", "rank", "stored as", last):
         table.add_column(column, justify="left" if column == "module" else "right")
     for name, module in adapter["modules"].items():
         table.add_row(
@@ -62,9 +63,8 @@ def adapter_table(adapter: dict[str, Any]) -> Table:
             _ranges(module["layers"]),
             _each(f"{o} × {i}" for o, i in module["shapes"]),
             _ranges(module["ranks"]),
-            _each(f"{s:g}" for s in module["scalings"]),
             _each(module["dtypes"]),
-            *([_shares(module["kept"])] if extracted else []),
+            _shares(module["kept"]) if extracted else _each(f"{s:g}" for s in module["scalings"]),
         )
     return table
 
