@@ -121,7 +121,9 @@ def test_comparing_imports_no_training_library():
 
 def test_reading_adapters_imports_no_jax():
     loaded = run(
-        "import jaxtask as jt\njt.load_adapters, jt.AdapterBank\nprint(*sys.modules)\n"
+        "import jaxtask as jt\n"
+        "jt.load_adapters, jt.AdapterBank, jt.from_checkpoints\n"
+        "print(*sys.modules)\n"
     ).split()
     assert "jaxtask.adapters" in loaded
     assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "xarray", "pandas"))]

@@ -21,7 +21,9 @@ Kind = Literal["linear", "conv1d", "embedding"]
 _CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 _CONV1D_NAMES = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 # A heuristic over naming habits: files do not say what is an embedding.
-_EMBEDDING = re.compile(r".*embed(?!_out)\w*|wte|wpe|shared|relative_attention_bias")
+_EMBEDDING = re.compile(
+    r"(\w+_)?embeddings?|embed_(?!out)\w+|wte|wpe|shared|relative_attention_bias"
+)
 _SHOWN = 3
 
 

@@ -228,6 +228,20 @@ def test_embeddings_and_heads_on_request(tmp_path):
         np.testing.assert_array_equal(read.load(key).dense(), adapter.load(key).dense())
 
 
+EMBEDDINGS = ("model.embed_tokens", "bert.embeddings.word_embeddings", "wte", "gpt_neox.embed_in")
+OTHERS = ("lm_head", "embed_out", "encoder.embedding_hidden_mapping_in", "pooler.dense")
+
+
+def test_embeddings_are_told_by_their_names(tmp_path):
+    folders = [
+        save(tmp_path / f"c{n}", {f"{x}.weight": np.eye(6, 4, n, "f") for x in EMBEDDINGS + OTHERS})
+        for n in range(2)
+    ]
+    adapter = jt.from_checkpoints(*folders, outside_layers=True)
+    kinds = {p: m["kind"] for p, m in adapter.provenance["extracted"]["modules"].items()}
+    assert kinds == dict.fromkeys(EMBEDDINGS, "embedding") | dict.fromkeys(OTHERS, "linear")
+
+
 @pytest.mark.parametrize("model_type", ["gpt2", "gpt_bigcode"])
 def test_conv1d_is_stored_the_other_way_round(tmp_path, model_type):
     rng = np.random.default_rng(0)
