@@ -24,6 +24,8 @@ _CONV1D_NAMES = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 _EMBEDDING = re.compile(
     r"(\w+_)?embeddings?|embed_(?!out)\w+|wte|wpe|shared|relative_attention_bias"
 )
+# Quantised weights as GPTQ, AWQ and compressed-tensors name them; others are told by their type.
+_PACKED = frozenset({"qweight", "weight_packed"})
 _SHOWN = 3
 
 
@@ -58,6 +60,13 @@ def choose(
     shapes that differ, and stored types whose values are not known.
     """
     shapes = {n: t.shape for c in (base, tuned) for n, t in c.tensors.items()}
+    packed = [name for name in shapes if name.rpartition(".")[2] in _PACKED]
+    if packed:
+        source = (base if packed[0] in base.tensors else tuned).source
+        raise AdapterError(
+            f"{source}: tensor '{packed[0]}' holds quantised weights, expected those of a "
+            "checkpoint in floating point: save it dequantised."
+        )
     left_out = {n: why for n, shape in shapes.items() if (why := _no_matrix(n, shape))}
     modules = {n.removesuffix(".weight"): n for n in shapes if n not in left_out}
     chosen = _targeted(sorted(modules), targets, outside_layers)

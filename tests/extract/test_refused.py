@@ -94,6 +94,12 @@ def test_quantised_tensors(base, tmp_path, dtype):
     refused(base, tuned, AdapterError, Q, "stored as", "quantised")
 
 
+def test_packed_weights(base, tmp_path):
+    name = "model.layers.0.self_attn.q_proj.qweight"
+    tuned = tuned_with(tmp_path, **{Q: None, name: np.ones((6, 40), np.int32)})
+    refused(base, tuned, AdapterError, str(tuned), name, "quantised weights")
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite(base, tmp_path, bad):
     matrix = weights()[Q].copy()
