@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxtask.errors import AdapterError as AdapterError
     from jaxtask.errors import JaxtaskError as JaxtaskError
     from jaxtask.errors import ResultError as ResultError
+    from jaxtask.extract import from_checkpoints as from_checkpoints
     from jaxtask.finetune.recipe_file import read_recipe as read_recipe
     from jaxtask.finetune.run import fine_tune as fine_tune
     from jaxtask.metrics import metric as metric
@@ -35,6 +36,7 @@ _HOME = {
     "ResultError": "jaxtask.errors",
     "compare": "jaxtask.engine",
     "fine_tune": "jaxtask.finetune.run",
+    "from_checkpoints": "jaxtask.extract",
     "load_adapters": "jaxtask.adapters",
     "metric": "jaxtask.metrics",
     "open_result": "jaxtask.engine",

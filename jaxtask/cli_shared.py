@@ -84,9 +84,31 @@ def show_pooled(ds: Any, variables: str, as_json: bool) -> None:
         console.print(table)
 
 
+def show_adapter(adapter: dict[str, Any]) -> None:
+    """Print what an adapter holds, from an entry of `AdapterBank.describe()["adapters"]`."""
+    from jaxtask.report import adapter_table
+
+    console = standard_output()
+    console.print(adapter_table(adapter))
+    for item, reason in adapter["excluded"].items():
+        console.print(f"  left out: {item} – {reason}", markup=False, highlight=False)
+    notes = adapter["notes"]
+    if adapter["approximate"]:
+        notes = [*notes, f"approximate: {adapter['approximate']}"]
+    for note in notes:
+        console.print(f"  note: {note}", markup=False, highlight=False)
+
+
 def split(text: str) -> list[str]:
     """The parts of a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def read_targets(text: str) -> str | list[str]:
+    """Names, unless it is the word for all or has what only regular expressions have."""
+    if text == "all-linear" or not re.fullmatch(r"[\w.]+(,[\w.]+)*", text):
+        return text
+    return text.split(",")
 
 
 def read_bytes(text: str) -> int | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxtask.cli_shared import read_targets
 from jaxtask.errors import RecipeError
 
 
@@ -120,7 +121,7 @@ def train(
         "lora.r": r,
         "lora.alpha": alpha,
         "lora.dropout": dropout,
-        "lora.targets": None if targets is None else _targets(targets),
+        "lora.targets": None if targets is None else read_targets(targets),
         "lora.shared_init": shared_init,
         "lora.seed": seed,
         "training.epochs": epochs,
@@ -177,13 +178,6 @@ def _check_start(given: dict[str, Any]) -> None:
             raise RecipeError(
                 f"{key} is given, but with --from adapters keep their rank, alpha, targets and A."
             )
-
-
-def _targets(text: str) -> str | list[str]:
-    """Names, unless it is the word for all or has what only regular expressions have."""
-    if text == "all-linear" or not re.fullmatch(r"[\w.]+(,[\w.]+)*", text):
-        return text
-    return text.split(",")
 
 
 def _mesh(text: str) -> dict[str, int]:

@@ -15,7 +15,9 @@ ALLOWED = {
     "jaxtask.errors": set(),
     "jaxtask.machine": set(),
     "jaxtask.version": set(),
-    "jaxtask.adapters": {"jaxtask.errors"},
+    "jaxtask.folders": set(),
+    "jaxtask.adapters": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
+    "jaxtask.extract": {"jaxtask.adapters", "jaxtask.errors"},
     "jaxtask.corpora": {"jaxtask.errors", "jaxtask.version"},
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
@@ -32,11 +34,13 @@ ALLOWED = {
         "jaxtask.adapters",
         "jaxtask.corpora",
         "jaxtask.errors",
+        "jaxtask.folders",
         "jaxtask.machine",
         "jaxtask.version",
     },
     "jaxtask.report": {"jaxtask.analysis"},
 }
+COMMANDS = ("compare", "doctor", "extract", "shared", "tasks", "train")
 HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
 
 
@@ -81,7 +85,7 @@ def test_every_package_is_listed():
         for p in (ROOT / "jaxtask").iterdir()
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     }
-    commands = ("cli", "cli_compare", "cli_doctor", "cli_shared", "cli_tasks", "cli_train")
+    commands = ("cli", *(f"cli_{name}" for name in COMMANDS))
     on_top = {f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", *commands)}
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 
@@ -117,7 +121,9 @@ def test_comparing_imports_no_training_library():
 
 def test_reading_adapters_imports_no_jax():
     loaded = run(
-        "import jaxtask as jt\njt.load_adapters, jt.AdapterBank\nprint(*sys.modules)\n"
+        "import jaxtask as jt\n"
+        "jt.load_adapters, jt.AdapterBank, jt.from_checkpoints\n"
+        "print(*sys.modules)\n"
     ).split()
     assert "jaxtask.adapters" in loaded
     assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "xarray", "pandas"))]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from jaxtask.adapters.keys import strip_wrappers
+
 if TYPE_CHECKING:
     from jaxtask.adapters.adapter import Adapter
     from jaxtask.adapters.bank import AdapterBank
@@ -24,8 +26,10 @@ def describe_adapter(adapter: Adapter) -> dict[str, Any]:
     """Name, base and provenance, and for each module type what its layers look like.
 
     ``modules`` maps a module type to its ``layers``, and to the distinct ``shapes`` (d_out × d_in),
-    ``ranks``, ``scalings`` and ``dtypes`` (as stored) over those layers.
+    ``ranks``, ``scalings`` and ``dtypes`` (as stored) over those layers; and, for a difference of
+    checkpoints, to the least and largest share of ‖ΔW‖² that the factors hold, ``kept``.
     """
+    extracted = adapter.provenance.get("extracted", {}).get("modules", {})
     modules: dict[str, dict[str, Any]] = {}
     seen = set()  # most layers are alike
     for key, shape in adapter.modules.items():
@@ -35,6 +39,9 @@ def describe_adapter(adapter: Adapter) -> dict[str, Any]:
             {"layers": [], "shapes": [], "ranks": [], "scalings": [], "dtypes": []},
         )
         group["layers"].append(key.layer)
+        if told := extracted.get(strip_wrappers(entry.path)):
+            least, largest = group.get("kept", (1.0, 0.0))
+            group["kept"] = [min(least, told["kept"]), max(largest, told["kept"])]
         what = (key.module, *shape, entry.scale, entry.B.stored_as, entry.A.stored_as)
         if what in seen:
             continue

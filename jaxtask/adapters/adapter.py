@@ -26,16 +26,17 @@ class ModuleShape(NamedTuple):
 class Adapter:
     """A fine-tuned task as low-rank updates of a base model's modules.
 
-    Made by `load_adapters` or `AdapterBank.from_factors`. Shapes, scalings and types are known
-    without reading tensor data.
+    Made by `load_adapters`, `AdapterBank.from_factors` or `from_checkpoints`. Shapes, scalings and
+    types are known without reading tensor data.
 
     Attributes:
         name: the task's name.
         base_model: what the adapter says it was trained on, or None.
         provenance: where it came from, as JSON-able data: ``source``, ``format`` (``"peft"``,
-            ``"kohya"``, ``"memory"``), ``config`` (the fields that were set), ``excluded`` (what of
-            the file is not part of B·A, with the reason), ``notes``, and ``approximate`` (None, or
-            the reason why B·A is only the direction of the true update).
+            ``"kohya"``, ``"memory"``, ``"difference"``), ``config`` (the fields that were set),
+            ``excluded`` (what is not part of B·A, with the reason), ``notes``, ``approximate``
+            (None, or why B·A is not all of the true update), and ``extracted`` for a difference of
+            checkpoints (see `jaxtask.from_checkpoints`).
         modules: the shape of every module, in the order of the keys.
 
     """

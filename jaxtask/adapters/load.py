@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxtask.adapters._config import CONFIG_NAME, read_config
 from jaxtask.adapters._find import Found, find_adapters, name_adapters
 from jaxtask.adapters._kohya import is_kohya, read_kohya
+from jaxtask.adapters._origin import add_origin
 from jaxtask.adapters._peft import read_peft
 from jaxtask.adapters._safetensors import read_header
 from jaxtask.adapters._torchzip import read_torch_zip
@@ -88,4 +89,6 @@ def _read(name: str, files: Found, directional: bool) -> Adapter:
             f"{weights}: holds neither PEFT's (lora_A, lora_B) nor kohya's (lora_down, lora_up) "
             f"tensors, and there is no {weights.parent / CONFIG_NAME}."
         )
-    return read_peft(name, weights, tensors, config, list(files.notes), directional)
+    adapter = read_peft(name, weights, tensors, config, list(files.notes), directional)
+    add_origin(adapter, weights.parent)
+    return adapter

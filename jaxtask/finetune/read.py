@@ -11,9 +11,9 @@ from jaxtask.adapters import load_adapters
 from jaxtask.adapters._config import AdapterConfig, read_config
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.keys import strip_wrappers
+from jaxtask.adapters.write import CONFIG, PREFIX, WEIGHTS
 from jaxtask.errors import AdapterError
 from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.write import CONFIG, PREFIX, WEIGHTS
 
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 

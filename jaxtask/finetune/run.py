@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from jaxtask.adapters.write import check_free
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
 from jaxtask.finetune.bookkeeping import by_kind, groups
 from jaxtask.finetune.examples import EncodedTask, encode_task, open_tokenizer
@@ -21,7 +22,6 @@ from jaxtask.finetune.recipe import Recipe
 from jaxtask.finetune.session import Display, Session
 from jaxtask.finetune.start import Note, find_starts
 from jaxtask.finetune.task_data import find_tasks, read_task
-from jaxtask.finetune.write import check_free
 
 
 def fine_tune(

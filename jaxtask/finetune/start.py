@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtask.adapters._base_names import same_base
+from jaxtask.adapters.write import CONFIG, WEIGHTS
 from jaxtask.errors import AdapterError, RecipeError, TrainingError
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.lora import Parameters, init_head, init_lora, ranks, task_seeds
@@ -20,7 +21,6 @@ from jaxtask.finetune.models.load import load_head
 from jaxtask.finetune.parameters import Tree, stack_tasks
 from jaxtask.finetune.read import StoredAdapter, read_adapter
 from jaxtask.finetune.recipe import Lora, Recipe
-from jaxtask.finetune.write import CONFIG, WEIGHTS
 
 Note = Callable[[str], None]
 

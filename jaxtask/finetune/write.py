@@ -1,10 +1,5 @@
-"""A trained task as a folder in PEFT's format, and such a folder as parameters to train on.
+"""A trained task as a folder in PEFT's format."""
 
-A folder has ``adapter_config.json`` and ``adapter_model.safetensors``, which PEFT loads, and
-``jaxtask.json``, which says how the adapter came about.
-"""
-
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxtask.errors import AdapterError, TrainingError
-from jaxtask.finetune.folders import new_folder
+from jaxtask.adapters.write import PREFIX, check_free, write_folder
+from jaxtask.errors import TrainingError
 from jaxtask.finetune.parameters import Tree
 from jaxtask.finetune.recipe import Lora
-from jaxtask.version import __version__
 
-CONFIG, WEIGHTS, PROVENANCE = "adapter_config.json", "adapter_model.safetensors", "jaxtask.json"
-PREFIX = "base_model.model."
 # Linear layers of the supported models that no LoRA is put on. PEFT matches targets against all.
 _UNTARGETED = ("lm_head", "pooler.dense", "classifier.dense", "classifier.out_proj", "classifier")
 
@@ -72,30 +64,9 @@ def write_adapter(
         TrainingError: A value is not finite.
 
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     folder = Path(folder)
     check_free(folder, overwrite)
-    tensors = adapter_tensors(parameters, form)
-    about = {"format": "jaxtask adapter 1", "version": __version__, **provenance}
-    try:
-        with new_folder(folder) as draft:
-            save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
-            (draft / CONFIG).write_text(json.dumps(adapter_config(form), indent=2) + "\n")
-            (draft / PROVENANCE).write_text(json.dumps(about, indent=2) + "\n")
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{folder}: cannot be written: {error}") from error
-
-
-def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise `AdapterError` unless an adapter may be written to `folder`, without touching it."""
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise AdapterError(f"{folder} exists; give overwrite=True (--overwrite) to replace it.")
-    if not (folder / CONFIG).is_file():
-        raise AdapterError(f"{folder} exists and is no adapter; it is left alone.")
+    write_folder(folder, adapter_tensors(parameters, form), adapter_config(form), provenance)
 
 
 def adapter_tensors(parameters: Tree, form: AdapterForm) -> dict[str, np.ndarray]:

@@ -52,16 +52,19 @@ def adapter_table(adapter: dict[str, Any]) -> Table:
     """What one adapter holds, from an entry of `AdapterBank.describe()["adapters"]`."""
     title = f"{adapter['name']}  (base: {adapter['base_model'] or 'unknown'}, {adapter['format']})"
     table = Table(title=title, title_justify="left")
-    for column in ("module", "layers", "out × in", "rank", "scaling", "stored as"):
+    # A difference of checkpoints has scaling 1; what share of it the factors hold is of more use.
+    extracted = any("kept" in module for module in adapter["modules"].values())
+    last = "kept" if extracted else "scaling"
+    for column in ("module", "layers", "out × in", "rank", "stored as", last):
         table.add_column(column, justify="left" if column == "module" else "right")
     for name, module in adapter["modules"].items():
         table.add_row(
             name,
             _ranges(module["layers"]),
             _each(f"{o} × {i}" for o, i in module["shapes"]),
-            _each(module["ranks"]),
-            _each(f"{s:g}" for s in module["scalings"]),
+            _ranges(module["ranks"]),
             _each(module["dtypes"]),
+            _shares(module["kept"]) if extracted else _each(f"{s:g}" for s in module["scalings"]),
         )
     return table
 
@@ -127,10 +130,15 @@ def _each(values: Any) -> str:
     return ", ".join(str(v) for v in values)
 
 
-def _ranges(layers: Sequence[int]) -> str:
-    """0–11 for twelve layers in a row; a dash for none."""
+def _shares(least_and_largest: Sequence[float]) -> str:
+    """63.1–70.2%, or one number if both look alike."""
+    return "–".join(dict.fromkeys(f"{100 * x:.1f}" for x in least_and_largest)) + "%"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """0–11 for twelve numbers in a row; a dash for none."""
     spans: list[list[int]] = []
-    for layer in sorted(layers):
+    for layer in sorted(numbers):
         if spans and layer == spans[-1][1] + 1:
             spans[-1][1] = layer
         else:

@@ -107,7 +107,7 @@ def test_importing_costs_neither_transformers_nor_orbax():
 
 # fmt: off
 OURS = (
-    "batches", "bookkeeping", "checkpoint", "checks", "examples", "folders", "gguf_tokenizer",
+    "batches", "bookkeeping", "checkpoint", "checks", "examples", "gguf_tokenizer",
     "log", "loop", "packing", "parameters", "progress", "provenance", "read", "recipe",
     "recipe_file", "scores", "stop", "task_data", "write",
 )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
 import ml_dtypes  # noqa: F401  (safetensors then knows bfloat16)
 import numpy as np
 
+from jaxtask.adapters.weight_files import INDEX, weight_files
 from jaxtask.errors import ModelError
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
@@ -42,7 +40,7 @@ class FolderWeights:
         self.source = str(folder)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._stored: dict[str, tuple[Path, str]] = {}
-        for file, expected in _files(folder).items():
+        for file, expected in weight_files(folder).items():
             for name, (dtype, shape) in _header(file).items():
                 if expected is None or name in expected:
                     self.shapes[name], self._stored[name] = shape, (file, dtype)
@@ -67,28 +65,6 @@ class FolderWeights:
                 return opened.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file}: tensor '{name}' cannot be read: {error}.") from error
-
-
-def _files(folder: Path) -> dict[Path, set[str] | None]:
-    """The weight files, each with the tensors that the index puts there (None: all of them)."""
-    if (folder / SINGLE).exists():
-        return {folder / SINGLE: None}
-    index = folder / INDEX
-    if not index.exists():
-        raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}.")
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files: dict[Path, set[str] | None] = {}
-        for name, file in sorted(places.items()):
-            held = files.setdefault(folder / file, set())
-            assert held is not None
-            held.add(name)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(
-            f"{index}: expected a JSON object whose 'weight_map' gives every tensor's "
-            f"file: {error!r}."
-        ) from error
-    return files
 
 
 def _header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

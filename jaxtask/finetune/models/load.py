@@ -15,8 +15,8 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxtask.adapters.weight_files import SINGLE
 from jaxtask.errors import ModelError
-from jaxtask.finetune.folders import new_folder
 from jaxtask.finetune.mesh import weight_spec
 from jaxtask.finetune.models.config import (
     DecoderConfig,
@@ -28,9 +28,10 @@ from jaxtask.finetune.models.config import (
 )
 from jaxtask.finetune.models.decoder import Decoder
 from jaxtask.finetune.models.encoder import Encoder, Head, head_shapes
-from jaxtask.finetune.models.files import SINGLE, FolderWeights, Weights
+from jaxtask.finetune.models.files import FolderWeights, Weights
 from jaxtask.finetune.models.gguf import GgufWeights
 from jaxtask.finetune.models.names import Place, match_names, places
+from jaxtask.folders import new_folder
 
 Model = Decoder | Encoder
 Dtype = Literal["float32", "bfloat16"]

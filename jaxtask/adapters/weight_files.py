@@ -1,0 +1,36 @@
+"""Which files of a Hugging Face folder hold a model's weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jaxtask.errors import ModelError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def weight_files(folder: Path) -> dict[Path, set[str] | None]:
+    """The weight files, each with the tensors that the index puts there (None: all of them).
+
+    Raises `ModelError` if there is neither a file nor an index, or the index is none.
+    """
+    if (folder / SINGLE).exists():
+        return {folder / SINGLE: None}
+    index = folder / INDEX
+    if not index.exists():
+        raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}.")
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files: dict[Path, set[str] | None] = {}
+        for name, file in sorted(places.items()):
+            held = files.setdefault(folder / file, set())
+            assert held is not None
+            held.add(name)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"{index}: expected a JSON object whose 'weight_map' gives every tensor's "
+            f"file: {error!r}."
+        ) from error
+    return files

@@ -1,0 +1,65 @@
+"""An adapter as a folder in PEFT's format: whole, or not there at all.
+
+A folder has ``adapter_config.json`` and ``adapter_model.safetensors``, which PEFT loads, and
+``jaxtask.json``, which says how the adapter came about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtask.adapters._config import CONFIG_NAME
+from jaxtask.adapters._find import WEIGHT_NAMES
+from jaxtask.adapters._origin import ORIGIN
+from jaxtask.errors import AdapterError
+from jaxtask.folders import new_folder
+from jaxtask.version import __version__
+
+CONFIG, WEIGHTS = CONFIG_NAME, WEIGHT_NAMES[0]
+PREFIX = "base_model.model."
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise `AdapterError` unless an adapter may be written to `folder`, without touching it."""
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise AdapterError(f"{folder} exists; give overwrite=True (--overwrite) to replace it.")
+    if not (folder / CONFIG).is_file():
+        raise AdapterError(f"{folder} exists and is no adapter; it is left alone.")
+
+
+def write_folder(
+    folder: Path,
+    tensors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the three files; an error leaves nothing behind, and what was there as it was.
+
+    Args:
+        folder: Replaced if it exists: see `check_free`.
+        tensors: By PEFT's names, contiguous.
+        config: The fields of ``adapter_config.json``.
+        provenance: JSON-able; goes to ``jaxtask.json`` beside the version.
+
+    Raises:
+        AdapterError: The folder cannot be written.
+
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    about = {"format": "jaxtask adapter 1", "version": __version__, **provenance}
+    try:
+        with new_folder(folder) as draft:
+            save_file(dict(tensors), draft / WEIGHTS, metadata={"format": "pt"})
+            (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "\n")
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{folder}: cannot be written: {error}") from error

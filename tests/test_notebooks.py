@@ -1,0 +1,65 @@
+"""The notebooks run from top to bottom, and what they assert holds.
+
+Their cells are run one after the other in one namespace of a fresh process. That needs neither a
+kernel nor its ports and packages, and fails with the cell's own traceback.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SECONDS = 240  # on a busy machine; each is meant to take less than 60
+
+RUNNER = """
+import json, pathlib, sys
+cells = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))["cells"]
+space = {"__name__": "__main__"}
+for cell in cells:
+    if cell["cell_type"] == "code":
+        exec(compile("".join(cell["source"]), f"{sys.argv[1]}, {cell['id']}", "exec"), space)
+"""
+
+
+def read(notebook):
+    return json.loads(notebook.read_text(encoding="utf-8"))
+
+
+def test_there_are_some():
+    assert len(NOTEBOOKS) >= 3
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(notebook, tmp_path):
+    changed = {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUNNER, str(notebook)],
+        cwd=tmp_path,
+        env=os.environ | changed | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_is_clean(notebook):
+    """No outputs, no traces of the machine it was written on, plain Python, and its own checks."""
+    found = read(notebook)
+    assert (found["nbformat"], found["nbformat_minor"]) == (4, 5)
+    assert set(found["metadata"]) == {"kernelspec", "language_info"}
+    assert found["metadata"]["kernelspec"]["name"] == "python3"
+    assert len({cell["id"] for cell in found["cells"]}) == len(found["cells"])
+    code = [cell for cell in found["cells"] if cell["cell_type"] == "code"]
+    for cell in code:
+        assert not cell["outputs"], cell["id"]
+        assert cell["execution_count"] is None
+        assert not cell["metadata"]
+        assert not any(line.startswith(("%", "!")) for line in cell["source"])
+    assert any("assert" in "".join(cell["source"]) for cell in code)
