@@ -39,3 +39,7 @@ class CheckpointError(JaxtaskError):
 
 class TrainingError(JaxtaskError):
     """Training cannot go on, or what it was asked to do cannot be done."""
+
+
+class ExperimentError(JaxtaskError):
+    """An experiment, or what an earlier run of it has left, cannot be used."""

@@ -1,0 +1,157 @@
+"""The stages of an experiment, each done once: tasks, and for every seed adapters and findings."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from jaxtask.corpora import tokens_of
+from jaxtask.errors import ExperimentError
+from jaxtask.finetune.examples import open_tokenizer
+from jaxtask.finetune.recipe import Recipe
+from jaxtask.finetune.run import fine_tune
+from jaxtask.finetune.session import Display
+from jaxtask.reproduce.data import build_corpus, same_targets
+from jaxtask.reproduce.experiment import Experiment
+
+Stage = Literal["tasks", "train", "compare", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+_MARK = "experiment.json"
+_ALIKE = 0.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment with its places, and how it says what it does."""
+
+    experiment: Experiment
+    base: str
+    folders: Mapping[str, Path]
+    """Corpus → its folder."""
+    out: Path
+    command: str = ""
+    display: Display = lambda: nullcontext(lambda view: None)
+    say: Callable[[str], None] = lambda text: None
+
+    def place(self, seed: int) -> Path:
+        """The folder of one seed."""
+        return self.out / f"seed{seed}"
+
+    def recipe(self, seed: int) -> Recipe:
+        """How one seed's adapters are trained."""
+        data = [str(self.out / "data" / name) for name in self.experiment.names]
+        return self.experiment.recipe_for(self.base, data, str(self.place(seed) / "adapters"), seed)
+
+
+def reproduce(run: Run, until: Stage = "report") -> None:
+    """Do what is left of an experiment, up to and including a stage.
+
+    What is complete below `run.out` is not done again; training goes on from its checkpoints.
+
+    Raises:
+        JaxtaskError: Something cannot be used; `ExperimentError` if `run.out` holds another
+            experiment, or something else.
+
+    """
+    _claim(run)
+    _tasks(run)
+    if until == "tasks":
+        return
+    for seed in run.experiment.seeds:
+        _train(run, seed)
+
+
+def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> dict[str, Path]:
+    """Corpus → its folder: below `data`, or as ``NAME=FOLDER`` among `given` says.
+
+    Raises:
+        ExperimentError: `given` names no corpus of the experiment, or a file of one is not there.
+
+    """
+    folders = {name: data / corpus.folder for name, corpus in experiment.corpora.items()}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not (name in folders and equals and folder):
+            raise ExperimentError(
+                f"--corpus {text!r}: expected NAME=FOLDER with one of {', '.join(folders)}."
+            )
+        folders[name] = Path(folder)
+    for name, corpus in experiment.corpora.items():
+        for file in (*corpus.train, *corpus.dev, corpus.summaries):
+            if file is not None and not (folders[name] / file).exists():
+                raise ExperimentError(
+                    f"corpus {name}: {folders[name] / file} is not there; give --data FOLDER, or "
+                    f"--corpus {name}=FOLDER."
+                )
+    return folders
+
+
+def _claim(run: Run) -> None:
+    """Mark the folder as this experiment's, or see that it is. Seeds may be added."""
+    here = {"base": run.base, **run.experiment.json()}
+    del here["seeds"]
+    mark = run.out / _MARK
+    if not mark.is_file():
+        if run.out.exists() and (not run.out.is_dir() or any(run.out.iterdir())):
+            raise ExperimentError(f"{run.out}: is there already and holds no experiment ({_MARK}).")
+        run.out.mkdir(parents=True, exist_ok=True)
+        write_json(mark, here)
+        return
+    try:
+        there = json.loads(mark.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExperimentError(f"{mark}: is no JSON: {error}.") from error
+    for key, value in here.items():
+        if there.get(key) != value:
+            raise ExperimentError(
+                f"{run.out}: holds another experiment, whose {key} is {there.get(key)!r:.200} and "
+                f"not {value!r:.200}; give another --out."
+            )
+
+
+def _tasks(run: Run) -> None:
+    data, length = run.out / "data", None
+    for name, corpus in run.experiment.corpora.items():
+        if all((data / task / "task.json").is_file() for task in corpus.names):
+            run.say(f"Tasks of {name}: there already.")
+            continue
+        length = length or tokens_of(open_tokenizer(run.base), Path(run.base).name)
+        build_corpus(
+            name,
+            corpus,
+            run.folders[name],
+            run.out,
+            max_len=run.recipe(0).training.max_len,
+            length=length,
+            command=run.command,
+        )
+        run.say(f"Tasks of {name}: {', '.join(corpus.names)}.")
+    for (one, other), share in same_targets(data, run.experiment.names).items():
+        if share > _ALIKE:
+            run.say(f"Note: {one} and {other} have the same target in {share:.0%} of documents.")
+
+
+def _train(run: Run, seed: int) -> None:
+    adapters = run.place(seed) / "adapters"
+    if all((adapters / name / "jaxtask.json").is_file() for name in run.experiment.names):
+        run.say(f"Adapters of seed {seed}: there already.")
+        return
+    run.say(f"Seed {seed}: {len(run.experiment.names)} adapters.")
+    fine_tune(
+        run.recipe(seed),
+        resume=True,
+        command=run.command,
+        display=run.display,
+        note=run.say,
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of JSON, complete or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
