@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# What a package may import of the project, itself apart. `cli` and `demo` sit on top of all.
+# What a package may import of the project, itself apart. `cli`, `demo` and `reproduce` sit on top of
+# all.
 ALLOWED = {
     "jaxtask_kernels": set(),
     "jaxtask.errors": set(),
@@ -81,8 +82,12 @@ def test_every_package_is_listed():
         for p in (ROOT / "jaxtask").iterdir()
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     }
-    commands = ("cli", "cli_compare", "cli_doctor", "cli_shared", "cli_tasks", "cli_train")
-    on_top = {f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", *commands)}
+    commands = {
+        "cli", "cli_compare", "cli_doctor", "cli_reproduce", "cli_shared", "cli_tasks", "cli_train"
+    }  # fmt: skip
+    on_top = {
+        f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", "reproduce", *commands)
+    }
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 
 

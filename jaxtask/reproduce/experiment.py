@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,22 @@ from typing import Any
 from jaxtask.corpora.tasks import find_tasks
 from jaxtask.errors import ExperimentError, JaxtaskError
 from jaxtask.finetune import checks
-from jaxtask.finetune.checks import Check
 from jaxtask.finetune.recipe import Recipe, make_recipe, plain
 from jaxtask.finetune.recipe_file import read_settings
+from jaxtask.reproduce.published import Published, Row
+from jaxtask.reproduce.settings import check_keys, mapping, setting, settings, take
 
 # Where an experiment's runs lie, and which seed each has, is not for the file to say.
 _SET_HERE = ("base", "data", "out", "work", "start", "tasks")
-
-
-def _setting(check: Check, default: Any = dataclasses.MISSING) -> Any:
-    return field(default=default, metadata={"check": check})
 
 
 @dataclass(frozen=True)
 class Excerpt:
     """Which part of a document is used: from the first place where it is dense enough on."""
 
-    sentences: int = _setting(checks.whole(1))
+    sentences: int = setting(checks.whole(1))
     """So many sentences in a row …"""
-    tokens: int = _setting(checks.whole(1))
+    tokens: int = setting(checks.whole(1))
     """… have at most so many tokens."""
 
 
@@ -36,22 +33,22 @@ class Excerpt:
 class Corpus:
     """Annotated documents, and the tasks that are built from them."""
 
-    tasks: tuple[str, ...] = _setting(checks.filled(checks.texts()))
+    tasks: tuple[str, ...] = setting(checks.filled(checks.texts()))
     """Tasks by name; see `jaxtask tasks list`."""
-    folder: str = _setting(checks.text())
+    folder: str = setting(checks.text())
     """Below the folder of all data."""
-    train: tuple[str, ...] = _setting(checks.filled(checks.texts()))
+    train: tuple[str, ...] = setting(checks.filled(checks.texts()))
     """Files, below the folder."""
-    dev: tuple[str, ...] = _setting(checks.filled(checks.texts()))
-    summaries: str | None = _setting(checks.optional(checks.text()), None)
+    dev: tuple[str, ...] = setting(checks.filled(checks.texts()))
+    summaries: str | None = setting(checks.optional(checks.text()), None)
     """JSON lines, below the folder; for the task `sum`."""
-    documents: int = _setting(checks.whole(1), 48)
+    documents: int = setting(checks.whole(1), 48)
     """At most so many to train on, …"""
-    held_out: int = _setting(checks.whole(1), 12)
+    held_out: int = setting(checks.whole(1), 12)
     """… and so many to evaluate on, of those that have an excerpt."""
     excerpt: Excerpt | None = None
     """Null for whole documents."""
-    prefix: str | None = _setting(checks.optional(checks.text()), None)
+    prefix: str | None = setting(checks.optional(checks.text()), None)
     """What the names of its adapters begin with."""
 
     @property
@@ -73,6 +70,8 @@ class Experiment:
     """Group → its adapters; every adapter in one group, or no groups at all."""
     table: tuple[str, ...] = ()
     """Adapters that are projected on each other in the table of pairs."""
+    published: Published | None = None
+    """What the runs are compared with."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,22 +134,23 @@ def make_experiment(values: Mapping[str, Any], where: str) -> Experiment:
 
 def _experiment(values: Mapping[str, Any]) -> Experiment:
     known = [f.name for f in dataclasses.fields(Experiment)]
-    _check_keys(values, known, "")
+    check_keys(values, known)
     corpora = {
-        name: _corpus(_mapping(corpus, f"corpora.{name}"), f"corpora.{name}.")
-        for name, corpus in _mapping(values.get("corpora"), "corpora").items()
+        name: _corpus(corpus, f"corpora.{name}")
+        for name, corpus in mapping(values.get("corpora"), "corpora").items()
     }
-    recipe = _mapping(values.get("recipe", {}), "recipe")
+    recipe = mapping(values.get("recipe", {}), "recipe")
     if ours := next((key for key in _SET_HERE if key in recipe), None):
         raise ExperimentError(f"recipe.{ours} is given, but is none of an experiment's settings.")
     names = checks.filled(checks.texts())
-    groups = _mapping(values.get("groups", {}), "groups")
+    groups = mapping(values.get("groups", {}), "groups")
     made = Experiment(
         corpora,
         recipe,
         _seeds(values.get("seeds", [0])),
-        {group: _take(names, own, f"groups.{group}") for group, own in groups.items()},
-        _take(checks.texts(), values.get("table", []), "table"),
+        {group: take(names, own, f"groups.{group}") for group, own in groups.items()},
+        take(checks.texts(), values.get("table", []), "table"),
+        None if values.get("published") is None else _published(values["published"]),
     )
     _check_names(made)
     # Wrong settings are told before there is any work.
@@ -159,46 +159,37 @@ def _experiment(values: Mapping[str, Any]) -> Experiment:
     return made
 
 
-def _corpus(values: Mapping[str, Any], prefix: str) -> Corpus:
-    excerpt = values.get("excerpt")
-    if excerpt is not None:
-        excerpt = _settings(Excerpt, _mapping(excerpt, f"{prefix}excerpt"), f"{prefix}excerpt.")
-    made = _settings(Corpus, {**values, "excerpt": excerpt}, prefix)
+def _corpus(values: Any, key: str) -> Corpus:
+    made = settings(Corpus, values, key)
+    if made.excerpt is not None:
+        made = replace(made, excerpt=settings(Excerpt, made.excerpt, f"{key}.excerpt"))
     try:
         tasks = find_tasks(made.tasks)
     except JaxtaskError as error:
-        raise ExperimentError(f"{prefix}tasks: {error}") from None
+        raise ExperimentError(f"{key}.tasks: {error}") from None
     for task in tasks:
         if task.kind != "text":
             raise ExperimentError(
-                f"{prefix}tasks has {task.name!r}, a {task.kind}, expected tasks whose targets are "
+                f"{key}.tasks has {task.name!r}, a {task.kind}, expected tasks whose targets are "
                 "texts."
             )
         if "summary" in task.needs and made.summaries is None:
-            raise ExperimentError(f"{prefix}summaries is missing, but {task.name!r} needs it.")
+            raise ExperimentError(f"{key}.summaries is missing, but {task.name!r} needs it.")
     return made
 
 
-def _settings(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    """A dataclass of settings, every one checked."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    _check_keys(values, list(fields), prefix)
-    taken = {}
-    for name, f in fields.items():
-        if name not in values and f.default is dataclasses.MISSING:
-            raise ExperimentError(
-                f"{prefix}{name} is missing, expected {f.metadata['check'].expected}."
-            )
-        if name in values:
-            check = f.metadata.get("check")
-            taken[name] = _take(check, values[name], prefix + name) if check else values[name]
-    return kind(**taken)
+def _published(value: Any) -> Published:
+    made = settings(Published, value, "published")
+    if not isinstance(made.table, list | tuple):
+        raise ExperimentError(f"published.table is {made.table!r}, expected a list of rows.")
+    rows = (settings(Row, row, f"published.table.{n}") for n, row in enumerate(made.table))
+    return replace(made, table=tuple(rows))
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
         raise ExperimentError(f"seeds is {value!r}, expected a list of different whole numbers.")
-    return tuple(_take(checks.whole(0), seed, "seeds") for seed in value)
+    return tuple(take(checks.whole(0), seed, "seeds") for seed in value)
 
 
 def _check_names(made: Experiment) -> None:
@@ -216,26 +207,15 @@ def _check_names(made: Experiment) -> None:
             )
         if twice := next((n for n in used if list(used).count(n) > 1), None):
             raise ExperimentError(f"{key} has {twice!r} twice.")
+    if made.published is not None:
+        rows = made.published.table
+        used = [name for row in rows for name in (row.source, row.target)]
+        for key, own, known in (
+            ("published.cluster", made.published.cluster, made.groups),
+            ("published.table", used, made.table),
+        ):
+            if unknown := next((n for n in own if n not in known), None):
+                what = ", ".join(known) or "nothing"
+                raise ExperimentError(f"{key} has {unknown!r}, expected one of {what}.")
     if grouped and (missing := next((n for n in names if n not in grouped), None)):
         raise ExperimentError(f"groups has no {missing!r}, expected every adapter in one group.")
-
-
-def _take(check: Check, value: Any, key: str) -> Any:
-    try:
-        return check.take(value)
-    except ValueError:
-        raise ExperimentError(f"{key} is {value!r}, expected {check.expected}.") from None
-
-
-def _mapping(value: Any, key: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ExperimentError(f"{key} is {value!r}, expected names with values.")
-    return value
-
-
-def _check_keys(values: Mapping[str, Any], known: Sequence[str], prefix: str) -> None:
-    for key in values:
-        if key not in known:
-            raise ExperimentError(
-                f"{prefix}{key} is no setting, expected one of {', '.join(known)}."
-            )

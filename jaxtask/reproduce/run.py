@@ -91,9 +91,12 @@ def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> di
 
 
 def _claim(run: Run) -> None:
-    """Mark the folder as this experiment's, or see that it is. Seeds may be added."""
-    here = {"base": run.base, **run.experiment.json()}
-    del here["seeds"]
+    """Mark the folder as this experiment's, or see that it is.
+
+    What decides over adapters must be the same: seeds may be added, and other questions asked.
+    """
+    whole = run.experiment.json()
+    here = {"base": run.base, "corpora": whole["corpora"], "recipe": whole["recipe"]}
     mark = run.out / _MARK
     if not mark.is_file():
         if run.out.exists() and (not run.out.is_dir() or any(run.out.iterdir())):
