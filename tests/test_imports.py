@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# What a package may import of the project, itself apart. `cli`, `demo` and `reproduce` sit on top of
-# all.
+# What a package may import of the project, itself apart. Commands, the demo and experiments sit on
+# top of all.
 ALLOWED = {
     "jaxtask_kernels": set(),
     "jaxtask.errors": set(),
@@ -82,12 +82,9 @@ def test_every_package_is_listed():
         for p in (ROOT / "jaxtask").iterdir()
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     }
-    commands = {
-        "cli", "cli_compare", "cli_doctor", "cli_reproduce", "cli_shared", "cli_tasks", "cli_train"
-    }  # fmt: skip
-    on_top = {
-        f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", "reproduce", *commands)
-    }
+    commands = {f"cli_{name}" for name in ("compare", "doctor", "reproduce", "tasks", "train")}
+    others = {"__init__", "__main__", "cli", "cli_shared", "demo", "reproduce"}
+    on_top = {f"jaxtask.{name}" for name in commands | others}
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 
 

@@ -31,7 +31,8 @@ def settings(kind: type, values: Any, key: str) -> Any:
         if name in values:
             taken[name] = take(check, values[name], f"{key}.{name}") if check else values[name]
         elif f.default is dataclasses.MISSING:
-            raise ExperimentError(f"{key}.{name} is missing, expected {check.expected}.")
+            expected = f.metadata["check"].expected
+            raise ExperimentError(f"{key}.{name} is missing, expected {expected}.")
     return kind(**taken)
 
 
