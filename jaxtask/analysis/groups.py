@@ -1,8 +1,14 @@
 """Whether groups of tasks lie apart."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+
+# Labelings at a time.
+_BATCH = 512
 
 
 def silhouette(distances: np.ndarray, groups: Sequence[str]) -> np.ndarray:
@@ -24,3 +30,113 @@ def silhouette(distances: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     b = np.min(means, axis=0, where=np.unique(labels)[:, None] != labels, initial=np.inf)
     larger = np.maximum(a, b)
     return np.where(others.any(axis=1) & (larger > 0), (b - a) / np.where(larger > 0, larger, 1), 0)
+
+
+@dataclass(frozen=True)
+class Permanova:
+    """Permutation tests of whether groups of tasks lie apart."""
+
+    F: float
+    """Anderson's pseudo-F."""
+    R2: float
+    """Share of the summed squared distances that lies between the groups."""
+    p: float
+    """How often labels at random give F at least as large."""
+    silhouette_p: float
+    """The same of the mean silhouette."""
+    permutations: int
+    """Labelings that were looked at, the given one not counted."""
+    exact: bool
+    """They are all that there are."""
+
+
+def permanova(
+    distances: np.ndarray, groups: Sequence[str], permutations: int = 9999, seed: int = 0
+) -> Permanova:
+    """Anderson's PERMANOVA (Austral Ecology 26, 2001) and the mean silhouette, by permutation.
+
+    With N tasks in a groups, SS_total = Σ_{i<j} d²/N, SS_within = Σ_g Σ_{i<j in g} d²/n_g, and
+    F = (SS_total − SS_within)/(a − 1) / (SS_within/(N − a)). p = (1 + labelings with F at least as
+    large)/(1 + labelings); where fewer labelings than `permutations` exist, all are looked at once
+    and p is exact.
+
+    Args:
+        distances: [T, T], symmetric, finite.
+        groups: The group of each task: two or more, and fewer than there are tasks.
+        permutations: Labelings to look at if there are more.
+        seed: Of the permutations.
+
+    """
+    _, labels = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.bincount(labels)
+    T, a = len(labels), len(sizes)
+    squared = distances**2
+    total = squared.sum() / (2 * T)
+
+    def within(codes: np.ndarray) -> np.ndarray:
+        member = (codes[:, :, None] == np.arange(a)).astype(float)
+        inside = np.einsum("big,bjg,ij->bg", member, member, squared, optimize=True)
+        return (inside / (2 * sizes)).sum(axis=1)
+
+    def mean_silhouette(codes: np.ndarray) -> np.ndarray:
+        return np.array([silhouette(distances, code).mean() for code in codes])
+
+    here, apart = within(labels[None])[0], mean_silhouette(labels[None])[0]
+    count = exceeding = tighter = 0
+    exact = _labelings(sizes) - 1 <= permutations
+    every = _all(labels) if exact else _some(labels, permutations, seed)
+    slack = 1e-12 * max(total, 1e-300)
+    for codes in every:
+        count += len(codes)
+        # F falls as SS_within grows; rounding must not tell equal labelings apart.
+        exceeding += int((within(codes) <= here + slack).sum())
+        tighter += int((mean_silhouette(codes) >= apart - 1e-12).sum())
+    between = total - here
+    F = (between / (a - 1)) / (here / (T - a)) if here > 0 else math.inf
+    return Permanova(
+        F=float(F),
+        R2=float(between / total) if total > 0 else math.nan,
+        p=(1 + exceeding) / (1 + count),
+        silhouette_p=(1 + tighter) / (1 + count),
+        permutations=count,
+        exact=exact,
+    )
+
+
+def _labelings(sizes: np.ndarray) -> int:
+    """Distinct ways of giving these labels to the tasks."""
+    found = math.factorial(int(sizes.sum()))
+    for size in sizes:
+        found //= math.factorial(int(size))
+    return found
+
+
+def _some(labels: np.ndarray, permutations: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    for start in range(0, permutations, _BATCH):
+        size = min(_BATCH, permutations - start)
+        yield rng.permuted(np.tile(labels, (size, 1)), axis=1)
+
+
+def _all(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Every distinct labeling but the given one, in batches."""
+    batch = []
+    for codes in _arrangements(np.full(len(labels), -1), 0, np.bincount(labels)):
+        if not np.array_equal(codes, labels):
+            batch.append(codes)
+        if len(batch) == _BATCH:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)
+
+
+def _arrangements(codes: np.ndarray, group: int, sizes: np.ndarray) -> Iterator[np.ndarray]:
+    if group == len(sizes):
+        yield codes
+        return
+    free = np.flatnonzero(codes < 0)
+    for chosen in combinations(free, int(sizes[group])):
+        given = codes.copy()
+        given[list(chosen)] = group
+        yield from _arrangements(given, group + 1, sizes)

@@ -1,0 +1,46 @@
+// Profiles over layers and modules.
+
+function startLayers() {
+  chooseVariable("layers", page.variables, drawLayers);
+}
+
+function drawLayers() {
+  const variable = chosenVariable("layers");
+  const M = page.modules.length;
+  const column = (values, m) => page.layers.map((_, l) => values[l * M + m]);
+  const x = page.layers.map((layer) => (layer < 0 ? "outside" : String(layer)));
+  const width = widthOf("layers-plot");
+  const caption = `${variable.name}: mean over the pairs of different tasks, by layer and module` +
+    (variable.profile.chance ? "; dashed or grey: chance." : "; its chance level is not known.");
+  if (M > COLOURS.length) {
+    const rows = page.modules.map((_, m) => column(variable.profile.values, m));
+    const most = width > 700 ? 32 : 14;
+    const left = 14 + 6.7 * Math.min(most, Math.max(...page.modules.map((m) => m.length)));
+    draw("layers-plot", [{
+      type: "heatmap", x, y: page.modules.map((_, m) => m), z: rows, colorscale: "Cividis", reversescale: variable.similar === "small",
+      text: page.modules.map((m) => x.map(() => plain(m))), hovertemplate: "%{text}, layer %{x}: %{z:.4g}<extra></extra>", colorbar: { thickness: 12, outlinewidth: 0 },
+    }], {
+      height: 80 + 16 * M, margin: { l: left, r: 70, t: 10, b: 46 },
+      xaxis: axis({ title: "layer", type: "category" }),
+      yaxis: axis({ tickmode: "array", tickvals: page.modules.map((_, m) => m), ticktext: page.modules.map((m) => plain(shorten(m, most))), autorange: "reversed", tickfont: { size: 11 } }),
+    }, caption);
+    return;
+  }
+  const traces = page.modules.flatMap((module, m) => {
+    const own = { x, type: "scatter", legendgroup: module };
+    const made = [{
+      ...own, mode: "lines+markers", y: column(variable.profile.values, m), name: plain(module),
+      line: { color: COLOURS[m], width: 2 }, marker: { symbol: SHAPES[m], size: 7 },
+    }];
+    if (variable.profile.chance) {
+      made.push({ ...own, mode: x.length > 1 ? "lines" : "markers", y: column(variable.profile.chance, m), name: `${plain(module)}, chance`,
+        line: { color: COLOURS[m], dash: "dash", width: 1.2 }, marker: { symbol: `${SHAPES[m]}-open`, size: 9 }, showlegend: false });
+    }
+    return made;
+  });
+  draw("layers-plot", traces, {
+    height: 360, margin: { l: 60, r: 14, t: 10, b: 84 + 10 * Math.floor((M - 1) / 3) }, showlegend: true, legend: { orientation: "h", y: -0.2 },
+    xaxis: axis({ title: "layer", type: "category" }), yaxis: axis({ title: variable.name, zeroline: false }),
+  }, caption);
+}
+
