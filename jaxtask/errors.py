@@ -41,8 +41,9 @@ class TrainingError(JaxtaskError):
     """Training cannot go on, or what it was asked to do cannot be done."""
 
 
-
-
-
 class ReportError(JaxtaskError):
     """A report cannot be made of a result, or not as it was asked for."""
+
+
+class ExperimentError(JaxtaskError):
+    """An experiment, or what an earlier run of it has left, cannot be used."""

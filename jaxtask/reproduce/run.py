@@ -11,11 +11,15 @@ from typing import Any, Literal, get_args
 from jaxtask.corpora import tokens_of
 from jaxtask.errors import ExperimentError
 from jaxtask.finetune.examples import open_tokenizer
-from jaxtask.finetune.recipe import Recipe
+from jaxtask.finetune.recipe import Recipe, plain
 from jaxtask.finetune.run import fine_tune
 from jaxtask.finetune.session import Display
+from jaxtask.reproduce.across import compare_seeds
 from jaxtask.reproduce.data import build_corpus, same_targets
 from jaxtask.reproduce.experiment import Experiment
+from jaxtask.reproduce.numbers import losses, numbers
+from jaxtask.reproduce.outputs import write_findings, write_report
+from jaxtask.reproduce.summary import markdown, summarize
 
 Stage = Literal["tasks", "train", "compare", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -63,6 +67,14 @@ def reproduce(run: Run, until: Stage = "report") -> None:
         return
     for seed in run.experiment.seeds:
         _train(run, seed)
+    if until == "train":
+        return
+    for seed in run.experiment.seeds:
+        _compare(run, seed)
+    if until == "compare":
+        return
+    found = {seed: _findings(run, seed) for seed in run.experiment.seeds}
+    _summary(run, found)
 
 
 def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> dict[str, Path]:
@@ -153,8 +165,70 @@ def _train(run: Run, seed: int) -> None:
     )
 
 
+def _compare(run: Run, seed: int) -> None:
+    from jaxtask.adapters import load_adapters
+    from jaxtask.engine import compare
+
+    place = run.place(seed)
+    if (place / "result.zarr").exists():
+        run.say(f"Comparison of seed {seed}: there already.")
+        return
+    bank = load_adapters([str(place / "adapters" / name) for name in run.experiment.names])
+    compare(bank, keep=["angles", "spectra"], out=place / "result.zarr", command=run.command)
+    run.say(f"Seed {seed}: compared, {place}/result.zarr.")
+
+
+def _findings(run: Run, seed: int) -> dict[str, Any]:
+    """One seed's findings and report, and the numbers of them that the summary needs."""
+    from jaxtask.analysis.findings import analyze
+    from jaxtask.engine import open_result
+
+    place, experiment = run.place(seed), run.experiment
+    asked = {"groups": plain(experiment.groups), "table": plain(experiment.table)}
+    done = place / "numbers.json"
+    if done.is_file() and (known := json.loads(done.read_text(encoding="utf-8")))["asked"] == asked:
+        run.say(f"Findings of seed {seed}: there already.")
+        return known
+    ds = open_result(place / "result.zarr")
+    findings = analyze(ds, dict(experiment.groups) or None)
+    write_findings(ds, findings, experiment.table, place / "findings")
+    write_report(ds, findings, place / "report.html")
+    found = {
+        "asked": asked,
+        "held_out_loss": losses(place / "adapters", experiment.names),
+        **numbers(findings, experiment),
+    }
+    # Written last: it says that all is there.
+    write_json(done, found)
+    run.say(f"Seed {seed}: {place}/findings and report.html.")
+    return found
+
+
+def _summary(run: Run, found: Mapping[int, dict[str, Any]]) -> None:
+    """All seeds together, and beside what was published."""
+    adapters = {seed: run.place(seed) / "adapters" for seed in found}
+    names = "-".join(map(str, found))
+    across = compare_seeds(
+        adapters, run.experiment.names, run.out / f"seeds-{names}.zarr", run.command
+    )
+    summary = summarize(run.experiment, found, across)
+    write_json(run.out / "summary.json", summary)
+    write_text(run.out / "summary.md", markdown(run.experiment, summary))
+    run.say(f"All seeds: {run.out}/summary.md and summary.json.")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a file of JSON, complete or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, complete or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be written: {error.strerror}.") from error
+    finally:
+        draft.unlink(missing_ok=True)
