@@ -210,9 +210,10 @@ def _check_names(made: Experiment) -> None:
     if made.published is not None:
         rows = made.published.table
         used = [name for row in rows for name in (row.source, row.target)]
+        used += [name for pair in made.published.includes for name in pair]
         for key, own, known in (
             ("published.cluster", made.published.cluster, made.groups),
-            ("published.table", used, made.table),
+            ("published", used, made.table),
         ):
             if unknown := next((n for n in own if n not in known), None):
                 what = ", ".join(known) or "nothing"

@@ -31,7 +31,7 @@ def numbers(findings: "Findings", experiment: Experiment) -> dict[str, Any]:
     distances = findings.pooled[DISTANCE].values
     where = {name: n for n, name in enumerate(findings.tasks)}
     return {
-        "separation": _separation(findings, experiment, distances, where),
+        "separation": _separation(findings, experiment),
         "corpora": _corpora(experiment, distances, where),
         "twins": _twins(experiment, distances, where),
         "agreement": {
@@ -45,9 +45,7 @@ def numbers(findings: "Findings", experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _separation(
-    findings: "Findings", experiment: Experiment, d: np.ndarray, where: Mapping[str, int]
-) -> dict[str, Any] | None:
+def _separation(findings: "Findings", experiment: Experiment) -> dict[str, Any] | None:
     """Whether the groups lie apart."""
     found = findings.separation
     if found is None:
@@ -56,10 +54,10 @@ def _separation(
     return {
         "variable": found.variable,
         "silhouette": _number(found.mean_silhouette),
-        "silhouette_p": _number(found.silhouette_p),
-        "F": _number(found.F),
-        "R2": _number(found.R2),
-        "p": _number(found.p),
+        "silhouette_p": _number(found.test.silhouette_p),
+        "F": _number(found.test.F),
+        "R2": _number(found.test.R2),
+        "p": _number(found.test.p),
         "groups": {
             group: float(np.mean([own[name] for name in names]))
             for group, names in experiment.groups.items()
@@ -73,21 +71,19 @@ def _corpora(
     experiment: Experiment, d: np.ndarray, where: Mapping[str, int]
 ) -> dict[str, Any] | None:
     """Whether adapters lie together by corpus rather than by group."""
-    from jaxtask.analysis.groups import permanova, silhouette
+    from jaxtask.analysis.groups import permanova
 
     corpus_of = {name: key for key, corpus in experiment.corpora.items() for name in corpus.names}
     group_of = experiment.group_of
     if len(experiment.corpora) < 2 or group_of is None:
         return None
-    labels = [corpus_of[name] for name in where]
-    test = permanova(d, labels)
+    test = permanova(d, [corpus_of[name] for name in where])
     means: dict[str, list[float]] = {}
     for one, other in combinations(where, 2):
         kind = "same" if group_of[one] == group_of[other] else "other"
         home = "same" if corpus_of[one] == corpus_of[other] else "other"
         means.setdefault(f"{kind} group, {home} corpus", []).append(d[where[one], where[other]])
     return {
-        "silhouette": float(silhouette(d, labels).mean()),
         "R2": test.R2,
         "p": test.p,
         "mean_distance": {key: float(np.mean(values)) for key, values in sorted(means.items())},
@@ -130,22 +126,21 @@ def _inclusion(
     if found is None:
         return None
     pairs = []
-    for one, other in combinations(experiment.table, 2):
+    for one, other in permutations(experiment.table, 2):
         i, j = where[one], where[other]
         pairs.append(
             {
                 "source": one,
                 "target": other,
                 "score": _number(found.score[i, j]),
-                "reverse": _number(found.score[j, i]),
                 "difference": _number(found.difference[i, j]),
                 "low": _number(found.low[i, j]),
                 "high": _number(found.high[i, j]),
+                "lead": _number(found.lead[i, j]),
+                "lead_low": _number(found.lead_low[i, j]),
+                "lead_high": _number(found.lead_high[i, j]),
                 "direction": str(found.direction[i, j]),
-                "parts": {
-                    name: [_number(part[i, j]), _number(part[j, i])]
-                    for name, part in found.parts.items()
-                },
+                "parts": {name: _number(part[i, j]) for name, part in found.parts.items()},
             }
         )
     names = findings.tasks

@@ -38,6 +38,8 @@ class Published:
     """Groups whose tasks are said to lie together by the Grassmann distance of output sides."""
     alike: tuple[str, ...] = setting(checks.texts(), ())
     """Variables that are said to give nearly what that distance gives."""
+    includes: tuple[tuple[str, str], ...] = setting(checks.pairs(), ())
+    """Adapters of which the first is supposed to include the second."""
     table: tuple[Row, ...] = ()
 
 
@@ -76,6 +78,7 @@ def claims(published: Published, seeds: Sequence[Mapping[str, Any]]) -> list[Cla
     return [
         *_clusters(published, seeds),
         *_alike(published, seeds),
+        *_includes(published, seeds),
         *_directions(published, seeds),
         *_orders(published, seeds),
     ]
@@ -110,8 +113,29 @@ def _alike(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterator
         )
 
 
+def _includes(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterator[Claim]:
+    for source, target in published.includes:
+        found, agrees = [], []
+        for one in seeds:
+            pair = next(
+                p
+                for p in one["inclusion"]["pairs"]
+                if (p["source"], p["target"]) == (source, target)
+            )
+            low, high = pair["low"], pair["high"]
+            found.append(f"{_text(pair['difference'])} [{_text(low)}, {_text(high)}]")
+            agrees.append(low is not None and low > 0)
+        yield Claim(
+            f"{source} includes {target} more than {target} includes {source}",
+            "the 95% interval of score(i → j) − score(j → i) lies above 0",
+            "supposed",
+            tuple(found),
+            tuple(agrees),
+        )
+
+
 def _directions(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterator[Claim]:
-    """The two directions of a pair: which value is larger."""
+    """The two directions of a pair: which value is larger, as it is and beyond chance."""
     rows = {(row.source, row.target): row for row in published.table}
     for (i, j), row in rows.items():
         other = rows.get((j, i))
@@ -123,14 +147,24 @@ def _directions(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Ite
                 continue
             # Named so that the larger one comes first.
             source, target, high, low = (i, j, there, back) if there > back else (j, i, back, there)
-            pairs = [_pair(one, source, target) for one in seeds]
-            turned = [_pair(one, target, source) for one in seeds]
+            tables = [one["table"] for one in seeds]
+            ways = [(_pair(t, source, target), _pair(t, target, source)) for t in tables]
             yield Claim(
                 f"{column}: {source}→{target} above {target}→{source}",
                 "the same one is larger",
                 f"{high:.3f} above {low:.3f}",
-                tuple(_versus(a, b, column) for a, b in zip(pairs, turned, strict=True)),
-                tuple(a[column] > b[column] for a, b in zip(pairs, turned, strict=True)),
+                tuple(f"{_text(a[column])}, {_text(b[column])}" for a, b in ways),
+                tuple(a[column] > b[column] for a, b in ways),
+            )
+            if any(row["chance"].get(column) is None for way in ways for row in way):
+                continue
+            beyond = [tuple(row[column] - row["chance"][column] for row in way) for way in ways]
+            yield Claim(
+                f"the same of {column} minus its chance level",
+                "the same one is larger",
+                "without chance levels",
+                tuple(f"{_text(a)}, {_text(b)}" for a, b in beyond),
+                tuple(a > b for a, b in beyond),
             )
 
 
@@ -143,7 +177,9 @@ def _orders(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterato
         if len(rows) < 4:
             continue
         theirs = [getattr(row, column) for row in rows]
-        ours = [[_pair(one, row.source, row.target)[column] for row in rows] for one in seeds]
+        ours = [
+            [_pair(one["table"], row.source, row.target)[column] for row in rows] for one in seeds
+        ]
         values = [float(spearmanr(theirs, own).statistic) for own in ours]
         yield Claim(
             f"{column}: the order of the table's {len(rows)} rows",
@@ -154,14 +190,9 @@ def _orders(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterato
         )
 
 
-def _pair(one: Mapping[str, Any], source: str, target: str) -> Mapping[str, Any]:
-    return next(r for r in one["table"] if (r["source"], r["target"]) == (source, target))
+def _pair(rows: Sequence[Mapping[str, Any]], source: str, target: str) -> Mapping[str, Any]:
+    return next(row for row in rows if (row["source"], row["target"]) == (source, target))
 
 
-def _versus(first: Mapping[str, Any], second: Mapping[str, Any], column: str) -> str:
-    """Both values, each beside its chance level if that is known."""
-    texts = []
-    for row in (first, second):
-        chance = row["chance"].get(column)
-        texts.append(f"{row[column]:.3f}" + ("" if chance is None else f" (chance {chance:.3f})"))
-    return " against ".join(texts)
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

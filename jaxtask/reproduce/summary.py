@@ -35,8 +35,7 @@ def markdown(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     seeds = summary["seeds"]
     parts = [
         "# What the runs say",
-        f"{len(experiment.names)} adapters on one base model, seeds {', '.join(seeds)}. Every rule "
-        "below was fixed before the runs.",
+        f"{len(experiment.names)} adapters on one base model, with seeds {', '.join(seeds)}.",
         *_losses(seeds),
         *_groups(seeds),
         *_agreement(seeds),
@@ -113,10 +112,9 @@ def _groups(seeds: Mapping[str, Any]) -> Iterator[str]:
     for seed, found in seeds.items():
         c = found["corpora"]
         means = [number(c["mean_distance"][kind]) for kind in kinds]
-        rows.append([seed, number(c["silhouette"]), number(c["R2"]), small(c["p"]), *means])
-    yield table(["seed", "silhouette", "R²", "PERMANOVA p", *kinds], rows)
-    places = [f"{t['of']} → {t['twin']}: {t['place']}" for t in first["twins"]]
-    if places:
+        rows.append([seed, number(c["R2"]), small(c["p"]), *means])
+    yield table(["seed", "R²", "PERMANOVA p", *kinds], rows)
+    if first["twins"]:
         rows = [[seed, *(str(t["place"]) for t in found["twins"])] for seed, found in seeds.items()]
         others = first["twins"][0]["others"]
         yield f"The same task on another corpus is the how-many-th nearest of {others} others:"
@@ -135,17 +133,24 @@ def _agreement(seeds: Mapping[str, Any]) -> Iterator[str]:
 def _pairs(seeds: Mapping[str, Any]) -> Iterator[str]:
     if not next(iter(seeds.values()))["table"]:
         return
-    yield "## Spectral projection, each number (its chance level)"
+    yield f"## Spectral projection: each number (its chance level), * with p below {LEVEL}"
     rows = []
     for seed, found in seeds.items():
         for pair in found["table"]:
-            cells = [f"{number(pair[c])} ({number(pair['chance'].get(c))})" for c in COLUMNS]
+            cells = [_beside_chance(pair, column) for column in COLUMNS]
             rows.append([seed, f"{pair['source']} → {pair['target']}", *cells])
     yield table(["seed", "source → target", *COLUMNS], rows)
 
 
+def _beside_chance(pair: Mapping[str, Any], column: str) -> str:
+    p = pair["p"].get(column)
+    star = "*" if p is not None and p < LEVEL else ""
+    return f"{number(pair[column])}{star} ({number(pair['chance'].get(column))})"
+
+
 def _inclusion(seeds: Mapping[str, Any]) -> Iterator[str]:
-    if next(iter(seeds.values()))["inclusion"] is None:
+    first = next(iter(seeds.values()))["inclusion"]
+    if first is None or not first["pairs"]:
         return
     yield "## Which includes which"
     rows = []
@@ -154,15 +159,24 @@ def _inclusion(seeds: Mapping[str, Any]) -> Iterator[str]:
             rows.append(
                 [
                     seed,
-                    f"{pair['source']}, {pair['target']}",
+                    f"{pair['source']} → {pair['target']}",
                     number(pair["score"]),
-                    number(pair["reverse"]),
-                    f"{number(pair['difference'])} [{number(pair['low'])}, {number(pair['high'])}]",
+                    _interval(pair["difference"], pair["low"], pair["high"]),
+                    _interval(pair["lead"], pair["lead_low"], pair["lead_high"]),
                     pair["direction"],
                 ]
             )
-    header = ["seed", "i, j", "score i→j", "score j→i", "difference [95%]", "i … j"]
-    yield table(header, rows)
+    header = ["seed", "i → j", "score", "minus that of j → i [95%]"]
+    yield table([*header, f"the same of {first['decided_by']}", "so i … j"], rows)
+    edges = [
+        f"Seed {seed}: " + (", ".join(" ⊃ ".join(e) for e in found["inclusion"]["edges"]) or "none")
+        for seed, found in seeds.items()
+    ]
+    yield "Edges of the graph of inclusions. " + ". ".join(edges) + "."
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> str:
+    return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _across(across: Mapping[str, Any] | None) -> Iterator[str]:
