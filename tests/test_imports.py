@@ -81,7 +81,15 @@ def test_every_package_is_listed():
         for p in (ROOT / "jaxtask").iterdir()
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     }
-    commands = ("cli", "cli_compare", "cli_doctor", "cli_shared", "cli_tasks", "cli_train")
+    commands = (
+        "cli",
+        "cli_analyze",
+        "cli_compare",
+        "cli_doctor",
+        "cli_shared",
+        "cli_tasks",
+        "cli_train",
+    )
     on_top = {f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", *commands)}
     assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
 
