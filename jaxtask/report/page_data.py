@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.report.embed import floats, map_bytes, maps, pairs_of
-from jaxtask.report.graph import Node, layered
+from jaxtask.report.graph import layered
 from jaxtask.report.pairs import Bands, Pair, angle_sides, pair_vectors
 from jaxtask.report.tables import FIRST
 
@@ -131,18 +131,15 @@ def _maps(findings: "Findings") -> dict[str, Any]:
 
 def _graph(findings: "Findings") -> dict[str, Any] | None:
     """The inclusion graph, or None where no task includes another."""
-    if findings.inclusion is None or not len(findings.inclusion.edges):
+    if findings.inclusion is None or not findings.inclusion.edges:
         return None
-    layout = layered(findings.inclusion.edges)
+    layout = layered(findings.inclusion)
+    number = {task: n for n, task in enumerate(findings.tasks)}
     nodes = [
-        {"tasks": list(n.tasks), "column": n.column, "row": n.row, "hover": _members(findings, n)}
-        for n in layout.nodes
+        {"tasks": [number[task] for task in node.tasks], "column": node.column, "row": node.row}
+        for node in layout.nodes
     ]
     return {"nodes": nodes, "edges": layout.edges}
-
-
-def _members(findings: "Findings", node: Node) -> str:
-    return " = ".join(findings.tasks[n] for n in node.tasks)
 
 
 def _pairs(ds: "xr.Dataset", pairs: Sequence[Pair]) -> dict[str, Any]:

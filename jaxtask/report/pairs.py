@@ -53,9 +53,8 @@ def named_pairs(text: str, tasks: Sequence[str]) -> list[Pair]:
 def telling_pairs(findings: "Findings") -> list[Pair]:
     """The pairs that are shown if nobody chooses: all, or the twenty most telling.
 
-    Those are the ten nearest ones by the distance of the maps, the five with the clearest direction
-    of inclusion (whose interval stays farthest from no difference; the including task comes first),
-    and the farthest ones. Pairs without a distance come last.
+    Those are the ten nearest ones by the distance of the maps, the five of which one includes the
+    other by the largest lead (the including task comes first), and the farthest ones.
     """
     d = findings.pooled[findings.maps.variable].values
     i, j = np.triu_indices(len(d), 1)
@@ -79,7 +78,7 @@ def _directed(findings: "Findings") -> list[Pair]:
     if inclusion is None:
         return []
     i, j = np.nonzero(inclusion.direction == "includes")
-    order = np.argsort(-inclusion.low[i, j], kind="stable")
+    order = np.argsort(-inclusion.lead[i, j], kind="stable")
     return [(int(i[n]), int(j[n])) for n in order]
 
 

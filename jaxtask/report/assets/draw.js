@@ -36,6 +36,11 @@ function axis(more) {
   };
 }
 
+/** At the bottom of a plot, below the axis. */
+function legend() {
+  return { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11 } };
+}
+
 function draw(id, traces, layout, caption) {
   const place = document.getElementById(id);
   if (!place) return;

@@ -26,6 +26,8 @@ function drawLayers() {
     }, caption);
     return;
   }
+  // Names of modules stand side by side below the plot, in as many rows as they need.
+  const below = 24 + 22 * Math.ceil((M * (50 + 7 * Math.max(...page.modules.map((m) => m.length)))) / width);
   const traces = page.modules.flatMap((module, m) => {
     const own = { x, type: "scatter", legendgroup: module };
     const made = [{
@@ -39,7 +41,7 @@ function drawLayers() {
     return made;
   });
   draw("layers-plot", traces, {
-    height: 360, margin: { l: 60, r: 14, t: 10, b: 84 + 10 * Math.floor((M - 1) / 3) }, showlegend: true, legend: { orientation: "h", y: -0.2 },
+    height: 340 + below, margin: { l: 60, r: 14, t: 26, b: 50 + below }, showlegend: true, legend: legend(),
     xaxis: axis({ title: "layer", type: "category" }), yaxis: axis({ title: variable.name, zeroline: false }),
   }, caption);
 }

@@ -4,7 +4,7 @@ function drawScatter(id, at, shares, xname, yname) {
   const width = widthOf(id);
   if (!width) return;
   const height = Math.max(320, Math.min(460, width * 0.8));
-  const margin = { l: 52, r: 14, t: 10, b: page.groups ? 74 : 46 };
+  const margin = { l: 52, r: 14, t: 26, b: page.groups ? 74 : 46 };
   const inner = [width - margin.l - margin.r, height - margin.t - margin.b];
   const spans = [0, 1].map((c) => {
     const values = at.map((row) => row[c]);
@@ -29,7 +29,7 @@ function drawScatter(id, at, shares, xname, yname) {
   });
   const share = (c) => `${(100 * shares[c]).toFixed(0)}%`;
   draw(id, traces, {
-    height, margin, showlegend: Boolean(page.groups), legend: { orientation: "h", y: -0.2 },
+    height, margin, showlegend: Boolean(page.groups), legend: legend(),
     xaxis: axis({ title: `${xname} (${share(0)})`, range: spans[0], zeroline: false }),
     yaxis: axis({ title: `${yname} (${share(1)})`, range: spans[1], zeroline: false }),
   });
@@ -66,7 +66,7 @@ function drawTree() {
   };
   const lines = { type: "scatter", mode: "lines", x, y, line: { color: colour("quiet"), width: 1.5 }, hoverinfo: "x" };
   draw("tree-plot", [lines, leaf], {
-    height: Math.max(120, 18 * tasks.length + 60), margin: { l: left, r: 16, t: 4, b: 46 },
+    height: Math.max(120, 18 * tasks.length + 80), margin: { l: left, r: 16, t: 26, b: 46 },
     xaxis: axis({ title: page.maps.variable, range: [start, high + 0.02 * (high - start || 1)], zeroline: false }),
     yaxis: axis({
       tickmode: "array", tickvals: order.map((_, n) => n), ticktext: order.map((n) => plain(shorten(tasks[n], most))),
@@ -80,12 +80,14 @@ function drawTree() {
 function drawGraph() {
   const graph = page.graph;
   if (!graph || !document.getElementById("graph-plot")) return;
-  const width = widthOf("graph-plot");
   const columns = 1 + Math.max(...graph.nodes.map((n) => n.column));
   const rows = 1 + Math.max(...graph.nodes.map((n) => n.row));
+  // Names need room: where the page is narrow, the graph is wider and scrolls in its place.
+  const width = Math.max(document.getElementById("graph-plot").parentElement.clientWidth, 130 * columns);
   const column = (width - 24) / columns;
   const most = Math.max(4, Math.floor((column - 34) / 6.6));
-  const text = graph.nodes.map((n) => shorten(n.tasks.map((t) => tasks[t]).join(" = "), most));
+  const members = (n) => n.tasks.map((t) => tasks[t]).join(" = ");
+  const text = graph.nodes.map((n) => shorten(members(n), most));
   const ends = graph.edges.map(([a, b]) => {
     const [from, to] = [graph.nodes[a], graph.nodes[b]];
     return {
@@ -98,14 +100,14 @@ function drawGraph() {
     type: "scatter", mode: "markers+text", cliponaxis: false,
     x: graph.nodes.map((n) => n.column), y: graph.nodes.map((n) => n.row),
     text: text.map(plain), textposition: "middle right", textfont: { size: 12 },
-    hovertext: graph.nodes.map((n) => plain(n.hover)), hovertemplate: "%{hovertext}<extra></extra>",
+    hovertext: graph.nodes.map((n) => plain(members(n))), hovertemplate: "%{hovertext}<extra></extra>",
     marker: {
       size: 9, color: graph.nodes.map((n) => COLOURS[groupOf(n.tasks[0]) % COLOURS.length]),
       symbol: graph.nodes.map((n) => SHAPES[groupOf(n.tasks[0]) % SHAPES.length]),
     },
   };
   draw("graph-plot", [node], {
-    height: Math.max(90, 36 * rows + 30), margin: { l: 10, r: 14, t: 10, b: 10 }, annotations: ends,
+    width, height: Math.max(90, 36 * rows + 40), margin: { l: 10, r: 14, t: 24, b: 10 }, annotations: ends,
     xaxis: { visible: false, range: [-0.05, columns], fixedrange: true },
     yaxis: { visible: false, range: [rows - 0.4, -0.6], fixedrange: true },
   });

@@ -72,7 +72,7 @@ function drawMatrix() {
   const bottom = 14 + 5.2 * longest;
   const size = tasks.length > 40 ? 9 : 11;
   draw("matrix-plot", [trace], {
-    width: left + side + right, height: side + bottom + 10, margin: { l: left, r: right, t: 10, b: bottom },
+    width: left + side + right, height: side + bottom + 26, margin: { l: left, r: right, t: 26, b: bottom },
     xaxis: axis({ ...ticks, tickangle: tasks.length > 3 ? -55 : 0, tickfont: { size } }),
     yaxis: axis({ ...ticks, autorange: "reversed", tickfont: { size } }),
   }, matrixCaption(variable, flat.length, whole, chance));

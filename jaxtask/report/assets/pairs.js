@@ -50,7 +50,7 @@ function drawAngles(pair, side, cells) {
   const where = side === "out" ? "output side" : "input side";
   const empty = found.every((x) => x === null);
   draw(`angles-${side}`, traces, {
-    height: 330, margin: { l: 48, r: 12, t: 10, b: 84 }, showlegend: true, legend: { orientation: "h", y: -0.24, font: { size: 11 } },
+    height: 330, margin: { l: 48, r: 12, t: 26, b: 84 }, showlegend: true, legend: legend(),
     xaxis: axis({ title: "angle, from the least", zeroline: false, tickformat: "d", dtick: Math.ceil(found.length / 16) }),
     yaxis: axis({ title: "radians", range: [0, 1.62] }),
   }, empty ? `Principal angles, ${where}: the two tasks share no module here.`
@@ -68,7 +68,7 @@ function drawSpectra(id, pair, way, cells) {
   });
   const wide = widthOf(id) > 450 ? 34 : 16;
   draw(id, [bar(own, `S1 of ${plain(shorten(tasks[source], wide))}`, 0), bar(other, `S2 of ${plain(shorten(tasks[target], wide))}`, 1)], {
-    height: 330, margin: { l: 56, r: 12, t: 10, b: 96 }, barmode: "group", showlegend: true, legend: { orientation: "h", y: -0.24, font: { size: 11 } },
+    height: 330, margin: { l: 56, r: 12, t: 26, b: 84 }, barmode: "group", showlegend: true, legend: legend(),
     xaxis: axis({ title: "singular direction of the source", zeroline: false, tickformat: "d", dtick: Math.ceil(own.length / 16) }),
     yaxis: axis({ title: "singular value" }),
   }, `${tasks[source]} → ${tasks[target]}: the source's spectrum S1, and the target's projection S2 on its singular directions.`);
