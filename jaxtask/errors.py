@@ -13,6 +13,10 @@ class ResultError(JaxtaskError):
     """A result cannot be written or read."""
 
 
+class AnalysisError(JaxtaskError):
+    """Findings cannot be made of a result: what they need is not in it, or groups do not fit."""
+
+
 class CorpusError(JaxtaskError):
     """A corpus cannot be read. The message names the file and the line or record."""
 

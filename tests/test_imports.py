@@ -26,7 +26,7 @@ ALLOWED = {
         "jaxtask.version",
         "jaxtask_kernels",
     },
-    "jaxtask.analysis": {"jaxtask.errors"},
+    "jaxtask.analysis": {"jaxtask.errors", "jaxtask.metrics"},
     "jaxtask.doctor": {"jaxtask.version", "jaxtask_kernels"},
     "jaxtask.finetune": {
         "jaxtask.adapters",
@@ -35,7 +35,7 @@ ALLOWED = {
         "jaxtask.machine",
         "jaxtask.version",
     },
-    "jaxtask.report": {"jaxtask.analysis"},
+    "jaxtask.report": {"jaxtask.analysis", "jaxtask.errors"},
 }
 HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
 

@@ -48,9 +48,7 @@ def layer_interval(
             numerator = counts @ np.where(there[:, m, own], w * values[:, m, own], 0)
             mass = counts @ w
             if norms is None:  # each module type weighs the same
-                numerator = np.divide(
-                    numerator, mass, out=np.zeros_like(mass), where=mass > 0
-                )
+                numerator = np.divide(numerator, mass, out=np.zeros_like(mass), where=mass > 0)
                 mass = (mass > 0).astype(float)
             summed += numerator
             total += mass

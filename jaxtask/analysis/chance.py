@@ -18,7 +18,8 @@ from jaxtask.analysis.significance import Draws, draws_of, p_values
 if TYPE_CHECKING:
     import xarray as xr
 
-Test = Literal["smaller", "larger", "two-sided"]
+Towards = Literal["small", "large"]
+"""Which values say that two updates are alike."""
 
 # Entries of the draws of pooled means, of all pairs whose nulls differ.
 _POOLED_ENTRIES = 4_000_000
@@ -49,8 +50,8 @@ class Pairs:
 class Chance:
     """What a pair variable is tested for, and how it stands to chance. P pairs."""
 
-    test: Test
-    """Alternative of the p values: towards similarity, or "two-sided"."""
+    towards: Towards | None
+    """Which values are alike, and so the alternative of the p values; two-sided if None."""
     values: np.ndarray
     """[L, M, P]"""
     mean: np.ndarray
@@ -87,9 +88,7 @@ def cells_of(ds: "xr.Dataset", name: str, pairs: Pairs) -> np.ndarray:
     return values[:, :, pairs.i, pairs.j].astype(float)
 
 
-def weights_of(
-    values: np.ndarray, updates: Updates, pairs: Pairs, weights: str
-) -> np.ndarray:
+def weights_of(values: np.ndarray, updates: Updates, pairs: Pairs, weights: str) -> np.ndarray:
     """[L, M, P] what each cell weighs in its pair's mean; 0 where there is no number."""
     norms = None
     if weights == "norm":
@@ -111,8 +110,7 @@ def against_chance(
 
     """
     L, M, P = values.shape
-    test: Test = "larger" if null.metric in LARGER else "smaller"
-    sign = 1 if test == "larger" else -1
+    sign = 1 if null.metric in LARGER else -1
     labels = np.full((L, M, P), -1)
     for at in np.ndindex(L, M):
         labels[at] = null.labels(at, pairs.i, pairs.j)
@@ -134,8 +132,6 @@ def against_chance(
         if rows.identical is not None:
             best[at][tested] = rows.identical[row]
         pooling.add(at, unique, draws)
-    if null.metric in UNDIRECTED:
-        test = "two-sided"
     shares = (mean - values) / np.where(mean == best, np.nan, mean - best)
     known = np.isfinite(shares)
     # Cells that are not tested are what they are, by chance too.
@@ -148,7 +144,7 @@ def against_chance(
     own = np.flatnonzero(any_tested)
     pooled_p[own] = _p(pooled_null, kind[own], sign * kept[own], null.metric)
     return Chance(
-        test=test,
+        towards=towards_of(null.metric),
         values=values,
         mean=mean,
         sd=sd,
@@ -162,8 +158,15 @@ def against_chance(
     )
 
 
+def towards_of(metric: str | None) -> Towards | None:
+    """Which values of a metric of the package say that two updates are alike."""
+    if metric is None or metric in UNDIRECTED:
+        return None
+    return "large" if metric in LARGER else "small"
+
+
 class _Pooling:
-    """Draws of the pooled means, one null for all pairs whose cells have equal nulls and weights."""
+    """Draws of pooled means, one null for all pairs whose cells have equal nulls and weights."""
 
     def __init__(self, labels: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> None:
         P = labels.shape[-1]
@@ -209,7 +212,7 @@ def _p(null: Draws, row: np.ndarray, x: np.ndarray, metric: str) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted means over layers and modules, NaN where nothing has weight. [P]"""
+    """Weighted means over layers and modules [P], NaN where nothing has weight."""
     total = weights.sum(axis=(0, 1))
     summed = np.sum(weights * np.nan_to_num(values), axis=(0, 1))
     return np.where(total > 0, summed / np.where(total > 0, total, 1), np.nan)

@@ -97,8 +97,8 @@ class Expected:
         found = [self._shared(at, int(k), int(l)) for k, l in zip(one, two, strict=True)]  # noqa: E741
         return Rows(
             np.concatenate([f.values for f in found]),
-            None if found[0].mean is None else np.concatenate([f.mean for f in found]),  # type: ignore[misc]
-            None if found[0].identical is None else np.concatenate([f.identical for f in found]),  # type: ignore[misc]
+            None if found[0].mean is None else np.concatenate([f.mean for f in found]),
+            None if found[0].identical is None else np.concatenate([f.identical for f in found]),
         )
 
     @property
@@ -112,6 +112,7 @@ class Expected:
         """The null of all pairs of these ranks."""
         d_out, d_in = self._dimensions(at)
         r = self.updates.widest
+        identical: float | None
         if METRICS[self.metric].sided:
             n = d_out if self.variable.endswith("_out") else d_in
             drawn, nested = space_null(_SPACES, n, k, l, r, self.padding)
@@ -143,7 +144,11 @@ class Expected:
         return Rows(np.sqrt((a - b) ** 2 + 2 * a * b * (1 - cosines)), None, zero)
 
     def _from_spectra(
-        self, at: tuple[int, int], i: np.ndarray, l: np.ndarray, j: np.ndarray | None  # noqa: E741
+        self,
+        at: tuple[int, int],
+        i: np.ndarray,
+        l: np.ndarray,  # noqa: E741
+        j: np.ndarray | None,
     ) -> Rows:
         """Metrics of S₁ and of the S₂ of a random target, of unit norm where that is all one."""
         spectra = self.updates.spectra

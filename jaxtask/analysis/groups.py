@@ -1,14 +1,55 @@
 """Whether groups of tasks lie apart."""
 
+import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from jaxtask.errors import AnalysisError
+
 # Labelings at a time.
 _BATCH = 512
+
+
+def group_of(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> dict[str, str]:
+    """The group of each task that has one.
+
+    Args:
+        groups: Tasks by group.
+        tasks: All there are.
+
+    Raises:
+        AnalysisError: A task is unknown or in two groups, there are fewer than two groups, or none
+            has two tasks.
+
+    """
+    found: dict[str, str] = {}
+    for group, members in groups.items():
+        for task in members:
+            if task not in tasks:
+                near = difflib.get_close_matches(str(task), tasks, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there: {', '.join(tasks)}"
+                raise AnalysisError(f"group {group!r}: no task {task!r} in the result; {hint}")
+            if task in found:
+                where = (
+                    f"groups {found[task]!r} and {group!r}"
+                    if found[task] != group
+                    else (f"group {group!r} twice")
+                )
+                raise AnalysisError(f"task {task!r} is in {where}, expected one group a task")
+            found[task] = group
+    if len(set(found.values())) < 2:
+        raise AnalysisError(
+            f"groups: found {len(set(found.values()))} with tasks in it, expected two or more"
+        )
+    sizes = Counter(found.values())
+    if sizes and max(sizes.values()) < 2:
+        raise AnalysisError("groups: every group has one task, expected two or more in one of them")
+    return found
 
 
 def silhouette(distances: np.ndarray, groups: Sequence[str]) -> np.ndarray:
@@ -100,6 +141,55 @@ def permanova(
         silhouette_p=(1 + tighter) / (1 + count),
         permutations=count,
         exact=exact,
+    )
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Whether groups of tasks lie apart, by one distance."""
+
+    variable: str
+    tasks: tuple[str, ...]
+    """Those that have a group, N of them."""
+    silhouette: np.ndarray
+    """[N], from −1 to 1."""
+    mean_silhouette: float
+    within: Mapping[str, float]
+    """Mean distance within each group, NaN for a group of one."""
+    between: float
+    """Mean distance between tasks of different groups."""
+    test: Permanova
+
+
+def separation(
+    distances: np.ndarray, variable: str, groups: Mapping[str, str], permutations: int, seed: int
+) -> Separation:
+    """Silhouettes, mean distances and permutation tests.
+
+    Args:
+        distances: [N, N], symmetric, finite, of the tasks in `groups`, in that order.
+        variable: Name of the distance.
+        groups: The group of each task.
+        permutations: See `permanova`.
+        seed: Of the permutations.
+
+    """
+    labels = np.array(list(groups.values()))
+    same = labels[:, None] == labels
+    others = ~np.eye(len(labels), dtype=bool)
+    within = {}
+    for group in dict.fromkeys(groups.values()):
+        own = distances[same & others & (labels == group)[:, None]]
+        within[group] = float(own.mean()) if own.size else math.nan
+    found = silhouette(distances, list(labels))
+    return Separation(
+        variable=variable,
+        tasks=tuple(groups),
+        silhouette=found,
+        mean_silhouette=float(found.mean()),
+        within=within,
+        between=float(distances[~same].mean()),
+        test=permanova(distances, list(labels), permutations, seed),
     )
 
 

@@ -57,15 +57,15 @@ class Inclusion:
     """The variable whose calibrated form decides the direction."""
     resampled: str
     """"layers", "cells" (too few layers) or "nothing" (one cell, no intervals)."""
-    edges: tuple[tuple[str, str], ...]
-    """(including, included): the transitive reduction over all significant inclusions. Of tasks
-    that are equal or include each other in a circle, the first stands for all."""
-    classes: tuple[tuple[str, ...], ...]
-    """Those tasks, where there is more than one."""
+    edges: tuple[tuple[int, int], ...]
+    """(including, included), by number: the transitive reduction over all significant inclusions.
+    Tasks that are equal or include each other in a circle stand in a circle of edges, and the first
+    of them has the edges of all."""
+    classes: tuple[tuple[int, ...], ...]
+    """Those circles."""
 
 
 def inclusion(
-    tasks: tuple[str, ...],
     parts: Mapping[str, Chance],
     pairs: Pairs,
     *,
@@ -81,15 +81,14 @@ def inclusion(
     hold beyond chance. "neither": all else.
 
     Args:
-        tasks: T names.
-        parts: By variable; energies first decide, see `ENERGIES`.
+        parts: By variable; energies decide, see `ENERGIES`.
         pairs: All ordered pairs.
         level: Of significance.
         resamples: Of the intervals.
         seed: Of the intervals.
 
     """
-    T = len(tasks)
+    T = pairs.tasks
     number = np.empty((T, T), int)
     number[pairs.i, pairs.j] = np.arange(len(pairs.i))
     back = number[pairs.j, pairs.i]
@@ -121,7 +120,7 @@ def inclusion(
     words = np.where(equal, "equal", words)
     direction = np.full((T, T), "", dtype="<U8")
     direction[pairs.i, pairs.j] = words
-    edges, classes = inclusion_graph(tasks, direction)
+    edges, classes = inclusion_graph(direction)
     square = pairs.square
     return Inclusion(
         score=square(score),
@@ -143,33 +142,30 @@ def inclusion(
 
 
 def inclusion_graph(
-    tasks: tuple[str, ...], direction: np.ndarray
-) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, ...], ...]]:
-    """The least graph that says which task includes which, and the classes of equal tasks.
+    direction: np.ndarray,
+) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, ...], ...]]:
+    """The least graph with the same inclusions, directly or in steps (Aho, Garey, Ullman 1972).
 
     Args:
-        tasks: T names.
         direction: [T, T] as in `Inclusion`.
 
     Returns:
-        Edges (including, included) and classes, as in `Inclusion`.
+        Edges and classes, as in `Inclusion`.
 
     """
     import networkx as nx
 
     graph = nx.DiGraph()
-    graph.add_nodes_from(range(len(tasks)))
-    graph.add_edges_from(zip(*np.nonzero(direction == "includes"), strict=True))
-    graph.add_edges_from(zip(*np.nonzero(direction == "equal"), strict=True))
+    graph.add_nodes_from(range(len(direction)))
+    graph.add_edges_from(np.argwhere((direction == "includes") | (direction == "equal")).tolist())
     condensed = nx.condensation(graph)
     members = {n: sorted(data["members"]) for n, data in condensed.nodes(data=True)}
     reduced = nx.transitive_reduction(condensed)
-    edges = sorted((members[a][0], members[b][0]) for a, b in reduced.edges)
+    edges = [(members[a][0], members[b][0]) for a, b in reduced.edges]
     classes = sorted(own for own in members.values() if len(own) > 1)
-    return (
-        tuple((tasks[a], tasks[b]) for a, b in edges),
-        tuple(tuple(tasks[n] for n in own) for own in classes),
-    )
+    for own in classes:
+        edges += zip(own, own[1:] + own[:1], strict=True)
+    return tuple(sorted(edges)), tuple(map(tuple, classes))
 
 
 def _mean_of(values: list[np.ndarray]) -> np.ndarray:

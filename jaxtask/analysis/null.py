@@ -76,7 +76,12 @@ def random_angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
 
 @lru_cache(maxsize=1024)
 def space_null(
-    names: tuple[str, ...], n: int, k: int, l: int, r: int, padding: str  # noqa: E741
+    names: tuple[str, ...],
+    n: int,
+    k: int,
+    l: int,  # noqa: E741
+    r: int,
+    padding: str,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """What metrics of one side say of random spans, and of one span within the other.
 
@@ -111,12 +116,17 @@ class UpdateNull:
     values: dict[str, np.ndarray]
     """[draws] by metric, of a source with a flat spectrum."""
     diagonal: np.ndarray
-    """[draws, k] u_kᵀ ΔW₂ v_k of targets with ‖ΔW₂‖ = 1, for what depends on the source's spectrum."""
+    """[draws, k] u_kᵀ ΔW₂ v_k of targets with ‖ΔW₂‖ = 1, for what reads the source's spectrum."""
 
 
 @lru_cache(maxsize=256)
 def update_null(
-    names: tuple[str, ...], d_out: int, d_in: int, k: int, l: int, r: int  # noqa: E741
+    names: tuple[str, ...],
+    d_out: int,
+    d_in: int,
+    k: int,
+    l: int,  # noqa: E741
+    r: int,
 ) -> UpdateNull:
     """What metrics of both sides say of a random target of rank l and a source of rank k.
 
@@ -186,7 +196,12 @@ def _joined(names: Sequence[str], parts: list[Any]) -> dict[str, np.ndarray]:
 
 
 def _measure_sides(
-    names: tuple[str, ...], grams: np.ndarray, angles: np.ndarray, k: int, l: int, padding: str  # noqa: E741
+    names: tuple[str, ...],
+    grams: np.ndarray,
+    angles: np.ndarray,
+    k: int,
+    l: int,  # noqa: E741
+    padding: str,
 ) -> dict[str, np.ndarray]:
     draws, r, _ = grams.shape
     wide = np.zeros((draws, r))

@@ -68,7 +68,7 @@ def discoveries(p: np.ndarray, level: float) -> np.ndarray:
 
 
 def adjusted(p: np.ndarray) -> np.ndarray:
-    """p values adjusted by Benjamini and Hochberg's procedure; NaN where `p` is."""
+    """P values adjusted by Benjamini and Hochberg's procedure; NaN where `p` is."""
     from scipy.stats import false_discovery_control
 
     found = np.full(p.shape, np.nan)
@@ -79,14 +79,14 @@ def adjusted(p: np.ndarray) -> np.ndarray:
 
 
 def _at_least(ordered: np.ndarray, row: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """How many of its null's draws, which ascend, are at least x. [P]"""
+    """How many of its null's draws, which ascend, are at least x, [P]."""
     N, D = ordered.shape
     count = np.empty(len(x), int)
-    if N > len(x) // 4:  # nearly every value has a null of its own
+    if len(x) // 4 < N:  # nearly every value has a null of its own
         step = max(1, 2**22 // D)
         for at in range(0, len(x), step):
-            own = slice(at, at + step)
-            count[own] = (ordered[row[own]] >= x[own, None]).sum(axis=1)
+            here = slice(at, at + step)
+            count[here] = (ordered[row[here]] >= x[here, None]).sum(axis=1)
         return count
     order = np.argsort(row, kind="stable")
     for own in np.split(order, np.flatnonzero(np.diff(row[order])) + 1):
