@@ -16,7 +16,7 @@ _SWEEPS = 4
 class Node:
     """Tasks that stand in one place: one, or some that are equal."""
 
-    tasks: tuple[str, ...]
+    tasks: tuple[int, ...]
     column: int
     """Most edges that lead here from a node that nothing includes."""
     row: float
@@ -32,16 +32,19 @@ class Layout:
     """From node to node, by their places in `nodes`; every edge leads to the right."""
 
 
-def layered(inclusion: "Inclusion") -> Layout:
-    """Place the tasks that include others or are included; the rest stands nowhere.
-
-    Args:
-        inclusion: With at least one edge.
-
-    """
+def layered(inclusion: "Inclusion | None") -> Layout | None:
+    """Place the tasks that include others or are included; None where there are none."""
     import networkx as nx
 
-    graph = nx.DiGraph(inclusion.edges)
+    if inclusion is None:
+        return None
+    equal = {task: own for own in inclusion.classes for task in own}
+    # Equal tasks stand in one place, where the edges among them lead nowhere.
+    graph = nx.DiGraph(
+        (a, b) for a, b in inclusion.edges if a not in equal or equal[a] != equal.get(b)
+    )
+    if not graph:
+        return None
     columns = [sorted(column) for column in nx.topological_generations(graph)]
     for sweep in range(_SWEEPS):
         row = {node: n - len(c) / 2 for c in columns for n, node in enumerate(c)}
@@ -49,7 +52,6 @@ def layered(inclusion: "Inclusion") -> Layout:
             column.sort(key=lambda node: _beside(graph, node, row))
             row |= {node: n - len(column) / 2 for n, node in enumerate(column)}
     most = max(len(column) for column in columns)
-    equal = {own[0]: own for own in inclusion.classes}
     nodes, place = [], {}
     for number, column in enumerate(columns):
         for n, task in enumerate(column):
@@ -59,7 +61,7 @@ def layered(inclusion: "Inclusion") -> Layout:
     return Layout(tuple(nodes), tuple(ends))
 
 
-def _beside(graph: "nx.DiGraph", node: str, row: dict[str, float]) -> float:
+def _beside(graph: "nx.DiGraph", node: int, row: dict[int, float]) -> float:
     """Mean row of a node's neighbours; its own where it has none."""
     rows = [row[n] for n in (*graph.predecessors(node), *graph.successors(node))]
     return sum(rows) / len(rows) if rows else row[node]

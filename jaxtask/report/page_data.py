@@ -74,7 +74,7 @@ def _variable(
         "side": side if sided else "",
         "title": ds[name].attrs.get("long_name", ""),
         "symmetric": symmetric,
-        "similar": None if pooled.towards is None else pooled.towards,
+        "similar": pooled.towards,
         "pooled": _pooled(pooled, symmetric),
         "profile": _profile(findings, name),
     }
@@ -131,14 +131,10 @@ def _maps(findings: "Findings") -> dict[str, Any]:
 
 def _graph(findings: "Findings") -> dict[str, Any] | None:
     """The inclusion graph, or None where no task includes another."""
-    if findings.inclusion is None or not findings.inclusion.edges:
-        return None
     layout = layered(findings.inclusion)
-    number = {task: n for n, task in enumerate(findings.tasks)}
-    nodes = [
-        {"tasks": [number[task] for task in node.tasks], "column": node.column, "row": node.row}
-        for node in layout.nodes
-    ]
+    if layout is None:
+        return None
+    nodes = [{"tasks": node.tasks, "column": node.column, "row": node.row} for node in layout.nodes]
     return {"nodes": nodes, "edges": layout.edges}
 
 
