@@ -43,3 +43,7 @@ class CheckpointError(JaxtaskError):
 
 class TrainingError(JaxtaskError):
     """Training cannot go on, or what it was asked to do cannot be done."""
+
+
+class ReportError(JaxtaskError):
+    """A report cannot be made of a result, or not as it was asked for."""
