@@ -21,8 +21,10 @@ class Updates:
     """[L, M, T] numerical ranks"""
     norm: np.ndarray
     """[L, M, T] ‖ΔW‖_F"""
-    spectra: np.ndarray | None
-    """[L, M, T, r] singular values, 0 beyond each rank; None if they were not kept."""
+    spectra: np.ndarray
+    """[L, M, T, r] singular values, 0 beyond each rank; all equal if they were not kept."""
+    flat: bool
+    """They were not kept."""
 
     @property
     def widest(self) -> int:
@@ -34,8 +36,12 @@ def updates_of(ds: "xr.Dataset") -> Updates:
     """The updates that a result is of; dimensions are NaN in results that do not tell them."""
     order = ("layer", "module", "task")
     rank = ds["rank"].transpose(*order).values
-    spectra = None
-    if "spectra" in ds:
+    norm = ds["frobenius"].transpose(*order).values
+    flat = "spectra" not in ds
+    if flat:
+        live = np.arange(int(np.nanmax(rank, initial=1))) < rank[..., None]
+        spectra = live * np.nan_to_num(norm / np.sqrt(np.maximum(rank, 1)))[..., None]
+    else:
         spectra = np.nan_to_num(ds["spectra"].transpose(*order, "component").values)
     d_out, d_in = (
         ds[name].transpose("layer", "module").values
@@ -43,4 +49,4 @@ def updates_of(ds: "xr.Dataset") -> Updates:
         else np.full(rank.shape[:2], np.nan)
         for name in ("d_out", "d_in")
     )
-    return Updates(d_out, d_in, rank, ds["frobenius"].transpose(*order).values, spectra)
+    return Updates(d_out, d_in, rank, norm, spectra, flat)

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from jaxtask.analysis.dimensions import Updates
-from jaxtask.analysis.null import space_null, spectrum_null, update_null
+from jaxtask.analysis.null import (
+    diagonal_null,
+    energy_null,
+    random_diagonals,
+    space_null,
+    update_grams,
+)
 from jaxtask.metrics import METRICS, Metric
 
 LARGER = frozenset(
@@ -29,17 +35,15 @@ _IDENTICAL = {
     **{"energy_diag": 1.0, "energy_core": 1.0, "energy_out": 1.0, "energy_in": 1.0},
 }
 
-# How much is drawn for metrics that have a null for every source, and for every pair.
-_DRAWS_A_SOURCE, _DRAWS_A_PAIR = 1000, 200
+# How much is drawn for metrics that have a null for every target, and for every pair.
+_DRAWS_A_TARGET, _DRAWS_A_PAIR = 500, 200
 
-_SPECTRAL = ("rec", "spectral_l1", "spectral_l2")
-_OF_NORMS = ("inner", "l2")
 _SPACES = tuple(m.name for m in METRICS.values() if m.sided and m.pooled)
-_UPDATES = tuple(
-    name
-    for name, m in METRICS.items()
-    if not m.sided and name not in (*_SPECTRAL, *_OF_NORMS, "entropy_source")
-)
+_ENERGIES = ("energy_core", "energy_out", "energy_in")
+_OF_TARGET = (*_ENERGIES, "energy_diag", "residual", "negative_mass", "entropy_projected")
+"""Depend on the target's spectrum, and of the source on the rank alone."""
+_OF_SOURCE = ("rec", "spectral_l1", "spectral_l2")
+"""Depend on the source's spectrum so much that nothing can stand in its place."""
 
 
 @dataclass(frozen=True)
@@ -70,36 +74,48 @@ class Expected:
         only (REC of rank 1, two spaces one of which is everything).
         """
         rank = self.updates.rank[at]
-        there = (rank[i] > 0) & (rank[j] > 0)
-        base = self._base
+        there = (rank[i] > 0) & (rank[j] > 0) & np.isfinite(self.updates.d_out[at])
+        if not there.any():
+            return np.full(len(i), -1)
         k, l = (np.where(there, rank[x], 1).astype(int) for x in (i, j))  # noqa: E741
-        if self.metric in ("spectral_l1", "spectral_l2", *_OF_NORMS):
-            label = i * base + j
-        elif self.metric == "rec":
-            label = np.where(k > 1, i * base + l, -1)
-        else:
-            label = k * base + l
+        # Without spectra, all tasks of one rank are alike.
+        alike = _first_alike(rank) if self.updates.flat else np.arange(len(rank))
+        if METRICS[self.metric].sided:
+            label = k * self._base + l
             for one in np.unique(label[there]):
-                values = self._shared(at, *divmod(int(one), base)).values
+                values = self._spaces(at, *divmod(int(one), self._base))[0]
                 if np.ptp(values) <= 1e-6 * max(np.abs(values).max(), 1e-6):
-                    label = np.where(label == one, -1, label)
-        return np.where(there & np.isfinite(self.updates.d_out[at]), label, -1)
+                    there &= label != one
+        elif self.metric in _OF_TARGET:
+            label = k * self._base + alike[j]
+        elif self.metric == "cosine":
+            label = alike[i] * self._base + alike[j]
+        else:
+            label = i * self._base + j
+        d_out, d_in = self._dimensions(at)
+        if self.metric in ("rec", "entropy_projected"):
+            there &= k > 1
+        elif self.metric in _ENERGIES:
+            whole = {"energy_out": k == d_out, "energy_in": k == d_in}
+            there &= ~whole.get(self.metric, (k == d_out) & (k == d_in))
+        return np.where(there, label, -1)
 
     def rows(self, at: tuple[int, int], labels: np.ndarray) -> Rows:
         """The nulls of these labels [N] in the module `at`."""
         one, two = np.divmod(labels, self._base)
-        if self.metric in _OF_NORMS:
-            return self._from_cosine(at, one, two)
-        if self.metric == "rec":
-            return self._from_spectra(at, one, two, None)
-        if self.metric in _SPECTRAL:
-            return self._from_spectra(at, one, self.updates.rank[at][two].astype(int), two)
-        found = [self._shared(at, int(k), int(l)) for k, l in zip(one, two, strict=True)]  # noqa: E741
-        return Rows(
-            np.concatenate([f.values for f in found]),
-            None if found[0].mean is None else np.concatenate([f.mean for f in found]),
-            None if found[0].identical is None else np.concatenate([f.identical for f in found]),
-        )
+        if METRICS[self.metric].sided:
+            nulls = [self._spaces(at, int(k), int(l)) for k, l in zip(one, two, strict=True)]  # noqa: E741
+            values = np.stack([null for null, _ in nulls])
+            identical: np.ndarray | None = np.array([nested for _, nested in nulls])
+            k, l = one, two  # noqa: E741
+        else:
+            rank = self.updates.rank[at]
+            k = one if self.metric in _OF_TARGET else rank[one].astype(int)
+            l = rank[two].astype(int)  # noqa: E741
+            values = self._updates(at, one, two, k, l)
+            known = self.metric in _IDENTICAL
+            identical = np.full(len(labels), _IDENTICAL[self.metric]) if known else None
+        return Rows(values, self._closed_form(at, k, l), identical)
 
     @property
     def _base(self) -> int:
@@ -108,67 +124,79 @@ class Expected:
     def _dimensions(self, at: tuple[int, int]) -> tuple[int, int]:
         return int(self.updates.d_out[at]), int(self.updates.d_in[at])
 
-    def _shared(self, at: tuple[int, int], k: int, l: int) -> Rows:  # noqa: E741
-        """The null of all pairs of these ranks."""
-        d_out, d_in = self._dimensions(at)
-        r = self.updates.widest
-        identical: float | None
-        if METRICS[self.metric].sided:
-            n = d_out if self.variable.endswith("_out") else d_in
-            drawn, nested = space_null(_SPACES, n, k, l, r, self.padding)
-            values, identical = drawn[self.metric], nested[self.metric]
-        else:
-            n = d_out
-            values = update_null(_UPDATES, d_out, d_in, k, l, r).values[self.metric]
-            identical = _IDENTICAL.get(self.metric)
-        mean = closed_form(self.metric, n, d_out, d_in, k, l)
-        return Rows(
-            values[None],
-            None if mean is None else np.array([mean]),
-            None if identical is None else np.array([identical]),
-        )
+    def _spaces(self, at: tuple[int, int], k: int, l: int) -> tuple[np.ndarray, float]:  # noqa: E741
+        n = self._dimensions(at)[self.variable.endswith("_in")]
+        drawn, nested = space_null(_SPACES, n, k, l, self.updates.widest, self.padding)
+        return drawn[self.metric], nested[self.metric]
 
-    def _from_cosine(self, at: tuple[int, int], i: np.ndarray, j: np.ndarray) -> Rows:
-        """⟨ΔW₁, ΔW₂⟩ and ‖ΔW₁ − ΔW₂‖ follow from the cosine and the norms."""
-        rank, norm = self.updates.rank[at].astype(int), self.updates.norm[at]
-        r = self.updates.widest
-        cosines = np.empty((len(i), _DRAWS_A_PAIR))
-        for k, l in _combinations(rank[i], rank[j]):  # noqa: E741
-            own = (rank[i] == k) & (rank[j] == l)
-            null = update_null(_UPDATES, *self._dimensions(at), k, l, r).values["cosine"]
-            cosines[own] = null[:_DRAWS_A_PAIR]
-        a, b = norm[i, None], norm[j, None]
-        zero = np.zeros(len(i))
-        if self.metric == "inner":
-            return Rows(a * b * cosines, zero, None)
-        return Rows(np.sqrt((a - b) ** 2 + 2 * a * b * (1 - cosines)), None, zero)
-
-    def _from_spectra(
+    def _updates(
         self,
         at: tuple[int, int],
         i: np.ndarray,
+        j: np.ndarray,
+        k: np.ndarray,
         l: np.ndarray,  # noqa: E741
-        j: np.ndarray | None,
-    ) -> Rows:
-        """Metrics of S₁ and of the S₂ of a random target, of unit norm where that is all one."""
-        spectra = self.updates.spectra
-        assert spectra is not None
-        rank = self.updates.rank[at].astype(int)[i]
-        norm = np.ones(len(i)) if j is None else self.updates.norm[at][j]
-        draws = _DRAWS_A_SOURCE if j is None else _DRAWS_A_PAIR
-        r = self.updates.widest
-        values = np.empty((len(i), draws))
-        for k, one in _combinations(rank, l):
-            own = (rank == k) & (l == one)
-            null = update_null(_UPDATES, *self._dimensions(at), k, one, r)
-            values[own] = spectrum_null(
-                (self.metric,),
-                spectra[at][i[own], :r],
-                rank[own],
-                norm[own],
-                null.diagonal[:draws],
-            )[self.metric]
-        return Rows(values, None, np.full(len(i), _IDENTICAL[self.metric]))
+    ) -> np.ndarray:
+        """[N, draws] of metrics that read both sides."""
+        rng = np.random.default_rng(at)
+        parts = []
+        for ranks in sorted(set(zip(k.tolist(), l.tolist(), strict=True))):
+            own = (k == ranks[0]) & (l == ranks[1])
+            G, H = update_grams(*self._dimensions(at), *ranks)
+            if not (self.updates.flat and self.metric in (*_OF_TARGET, "cosine")):
+                few = _DRAWS_A_TARGET if self.metric in _OF_TARGET else _DRAWS_A_PAIR
+                # Others for each module, or the errors of few draws would add up in pooled means.
+                chosen = rng.choice(len(G), few, replace=False)
+                G, H = G[chosen], H[chosen]
+            parts.append((own, self._of_ranks(at, i[own], j[own], (G, H))))
+        values = np.empty((len(i), min(part.shape[1] for _, part in parts)))
+        for own, part in parts:
+            values[own] = part[:, : values.shape[1]]
+        return values
+
+    def _of_ranks(
+        self,
+        at: tuple[int, int],
+        i: np.ndarray,
+        j: np.ndarray,
+        grams: tuple[np.ndarray, np.ndarray],
+    ) -> np.ndarray:
+        k, l = grams[0].shape[1:]  # noqa: E741
+        spectra, norm = self.updates.spectra[at][:, : self.updates.widest], self.updates.norm[at]
+        targets, of = np.unique(j, return_inverse=True)
+        units = spectra[targets, :l] / norm[targets, None]
+        if self.metric in _ENERGIES:
+            return energy_null(self.metric, grams, units, spectra.shape[1])[of]
+        diagonals = random_diagonals(grams, units)
+        if self.metric in _OF_TARGET:
+            ones = np.ones((len(j), spectra.shape[1]))
+            name = "energy_diag" if self.metric == "residual" else self.metric
+            found = diagonal_null(name, ones, k, np.ones(len(j)), diagonals, of)
+            # What the diagonal does not catch.
+            return np.sqrt(1 - found) if self.metric == "residual" else found
+        if self.metric == "l2":
+            inner = diagonal_null("inner", spectra[i], k, norm[j], diagonals, of)
+            squares = norm[i, None] ** 2 + norm[j, None] ** 2 - 2 * inner
+            return np.sqrt(np.maximum(squares, 0))
+        return diagonal_null(self.metric, spectra[i], k, norm[j], diagonals, of)
+
+    def _closed_form(self, at: tuple[int, int], k: np.ndarray, l: np.ndarray) -> np.ndarray | None:  # noqa: E741
+        """Expectations between random updates, where there is a formula.
+
+        E‖U₁ᵀU₂‖² = kl/n for random spans of Rⁿ; the projections on the two sides are independent.
+        """
+        d_out, d_in = self._dimensions(at)
+        n = d_in if self.variable.endswith("_in") else d_out
+        formulas = {
+            "overlap": np.maximum(k, l) / n,
+            "cosine": np.zeros(len(k)),
+            "inner": np.zeros(len(k)),
+            "energy_out": k / d_out,
+            "energy_in": k / d_in,
+            "energy_core": k / d_out * k / d_in,
+            "energy_diag": k / d_out / d_in,
+        }
+        return formulas.get(self.metric)
 
 
 def expected(ds: Any, variable: str, updates: Updates) -> Expected | str:
@@ -180,7 +208,7 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | str:
         return "it does not depend on the target"
     if not np.isfinite(updates.d_out).any():
         return "the result does not tell the dimensions of its modules: run `jaxtask compare` again"
-    if metric.name in _SPECTRAL and updates.spectra is None:
+    if metric.name in _OF_SOURCE and updates.flat:
         return "it needs the spectra: `jaxtask compare … --keep spectra`"
     return Expected(variable, metric.name, updates, str(ds.attrs.get("padding", "pi/2")))
 
@@ -194,21 +222,7 @@ def metric_of(ds: Any, variable: str) -> Metric | None:
     return METRICS[name] if known and made.get(name, "") == "" else None
 
 
-def closed_form(metric: str, n: int, d_out: int, d_in: int, k: int, l: int) -> float | None:  # noqa: E741
-    """The expectation between random updates where there is a formula, else None.
-
-    E‖U₁ᵀU₂‖² = kl/n for random spans of Rⁿ; the projections on the two sides are independent.
-    """
-    formulas = {
-        "overlap": max(k, l) / n,
-        "cosine": 0.0,
-        "energy_out": k / d_out,
-        "energy_in": k / d_in,
-        "energy_core": k * k / (d_out * d_in),
-        "energy_diag": k / (d_out * d_in),
-    }
-    return formulas.get(metric)
-
-
-def _combinations(k: np.ndarray, l: np.ndarray) -> list[tuple[int, int]]:  # noqa: E741
-    return sorted({(int(a), int(b)) for a, b in zip(k, l, strict=True)})
+def _first_alike(rank: np.ndarray) -> np.ndarray:
+    """[T] the first task of the same rank."""
+    _, first, of = np.unique(rank, return_index=True, return_inverse=True)
+    return first[of]

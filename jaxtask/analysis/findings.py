@@ -164,6 +164,11 @@ def analyze(
             f"{start.calibrated:.0%} of the way to equal input spaces. Input-side similarity then "
             "says little of the tasks."
         )
+    if updates.flat and chances.keys() & {"cosine", *ENERGIES}:
+        notes.append(
+            "Chance levels of what reads both sides are those of flat spectra, since none were "
+            "kept; real ones spread more: `jaxtask compare … --keep spectra`."
+        )
     notes += [f"No chance level of {', '.join(names)}: {why}." for why, names in reasons.items()]
     holds = _inclusion(chances, ds, level, resamples, seed, notes)
     apart = None

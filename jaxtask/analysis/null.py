@@ -6,27 +6,27 @@ basis fixed to the first k axes, G = A R⁻¹, where [A; B] is a standard Gaussi
 RᵀR = AᵀA + BᵀB; of B only BᵀB is needed, a Wishart matrix with n − k degrees of freedom, drawn by
 its triangular factor (Bartlett 1933).
 
-A random target of rank l has a flat spectrum: ΔW₂ = ‖ΔW₂‖/√l · U₂V₂ᵀ.
+A random target is ΔW₂ = U₂ S V₂ᵀ with its own spectrum between random bases.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 _SEED = 20260101
-_MOST_DRAWS, _FEWEST_DRAWS = 10_000, 1_000
-# Entries of r×r×r work a null may take: 10⁴ draws up to r = 23.
-_WORK = 2**27
+# The means of pooled nulls are as wrong as √(cells/draws) of their standard deviations.
+_MOST_SPACES, _MOST_UPDATES, _FEWEST = 40_000, 10_000, 1_000
+# Operations on r × r blocks that a null may take, over r³.
+_WORK = 2**29
 # Entries of Gram blocks that are worked on at a time.
 _ENTRIES = 2**22
 
 
-def draws_for(rank: int) -> int:
+def draws_for(rank: int, most: int = _MOST_SPACES) -> int:
     """How many draws a null of r × r blocks has."""
-    return int(np.clip(_WORK // max(rank, 1) ** 3, _FEWEST_DRAWS, _MOST_DRAWS))
+    return int(np.clip(_WORK // max(rank, 1) ** 3, _FEWEST, most))
 
 
 def random_grams(rng: np.random.Generator, n: int, k: int, l: int, draws: int) -> np.ndarray:  # noqa: E741
@@ -70,8 +70,9 @@ def random_angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
 
     """
     rng = np.random.default_rng([_SEED, n, k, l])
-    cosines = np.linalg.svd(random_grams(rng, n, k, l, draws_for(max(k, l))), compute_uv=False)
-    return np.arccos(np.clip(cosines, 0, 1))
+    sizes = [at.stop - at.start for at in _chunks(draws_for(max(k, l)), max(k, l))]
+    parts = [np.linalg.svd(random_grams(rng, n, k, l, d), compute_uv=False) for d in sizes]
+    return np.arccos(np.clip(np.concatenate(parts), 0, 1))
 
 
 @lru_cache(maxsize=1024)
@@ -109,86 +110,102 @@ def space_null(
     return found, {name: float(value[0]) for name, value in within.items()}
 
 
-@dataclass(frozen=True)
-class UpdateNull:
-    """What metrics of both sides say of random targets."""
-
-    values: dict[str, np.ndarray]
-    """[draws] by metric, of a source with a flat spectrum."""
-    diagonal: np.ndarray
-    """[draws, k] u_kᵀ ΔW₂ v_k of targets with ‖ΔW₂‖ = 1, for what reads the source's spectrum."""
-
-
-@lru_cache(maxsize=256)
-def update_null(
-    names: tuple[str, ...],
+@lru_cache(maxsize=8)
+def update_grams(
     d_out: int,
     d_in: int,
     k: int,
     l: int,  # noqa: E741
-    r: int,
-) -> UpdateNull:
-    """What metrics of both sides say of a random target of rank l and a source of rank k.
-
-    Args:
-        names: Metrics of the registry that depend on neither spectrum nor norm of the source
-            (of the cosine, mean and variance do not).
-        d_out: Rows of ΔW.
-        d_in: Columns of ΔW.
-        k: Rank of the source.
-        l: Rank of the target.
-        r: Padded rank, at least both.
-
-    """
+) -> tuple[np.ndarray, np.ndarray]:
+    """G and H of random updates of ranks k and l, each [draws, k, l] float32."""
     rng = np.random.default_rng([_SEED, d_out, d_in, k, l])
-    draws = draws_for(r)
-    out, inp = (random_grams(rng, n, k, l, draws) for n in (d_out, d_in))
-    diagonal = np.einsum("nkl,nkl->nk", out, inp) / np.sqrt(l)
-    grams = [np.zeros((draws, r, r), np.float32) for _ in range(2)]
-    for padded, gram in zip(grams, (out, inp), strict=True):
-        padded[:, :k, :l] = gram
-    run = _compiled_pairs(names)
-    flat = [(np.arange(r) < rank) / np.sqrt(rank) for rank in (k, l)]
-    parts = [
-        run(*(gram[at] for gram in grams), *(s.astype(np.float32) for s in flat), k, l)
-        for at in _chunks(draws, r)
-    ]
-    return UpdateNull(_joined(names, parts), diagonal)
+    draws = draws_for(max(k, l), _MOST_UPDATES)
+    out, inp = (random_grams(rng, n, k, l, draws).astype("f4") for n in (d_out, d_in))
+    return out, inp
 
 
-def spectrum_null(
-    names: tuple[str, ...], spectra: np.ndarray, ranks: np.ndarray, norms: np.ndarray,
-    diagonal: np.ndarray,
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """What metrics of S₁ and S₂ say of random targets, for P sources.
+def random_diagonals(grams: tuple[np.ndarray, np.ndarray], spectra: np.ndarray) -> np.ndarray:
+    """Spectral projections u_kᵀ ΔW₂ v_k of random targets with these spectra.
 
     Args:
-        names: Metrics of the registry that read S₁ and the diagonal S₂ alone.
-        spectra: [P, r] singular values of the sources, 0 beyond their ranks.
-        ranks: [P]
-        norms: [P] ‖ΔW₂‖.
-        diagonal: [draws, k] of `UpdateNull`.
+        grams: G and H, each [draws, k, l].
+        spectra: [N, l] singular values of the targets.
 
     Returns:
-        By metric [P, draws].
+        [N, draws, k]
 
     """
-    P, r = spectra.shape
-    wide = np.zeros((len(diagonal), r), np.float32)
-    wide[:, : diagonal.shape[1]] = diagonal[:, :r]
-    run = _compiled_spectra(names)
-    # Chunks of one size compile once.
-    size = max(1, min(1024, _ENTRIES // (len(diagonal) * r)))
+    products = grams[0] * grams[1]
+    return np.moveaxis(products @ spectra.T, 2, 0)
+
+
+def diagonal_null(
+    name: str, sources: np.ndarray, k: int, norms: np.ndarray, diagonals: np.ndarray, of: np.ndarray
+) -> np.ndarray:
+    """What a metric that reads S₁ and S₂ alone says of random targets.
+
+    Args:
+        name: A metric of the registry.
+        sources: [P, r] singular values of the sources, 0 beyond k.
+        k: Rank of the sources.
+        norms: [P] ‖ΔW₂‖.
+        diagonals: [N, draws, k] of `random_diagonals`, of targets of norm 1.
+        of: [P] which of them are a pair's.
+
+    Returns:
+        [P, draws]
+
+    """
+    P, r = sources.shape
+    draws = diagonals.shape[1]
+    wide = np.zeros((len(diagonals), draws, r), np.float32)
+    wide[:, :, :k] = diagonals
+    # Few sizes of chunks, so that few programs are compiled.
+    size = min(2 ** int(np.ceil(np.log2(P))), max(1, _ENTRIES // (draws * r)))
     parts = []
     for start in range(0, P, size):
         at = np.minimum(np.arange(start, start + size), P - 1)
-        parts.append(run(spectra[at].astype(np.float32), ranks[at], norms[at].astype("f4"), wide))
-    return {name: values[:P] for name, values in _joined(names, parts).items()}
+        parts.append(
+            _compiled_diagonals(name)(
+                sources[at].astype(np.float32), np.int32(k), norms[at].astype("f4"), wide[of[at]]
+            )
+        )
+    return np.concatenate([np.asarray(part, float) for part in parts])[:P]
+
+
+def energy_null(
+    name: str, grams: tuple[np.ndarray, np.ndarray], spectra: np.ndarray, r: int
+) -> np.ndarray:
+    """What a metric that reads the Gram blocks and the target's spectrum says of random targets.
+
+    Args:
+        name: A metric of the registry.
+        grams: G and H, each [draws, k, l].
+        spectra: [N, l] singular values of the targets.
+        r: Padded rank.
+
+    Returns:
+        [N, draws]
+
+    """
+    draws, k, l = grams[0].shape  # noqa: E741
+    padded = []
+    for gram in grams:
+        padded.append(np.zeros((draws, r, r), np.float32))
+        padded[-1][:, :k, :l] = gram
+    wide = np.zeros((len(spectra), r), np.float32)
+    wide[:, :l] = spectra
+    run = _compiled_energies(name)
+    found = np.empty((len(spectra), draws))
+    for n, t in enumerate(wide):
+        for at in _chunks(draws, r):
+            found[n, at] = run(*(gram[at] for gram in padded), t, np.int32(k), np.int32(l))
+    return found
 
 
 def _chunks(draws: int, r: int) -> list[slice]:
     size = max(1, min(draws, _ENTRIES // (r * r)))
-    return [slice(start, start + size) for start in range(0, draws, size)]
+    return [slice(start, min(start + size, draws)) for start in range(0, draws, size)]
 
 
 def _joined(names: Sequence[str], parts: list[Any]) -> dict[str, np.ndarray]:
@@ -228,45 +245,38 @@ def _compiled_sides(names: tuple[str, ...]) -> Any:
 
 
 @cache
-def _compiled_pairs(names: tuple[str, ...]) -> Any:
+def _compiled_energies(name: str) -> Any:
     import jax
     import jax.numpy as jnp
 
     from jaxtask.metrics import METRICS, Pair, Side
 
     @jax.jit
-    @partial(jax.vmap, in_axes=(0, 0, None, None, None, None))
-    def run(G: Any, H: Any, s: Any, t: Any, k: Any, l: Any) -> dict[str, Any]:  # noqa: E741
-        live = jnp.diag((jnp.arange(len(t)) < l).astype(G.dtype))
-        angles = jnp.full_like(s, jnp.nan)  # which these metrics do not read
-
-        def side(gram: Any) -> Side:
-            outside = live - jnp.einsum("kl,km->lm", gram, gram, precision="highest")
-            return Side(gram, angles, k, l, outside)
-
-        pair = Pair(s, t, k, l, side(G), side(H))
-        return {name: METRICS[name](pair) for name in names}
+    @partial(jax.vmap, in_axes=(0, 0, None, None, None))
+    def run(G: Any, H: Any, t: Any, k: Any, l: Any) -> Any:  # noqa: E741
+        nothing = jnp.full_like(t, jnp.nan)  # which these metrics do not read
+        sides = (Side(gram, nothing, k, l, None) for gram in (G, H))
+        return METRICS[name](Pair(nothing, t, k, l, *sides))
 
     return run
 
 
 @cache
-def _compiled_spectra(names: tuple[str, ...]) -> Any:
+def _compiled_diagonals(name: str) -> Any:
     import jax
     import jax.numpy as jnp
 
     from jaxtask.metrics import METRICS, Pair, Side
 
     @jax.jit
-    @partial(jax.vmap, in_axes=(0, 0, 0, None))
+    @partial(jax.vmap, in_axes=(0, None, 0, 0))
     @partial(jax.vmap, in_axes=(None, None, None, 0))
-    def run(s: Any, k: Any, norm: Any, diagonal: Any) -> dict[str, Any]:
+    def run(s: Any, k: Any, norm: Any, diagonal: Any) -> Any:
         # A target of one component with this diagonal: these metrics read no more of it.
-        column = jnp.where(jnp.arange(len(s)) < k, diagonal, 0)[:, None]
-        angles, one = jnp.full_like(s, jnp.nan), jnp.asarray(1)
-        out = Side(column, angles, k, one, None)
-        inp = Side(jnp.ones_like(column), angles, k, one, None)
-        pair = Pair(s, norm[None], k, one, out, inp)
-        return {name: METRICS[name](pair) for name in names}
+        column, one = diagonal[:, None], jnp.asarray(1)
+        nothing = jnp.full_like(s, jnp.nan)
+        out = Side(column, nothing, k, one, None)
+        inp = Side(jnp.ones_like(column), nothing, k, one, None)
+        return METRICS[name](Pair(s, norm[None], k, one, out, inp))
 
     return run

@@ -47,12 +47,14 @@ def p_values(null: Draws, row: np.ndarray, x: np.ndarray) -> np.ndarray:
 
     """
     D = null.values.shape[1]
-    ordered = np.sort(null.values, axis=1)
-    count = _at_least(ordered, row, x)
+    count = _at_least(null.values, row, x)
     p = (1 + count) / (1 + D)
     far = np.flatnonzero((count < _BEYOND) & (D > _BEYOND))
+    if not len(far):
+        return p
+    rows, own = np.unique(row[far], return_inverse=True)
+    start = np.partition(null.values[rows], -_BEYOND, axis=1)[own, -_BEYOND]
     own = row[far]
-    start = ordered[own, -_BEYOND]
     mean, sd, skew = (m[own] for m in (null.mean, null.sd, null.skew))
     safe = np.where(sd > 0, sd, 1)
     last, here = ((v - mean) / safe for v in (start, x[far]))
@@ -78,20 +80,19 @@ def adjusted(p: np.ndarray) -> np.ndarray:
     return found
 
 
-def _at_least(ordered: np.ndarray, row: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """How many of its null's draws, which ascend, are at least x, [P]."""
-    N, D = ordered.shape
+def _at_least(draws: np.ndarray, row: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """How many draws of its null are at least x, [P]."""
+    N, D = draws.shape
     count = np.empty(len(x), int)
     if len(x) // 4 < N:  # nearly every value has a null of its own
-        step = max(1, 2**22 // D)
+        step = max(1, 2**20 // D)
         for at in range(0, len(x), step):
             here = slice(at, at + step)
-            count[here] = (ordered[row[here]] >= x[here, None]).sum(axis=1)
+            count[here] = (draws[row[here]] >= x[here, None]).sum(axis=1)
         return count
     order = np.argsort(row, kind="stable")
     for own in np.split(order, np.flatnonzero(np.diff(row[order])) + 1):
-        if len(own):
-            count[own] = D - np.searchsorted(ordered[row[own[0]]], x[own], side="left")
+        count[own] = D - np.searchsorted(np.sort(draws[row[own[0]]]), x[own], side="left")
     return count
 
 

@@ -109,7 +109,7 @@ def _figures(
         yield "spectra", "the result keeps no spectra: jaxtask compare … --keep spectra"
     if findings.inclusion is None:
         yield "inclusion", "inclusion was not computed: see the findings' notes"
-    elif not len(findings.inclusion.edges):
+    elif not findings.inclusion.edges:
         yield "inclusion", "no task was found to include another"
     else:
         yield "inclusion", lambda: _graph(findings)
@@ -280,16 +280,16 @@ def _spectra(ds: "xr.Dataset", findings: "Findings", pair: Pair) -> "Figure":
 
 
 def _graph(findings: "Findings") -> "Figure":
-    layout = layered(findings.inclusion.edges)
-    names, own = _groups(findings)
+    layout = layered(findings.inclusion)
+    group_of = dict(zip(findings.tasks, _groups(findings)[1], strict=True))
     rows = 1 + max(node.row for node in layout.nodes)
     columns = 1 + max(node.column for node in layout.nodes)
     figure, axes = _figure(max(COLUMN, 1.1 * columns), max(0.8, 0.26 * rows + 0.2))
     texts = []
     for node in layout.nodes:
-        group = own[node.tasks[0]]
+        group = group_of[node.tasks[0]]
         axes.plot(node.column, node.row, _SHAPES[group % 8], color=_COLOURS[group % 8], markersize=4)
-        name = " = ".join(findings.tasks[n] for n in node.tasks)
+        name = " = ".join(node.tasks)
         text = axes.annotate(shorten(name, 18), (node.column, node.row), (4, 0), fontsize=7,
                              textcoords="offset points", va="center")  # fmt: skip
         texts.append(text)

@@ -27,6 +27,15 @@ def shorten(name: str, most: int) -> str:
     return f"{name[: most - 1 - end]}…{name[-end:] if end else ''}"
 
 
+def short_names(names: Sequence[str], most: int) -> list[str]:
+    """All of them so shortened; those that would then be alike have their number in front."""
+    short = [shorten(name, most) for name in names]
+    return [
+        f"{n} {shorten(name, most - len(str(n)) - 1)}" if short.count(own) > 1 else own
+        for n, (name, own) in enumerate(zip(names, short, strict=True), 1)
+    ]
+
+
 def place_labels(axes: "Axes", at: np.ndarray, names: Sequence[str], fontsize: float) -> None:
     """Write every name beside its point, where it hides least.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.report.embed import floats, map_bytes, maps, pairs_of
-from jaxtask.report.graph import Node, layered
+from jaxtask.report.graph import layered
 from jaxtask.report.pairs import Bands, Pair, angle_sides, pair_vectors
 from jaxtask.report.tables import FIRST
 
@@ -74,7 +74,7 @@ def _variable(
         "side": side if sided else "",
         "title": ds[name].attrs.get("long_name", ""),
         "symmetric": symmetric,
-        "similar": None if pooled.towards is None else pooled.towards,
+        "similar": pooled.towards,
         "pooled": _pooled(pooled, symmetric),
         "profile": _profile(findings, name),
     }
@@ -131,18 +131,11 @@ def _maps(findings: "Findings") -> dict[str, Any]:
 
 def _graph(findings: "Findings") -> dict[str, Any] | None:
     """The inclusion graph, or None where no task includes another."""
-    if findings.inclusion is None or not len(findings.inclusion.edges):
+    layout = layered(findings.inclusion)
+    if layout is None:
         return None
-    layout = layered(findings.inclusion.edges)
-    nodes = [
-        {"tasks": list(n.tasks), "column": n.column, "row": n.row, "hover": _members(findings, n)}
-        for n in layout.nodes
-    ]
+    nodes = [{"tasks": node.tasks, "column": node.column, "row": node.row} for node in layout.nodes]
     return {"nodes": nodes, "edges": layout.edges}
-
-
-def _members(findings: "Findings", node: Node) -> str:
-    return " = ".join(findings.tasks[n] for n in node.tasks)
 
 
 def _pairs(ds: "xr.Dataset", pairs: Sequence[Pair]) -> dict[str, Any]:

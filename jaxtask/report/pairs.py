@@ -50,26 +50,32 @@ def named_pairs(text: str, tasks: Sequence[str]) -> list[Pair]:
     return list(dict.fromkeys(pairs))
 
 
+def telling_variable(findings: "Findings") -> str:
+    """The variable by which pairs are near or far: that of the maps, or the first that says so."""
+    if findings.maps is not None:
+        return findings.maps.variable
+    names = findings.pooled
+    return next((name for name in names if names[name].towards is not None), next(iter(names)))
+
+
 def telling_pairs(findings: "Findings") -> list[Pair]:
     """The pairs that are shown if nobody chooses: all, or the twenty most telling.
 
-    Those are the ten nearest ones by the distance of the maps, the five with the clearest direction
-    of inclusion (whose interval stays farthest from no difference; the including task comes first),
-    and the farthest ones. Pairs without a distance come last.
+    Those are the ten nearest ones by `telling_variable`, the five of which one includes the other by
+    the largest lead (the including task comes first), and the farthest ones.
     """
-    d = findings.pooled[findings.maps.variable].values
+    pooled = findings.pooled[telling_variable(findings)]
+    d = -pooled.values if pooled.towards == "large" else pooled.values
     i, j = np.triu_indices(len(d), 1)
     order = np.argsort(np.where(np.isfinite(d[i, j]), d[i, j], np.inf), kind="stable")
-    by_distance = [(int(i[n]), int(j[n])) for n in order]
-    if len(by_distance) <= MOST:
-        return by_distance
-    chosen = by_distance[:_NEAREST]
-    taken = set(chosen)
-    directed = [p for p in _directed(findings) if p not in taken and p[::-1] not in taken]
+    nearest_first = [(int(i[n]), int(j[n])) for n in order]
+    if len(nearest_first) <= MOST:
+        return nearest_first
+    chosen = nearest_first[:_NEAREST]
+    directed = [p for p in _directed(findings) if tuple(sorted(p)) not in chosen]
     chosen += directed[:_INCLUDING]
-    taken |= {tuple(sorted(p)) for p in chosen}
-    known = [p for p in by_distance if np.isfinite(d[p])]
-    farthest = [p for p in reversed(known) if p not in taken]
+    taken = {tuple(sorted(p)) for p in chosen}
+    farthest = [p for p in reversed(nearest_first) if np.isfinite(d[p]) and p not in taken]
     return chosen + farthest[: MOST - len(chosen)]
 
 
@@ -79,7 +85,7 @@ def _directed(findings: "Findings") -> list[Pair]:
     if inclusion is None:
         return []
     i, j = np.nonzero(inclusion.direction == "includes")
-    order = np.argsort(-inclusion.low[i, j], kind="stable")
+    order = np.argsort(-inclusion.lead[i, j], kind="stable")
     return [(int(i[n]), int(j[n])) for n in order]
 
 

@@ -82,17 +82,19 @@ def _inclusion(findings: "Findings") -> dict[str, Any]:
             "inclusion_drawn": False,
             "inclusion_text": "",
         }
-    if not len(inclusion.edges):
-        return {"inclusion_absent": None, "inclusion_drawn": False,
-                "inclusion_text": "No task was found to include another one."}
-    joined = {n for edge in inclusion.edges for n in edge}
-    left = [task for n, task in enumerate(findings.tasks) if n not in joined]
-    alone = f" Without an edge: {', '.join(left)}." if left else ""
+    equal = "".join(f" Equal: {' = '.join(own)}." for own in inclusion.classes)
+    if not inclusion.edges:
+        none = f"No task was found to include another.{equal}"
+        return {"inclusion_absent": None, "inclusion_drawn": False, "inclusion_text": none}
+    joined = {task for edge in inclusion.edges for task in edge}
+    joined |= {task for own in inclusion.classes if own[0] in joined for task in own}
+    left = [task for task in findings.tasks if task not in joined]
+    alone = f" In no inclusion: {', '.join(left)}." if left else ""
     return {
         "inclusion_absent": None,
         "inclusion_drawn": True,
         "inclusion_text": "An arrow leads from a task to one that it includes; what follows from "
-        f"other arrows is left out.{alone}",
+        f"other arrows is left out.{equal}{alone}",
     }
 
 

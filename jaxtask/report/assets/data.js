@@ -28,14 +28,35 @@ function matrix(symmetric, at) {
   return rows;
 }
 
-/** A pooled part of a variable ("values", "chance", "z", "low", "high"), or null. */
-function pooled(variable, part) {
+const pooledFloats = new Map();
+
+/** Where the pair (i, j) stands among those stored. */
+function pairIndex(symmetric, i, j) {
+  const T = tasks.length;
+  if (!symmetric) return i * (T - 1) + (j < i ? j : j - 1);
+  const [low, high] = i < j ? [i, j] : [j, i];
+  return low * T - (low * (low + 1)) / 2 + (high - low - 1);
+}
+
+/** What stands at the k-th pair of a pooled part ("values", "chance", "z", …); null if it lacks. */
+function pooledPart(variable, part) {
   const stored = variable.pooled[part];
   if (stored === undefined) return null;
-  if (typeof stored === "number") return matrix(true, () => stored);
-  const numbers = floats(stored);
-  // "low" and "high" are of a metric; a "chance" may differ by direction where the metric does not.
-  return matrix(variable.symmetric, (k) => numbers[k]);
+  if (typeof stored === "number") return () => stored; // the same for all pairs
+  const key = `${variable.name} ${part}`;
+  if (!pooledFloats.has(key)) pooledFloats.set(key, floats(stored));
+  const numbers = pooledFloats.get(key);
+  return (k) => numbers[k];
+}
+
+function pooled(variable, part) {
+  const at = pooledPart(variable, part);
+  return at && matrix(variable.symmetric, at);
+}
+
+function pooledAt(variable, part, i, j) {
+  const at = pooledPart(variable, part);
+  return at && at(pairIndex(variable.symmetric, i, j));
 }
 
 const decoded = new Map();

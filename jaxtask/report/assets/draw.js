@@ -22,6 +22,32 @@ function shorten(name, most) {
   return `${name.slice(0, most - 1 - end)}…${end ? name.slice(-end) : ""}`;
 }
 
+/** All names so shortened; those that would then be alike have their number in front. */
+function shortNames(names, most) {
+  const short = names.map((name) => shorten(name, most));
+  const count = new Map();
+  for (const name of short) count.set(name, (count.get(name) || 0) + 1);
+  return names.map((name, n) => {
+    const front = `${n + 1} `;
+    return count.get(short[n]) > 1 ? front + shorten(name, most - front.length) : short[n];
+  });
+}
+
+/** Pixels that so many characters take at most, in the small print of plots. */
+function textWidth(characters) {
+  return 6.7 * characters;
+}
+
+function longest(names) {
+  return Math.max(...names.map((name) => name.length));
+}
+
+/** Height of a legend below a plot of that width. */
+function legendHeight(names, width) {
+  const inRow = Math.max(1, Math.floor((width - 70) / (50 + textWidth(longest(names)))));
+  return 8 + 20 * Math.ceil(names.length / inRow);
+}
+
 function number(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
   const size = Math.abs(x);
@@ -34,6 +60,11 @@ function axis(more) {
     automargin: false, fixedrange: false, ...more,
     title: { text: more.title || "", font: { size: 13 } },
   };
+}
+
+/** At the bottom of a plot, below the axis. */
+function legend() {
+  return { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11 } };
 }
 
 function draw(id, traces, layout, caption) {

@@ -14,18 +14,20 @@ function drawLayers() {
     (variable.profile.chance ? "; dashed or grey: chance." : "; its chance level is not known.");
   if (M > COLOURS.length) {
     const rows = page.modules.map((_, m) => column(variable.profile.values, m));
-    const most = width > 700 ? 32 : 14;
-    const left = 14 + 6.7 * Math.min(most, Math.max(...page.modules.map((m) => m.length)));
+    const names = shortNames(page.modules, width > 700 ? 32 : 14);
+    const left = 14 + textWidth(longest(names));
     draw("layers-plot", [{
       type: "heatmap", x, y: page.modules.map((_, m) => m), z: rows, colorscale: "Cividis", reversescale: variable.similar === "small",
       text: page.modules.map((m) => x.map(() => plain(m))), hovertemplate: "%{text}, layer %{x}: %{z:.4g}<extra></extra>", colorbar: { thickness: 12, outlinewidth: 0 },
     }], {
       height: 80 + 16 * M, margin: { l: left, r: 70, t: 10, b: 46 },
       xaxis: axis({ title: "layer", type: "category" }),
-      yaxis: axis({ tickmode: "array", tickvals: page.modules.map((_, m) => m), ticktext: page.modules.map((m) => plain(shorten(m, most))), autorange: "reversed", tickfont: { size: 11 } }),
+      yaxis: axis({ tickmode: "array", tickvals: page.modules.map((_, m) => m), ticktext: names.map(plain), autorange: "reversed", tickfont: { size: 11 } }),
     }, caption);
     return;
   }
+  const below = legendHeight(page.modules, width);
+  const everyOther = Math.ceil(x.length / (width / 30));
   const traces = page.modules.flatMap((module, m) => {
     const own = { x, type: "scatter", legendgroup: module };
     const made = [{
@@ -39,8 +41,8 @@ function drawLayers() {
     return made;
   });
   draw("layers-plot", traces, {
-    height: 360, margin: { l: 60, r: 14, t: 10, b: 84 + 10 * Math.floor((M - 1) / 3) }, showlegend: true, legend: { orientation: "h", y: -0.2 },
-    xaxis: axis({ title: "layer", type: "category" }), yaxis: axis({ title: variable.name, zeroline: false }),
+    height: 340 + below, margin: { l: 60, r: 14, t: 26, b: 50 + below }, showlegend: true, legend: legend(),
+    xaxis: axis({ title: "layer", type: "category", dtick: everyOther, tickangle: 0 }), yaxis: axis({ title: variable.name, zeroline: false }),
   }, caption);
 }
 

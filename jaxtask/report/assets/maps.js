@@ -4,7 +4,8 @@ function drawScatter(id, at, shares, xname, yname) {
   const width = widthOf(id);
   if (!width) return;
   const height = Math.max(320, Math.min(460, width * 0.8));
-  const margin = { l: 52, r: 14, t: 10, b: page.groups ? 74 : 46 };
+  const groups = page.groups ? groupNames : [""];
+  const margin = { l: 52, r: 14, t: 26, b: 52 + (page.groups ? legendHeight(groups, width) : 0) };
   const inner = [width - margin.l - margin.r, height - margin.t - margin.b];
   const spans = [0, 1].map((c) => {
     const values = at.map((row) => row[c]);
@@ -13,9 +14,8 @@ function drawScatter(id, at, shares, xname, yname) {
     return [low - room, high + room];
   });
   const units = at.map((row) => row.map((x, c) => (x - spans[c][0]) / (spans[c][1] - spans[c][0])));
-  const texts = tasks.map((t) => shorten(t, width > 450 ? 18 : 12));
+  const texts = shortNames(tasks, width > 450 ? 18 : 12);
   const places = labelPlaces(units, texts, inner);
-  const groups = page.groups ? groupNames : [""];
   const traces = groups.map((name, g) => {
     const own = tasks.map((_, n) => n).filter((n) => groupOf(n) === g);
     return {
@@ -29,7 +29,7 @@ function drawScatter(id, at, shares, xname, yname) {
   });
   const share = (c) => `${(100 * shares[c]).toFixed(0)}%`;
   draw(id, traces, {
-    height, margin, showlegend: Boolean(page.groups), legend: { orientation: "h", y: -0.2 },
+    height, margin, showlegend: Boolean(page.groups), legend: legend(),
     xaxis: axis({ title: `${xname} (${share(0)})`, range: spans[0], zeroline: false }),
     yaxis: axis({ title: `${yname} (${share(1)})`, range: spans[1], zeroline: false }),
   });
@@ -46,8 +46,8 @@ function drawMaps() {
 function drawTree() {
   if (!page.maps) return;
   const width = widthOf("tree-plot");
-  const most = width > 700 ? 40 : width > 500 ? 24 : 14;
-  const left = 12 + 6.7 * Math.min(most, Math.max(...tasks.map((t) => t.length)));
+  const names = shortNames(tasks, width > 700 ? 40 : width > 500 ? 24 : 14);
+  const left = 12 + textWidth(longest(names));
   const { joins, order } = page.tree;
   // Where the first join stands near the last one, an axis from zero would show nothing else.
   const heights = joins.flatMap((join) => join.height).filter((h) => h > 0);
@@ -66,10 +66,10 @@ function drawTree() {
   };
   const lines = { type: "scatter", mode: "lines", x, y, line: { color: colour("quiet"), width: 1.5 }, hoverinfo: "x" };
   draw("tree-plot", [lines, leaf], {
-    height: Math.max(120, 18 * tasks.length + 60), margin: { l: left, r: 16, t: 4, b: 46 },
+    height: Math.max(120, (tasks.length > 40 ? 14 : 18) * tasks.length + 80), margin: { l: left, r: 16, t: 26, b: 46 },
     xaxis: axis({ title: page.maps.variable, range: [start, high + 0.02 * (high - start || 1)], zeroline: false }),
     yaxis: axis({
-      tickmode: "array", tickvals: order.map((_, n) => n), ticktext: order.map((n) => plain(shorten(tasks[n], most))),
+      tickmode: "array", tickvals: order.map((_, n) => n), ticktext: order.map((n) => plain(names[n])),
       range: [tasks.length - 0.5, -0.5], showgrid: false, zeroline: false, tickfont: { size: 11 }, ticklen: 6, tickcolor: "rgba(0,0,0,0)",
     }),
   });
@@ -80,16 +80,18 @@ function drawTree() {
 function drawGraph() {
   const graph = page.graph;
   if (!graph || !document.getElementById("graph-plot")) return;
-  const width = widthOf("graph-plot");
   const columns = 1 + Math.max(...graph.nodes.map((n) => n.column));
   const rows = 1 + Math.max(...graph.nodes.map((n) => n.row));
+  // Names need room: where the page is narrow, the graph is wider and scrolls in its place.
+  const width = Math.max(document.getElementById("graph-plot").parentElement.clientWidth, 130 * columns);
   const column = (width - 24) / columns;
-  const most = Math.max(4, Math.floor((column - 34) / 6.6));
-  const text = graph.nodes.map((n) => shorten(n.tasks.map((t) => tasks[t]).join(" = "), most));
+  const most = Math.max(4, Math.floor((column - 34) / 6.7));
+  const members = (n) => n.tasks.map((t) => tasks[t]).join(" = ");
+  const text = shortNames(graph.nodes.map(members), most);
   const ends = graph.edges.map(([a, b]) => {
     const [from, to] = [graph.nodes[a], graph.nodes[b]];
     return {
-      ax: from.column + Math.min(0.75, (14 + 6.6 * text[a].length) / column), ay: from.row, x: to.column - 6 / column, y: to.row,
+      ax: from.column + Math.min(0.75, (14 + 6.7 * text[a].length) / column), ay: from.row, x: to.column - 6 / column, y: to.row,
       axref: "x", ayref: "y", xref: "x", yref: "y", showarrow: true, text: "",
       arrowhead: 2, arrowsize: 1, arrowwidth: 1.2, arrowcolor: colour("quiet"),
     };
@@ -98,14 +100,14 @@ function drawGraph() {
     type: "scatter", mode: "markers+text", cliponaxis: false,
     x: graph.nodes.map((n) => n.column), y: graph.nodes.map((n) => n.row),
     text: text.map(plain), textposition: "middle right", textfont: { size: 12 },
-    hovertext: graph.nodes.map((n) => plain(n.hover)), hovertemplate: "%{hovertext}<extra></extra>",
+    hovertext: graph.nodes.map((n) => plain(members(n))), hovertemplate: "%{hovertext}<extra></extra>",
     marker: {
       size: 9, color: graph.nodes.map((n) => COLOURS[groupOf(n.tasks[0]) % COLOURS.length]),
       symbol: graph.nodes.map((n) => SHAPES[groupOf(n.tasks[0]) % SHAPES.length]),
     },
   };
   draw("graph-plot", [node], {
-    height: Math.max(90, 36 * rows + 30), margin: { l: 10, r: 14, t: 10, b: 10 }, annotations: ends,
+    width, height: Math.max(90, 36 * rows + 40), margin: { l: 10, r: 14, t: 24, b: 10 }, annotations: ends,
     xaxis: { visible: false, range: [-0.05, columns], fixedrange: true },
     yaxis: { visible: false, range: [rows - 0.4, -0.6], fixedrange: true },
   });

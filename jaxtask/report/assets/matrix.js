@@ -38,14 +38,14 @@ function drawMatrix() {
 
   const order = taskOrder(chosen("matrix-order"));
   const width = widthOf("matrix-plot");
-  const most = width > 700 ? 26 : width > 500 ? 16 : 11;
-  const longest = Math.min(most, Math.max(...tasks.map((t) => t.length)));
-  const left = 14 + 6.7 * longest;
+  const short = shortNames(tasks, width > 700 ? 26 : width > 500 ? 16 : 11);
+  const room = textWidth(longest(short));
+  const left = 14 + room;
   const right = width > 500 ? 80 : 8;
   const side = Math.min(width - left - right, 40 * tasks.length + 60);
   const step = Math.ceil(11 / (side / tasks.length));
   const shown = order.map((_, n) => n).filter((n) => n % step === 0);
-  const names = shown.map((n) => plain(shorten(tasks[order[n]], most)));
+  const names = shown.map((n) => plain(short[order[n]]));
   const z = order.map((i) => order.map((j) => values[i][j]));
   const text = order.map((i) => order.map((j) => {
     if (i === j) return `${plain(tasks[i])}`;
@@ -69,18 +69,19 @@ function drawMatrix() {
     trace.textfont = { size: 11 };
   }
   const ticks = { tickmode: "array", tickvals: shown, ticktext: names, showgrid: false, zeroline: false, ticks: "" };
-  const bottom = 14 + 5.2 * longest;
+  const level = room < side / tasks.length;
+  const bottom = level ? 24 : 14 + 0.8 * room;
   const size = tasks.length > 40 ? 9 : 11;
   draw("matrix-plot", [trace], {
-    width: left + side + right, height: side + bottom + 10, margin: { l: left, r: right, t: 10, b: bottom },
-    xaxis: axis({ ...ticks, tickangle: tasks.length > 3 ? -55 : 0, tickfont: { size } }),
+    width: left + side + right, height: side + bottom + 26, margin: { l: left, r: right, t: 26, b: bottom },
+    xaxis: axis({ ...ticks, tickangle: level ? 0 : -55, tickfont: { size } }),
     yaxis: axis({ ...ticks, autorange: "reversed", tickfont: { size } }),
-  }, matrixCaption(variable, flat.length, whole, chance));
+  }, matrixCaption(variable, flat.length ? [low, high] : null, whole, chance));
 }
 
-function matrixCaption(variable, count, whole, chance) {
-  if (count === 0) return `${variable.name}: no pair of tasks has a value here.`;
-  const says = [`${variable.name}: ${variable.title}.`];
+function matrixCaption(variable, range, whole, chance) {
+  if (!range) return `${variable.name}: no pair of tasks has a value here.`;
+  const says = [`${variable.name}: ${variable.title}; from ${number(range[0])} to ${number(range[1])}.`];
   if (!variable.symmetric) says.push("Rows are sources, columns targets.");
   if (variable.similar) says.push(`Bright is alike (${variable.similar} values).`);
   if (chance !== null) says.push(`Chance, mean over pairs: ${number(chance)}.`);

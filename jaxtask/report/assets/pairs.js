@@ -48,9 +48,10 @@ function drawAngles(pair, side, cells) {
     line: { color: COLOURS[0], width: 2 }, marker: { size: 7, color: COLOURS[0] },
   });
   const where = side === "out" ? "output side" : "input side";
+  const below = legendHeight(["chance, 95% of draws", "", ""], widthOf(`angles-${side}`));
   const empty = found.every((x) => x === null);
   draw(`angles-${side}`, traces, {
-    height: 330, margin: { l: 48, r: 12, t: 10, b: 84 }, showlegend: true, legend: { orientation: "h", y: -0.24, font: { size: 11 } },
+    height: 280 + below, margin: { l: 48, r: 12, t: 26, b: 50 + below }, showlegend: true, legend: legend(),
     xaxis: axis({ title: "angle, from the least", zeroline: false, tickformat: "d", dtick: Math.ceil(found.length / 16) }),
     yaxis: axis({ title: "radians", range: [0, 1.62] }),
   }, empty ? `Principal angles, ${where}: the two tasks share no module here.`
@@ -66,9 +67,10 @@ function drawSpectra(id, pair, way, cells) {
   const bar = (values, name, n) => ({
     type: "bar", x: values.map((_, k) => k + 1), y: values, name, marker: { color: COLOURS[n], pattern: { shape: n ? "/" : "", solidity: 0.35 } },
   });
-  const wide = widthOf(id) > 450 ? 34 : 16;
-  draw(id, [bar(own, `S1 of ${plain(shorten(tasks[source], wide))}`, 0), bar(other, `S2 of ${plain(shorten(tasks[target], wide))}`, 1)], {
-    height: 330, margin: { l: 56, r: 12, t: 10, b: 96 }, barmode: "group", showlegend: true, legend: { orientation: "h", y: -0.24, font: { size: 11 } },
+  const names = [source, target].map((n) => plain(shorten(tasks[n], 30)));
+  const below = legendHeight(["S1 of ".concat(names[0]), "S2 of ".concat(names[1])], widthOf(id));
+  draw(id, [bar(own, `S1 of ${names[0]}`, 0), bar(other, `S2 of ${names[1]}`, 1)], {
+    height: 280 + below, margin: { l: 56, r: 12, t: 26, b: 50 + below }, barmode: "group", showlegend: true, legend: legend(),
     xaxis: axis({ title: "singular direction of the source", zeroline: false, tickformat: "d", dtick: Math.ceil(own.length / 16) }),
     yaxis: axis({ title: "singular value" }),
   }, `${tasks[source]} → ${tasks[target]}: the source's spectrum S1, and the target's projection S2 on its singular directions.`);
@@ -76,14 +78,13 @@ function drawSpectra(id, pair, way, cells) {
 
 function tabulate(pair) {
   const [a, b] = pair.tasks;
-  const rows = [];
-  for (const variable of page.variables) {
-    const [values, chance, z, p] = ["values", "chance", "z", "p"].map((part) => pooled(variable, part));
+  const rows = page.variables.flatMap((variable) => {
     const ways = variable.symmetric ? [[a, b, "both ways"]] : [[a, b, "→"], [b, a, "←"]];
-    for (const [i, j, way] of ways) {
-      rows.push([variable.name, way, ...[values, chance, z, p].map((m) => (m ? number(m[i][j]) : "–"))]);
-    }
-  }
+    return ways.map(([i, j, way]) => {
+      const parts = ["values", "chance", "z", "p"].map((part) => number(pooledAt(variable, part, i, j)));
+      return [variable.name, way, ...parts];
+    });
+  });
   const row = (cells, kind) => {
     const line = document.createElement("tr");
     cells.forEach((text, n) => {
