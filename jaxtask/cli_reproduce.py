@@ -32,6 +32,9 @@ def reproduce(
     until: Annotated[
         str, typer.Option(help="The last stage: tasks, train, compare or report.")
     ] = "report",
+    figures: Annotated[
+        str, typer.Option("--format", help="Of the figures: png, pdf or svg.")
+    ] = "png",
 ) -> None:
     """Run an experiment: tasks, adapters, comparison, findings and report, for every seed.
 
@@ -46,6 +49,8 @@ def reproduce(
 
     if until not in STAGES:
         raise ExperimentError(f"--until {until!r}: expected one of {', '.join(STAGES)}.")
+    if figures not in ("png", "pdf", "svg"):
+        raise ExperimentError(f"--format {figures!r}: expected one of png, pdf, svg.")
     given = read_experiment(experiment)
     if seed:
         given = replace(given, seeds=tuple(dict.fromkeys(seed)))
@@ -56,9 +61,10 @@ def reproduce(
             base,
             find_folders(given, data, corpus or ()),
             out,
-            shlex.join(["jaxtask", *sys.argv[1:]]),
-            lambda: live(console),
-            lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+            command=shlex.join(["jaxtask", *sys.argv[1:]]),
+            figures=figures,
+            display=lambda: live(console),
+            say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
         ),
         until,
     )

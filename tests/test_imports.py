@@ -84,3 +84,57 @@ def test_every_package_is_listed():
     }
     others = {f"jaxtask.{name}" for name in ("__init__", "__main__", "demo", "reproduce")}
     on_top = others | {name for name in found if name.startswith("jaxtask.cli")}
+    assert found - on_top == set(ALLOWED) - {"jaxtask_kernels"}
+
+
+def test_kernels_know_nothing_but_jax():
+    for path in files("jaxtask_kernels"):
+        if path.name == "_build.py":  # run by the package's build, imported by nobody
+            continue
+        roots = {m.split(".")[0] for m in imported(path)} - sys.stdlib_module_names
+        assert roots <= {"jax", "numpy", "jaxtask_kernels"}, path
+
+
+def run(code: str) -> str:
+    env_path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'kernels')!r}]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", env_path + code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_comparing_imports_no_training_library():
+    loaded = run(
+        "import numpy as np, jaxtask as jt\n"
+        "B, A = np.ones((8, 2), 'f'), np.ones((2, 8), 'f')\n"
+        "bank = jt.AdapterBank.from_factors({n: {'layers.0.q': (B, A)} for n in 'ab'})\n"
+        "jt.pool(jt.compare(bank), 'cosine')\n"
+        "print(*sys.modules)\n"
+    ).split()
+    assert "jaxtask.engine.sweep" in loaded
+    assert not [m for m in loaded if m.startswith(HEAVY)]
+
+
+def test_reading_adapters_imports_no_jax():
+    loaded = run(
+        "import jaxtask as jt\njt.load_adapters, jt.AdapterBank\nprint(*sys.modules)\n"
+    ).split()
+    assert "jaxtask.adapters" in loaded
+    assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "xarray", "pandas"))]
+
+
+def test_corpora_and_tasks_import_no_jax():
+    loaded = run("import jaxtask.corpora\nprint(*sys.modules)\n").split()
+    assert "jaxtask.corpora.build" in loaded
+    assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "numpy", "pyarrow"))]
+
+
+def test_public_names_are_all_there():
+    import jaxtask as jt
+
+    assert set(jt.__all__) == set(dir(jt))
+    for name in jt.__all__:
+        assert getattr(jt, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        jt.no_such_name  # noqa: B018

@@ -5,8 +5,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jaxtask.corpora import tokens_of
 from jaxtask.errors import ExperimentError
@@ -18,8 +19,12 @@ from jaxtask.reproduce.across import compare_seeds
 from jaxtask.reproduce.data import build_corpus, same_targets
 from jaxtask.reproduce.experiment import Experiment
 from jaxtask.reproduce.numbers import losses, numbers
-from jaxtask.reproduce.outputs import write_findings, write_report
 from jaxtask.reproduce.summary import markdown, summarize
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from jaxtask.analysis.findings import Findings
 
 Stage = Literal["tasks", "train", "compare", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -38,6 +43,8 @@ class Run:
     """Corpus → its folder."""
     out: Path
     command: str = ""
+    figures: str = "png"
+    """The format of the figures: png, pdf or svg."""
     display: Display = lambda: nullcontext(lambda view: None)
     say: Callable[[str], None] = lambda text: None
 
@@ -182,6 +189,8 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
     """One seed's findings and report, and the numbers of them that the summary needs."""
     from jaxtask.analysis.findings import analyze
     from jaxtask.engine import open_result
+    from jaxtask.report.figures import draw_figures
+    from jaxtask.report.findings import write_findings
 
     place, experiment = run.place(seed), run.experiment
     asked = {"groups": plain(experiment.groups), "table": plain(experiment.table)}
@@ -190,9 +199,16 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
         run.say(f"Findings of seed {seed}: there already.")
         return known
     ds = open_result(place / "result.zarr")
-    findings = analyze(ds, dict(experiment.groups) or None)
-    write_findings(ds, findings, experiment.table, place / "findings")
-    write_report(ds, findings, place / "report.html")
+    findings = analyze(ds, experiment.groups or None)
+    pairs = list(permutations(map(findings.tasks.index, experiment.table), 2))
+    write_findings(
+        findings,
+        place / "findings",
+        pairs=pairs or None,
+        overwrite=True,
+        draw=lambda folder: draw_figures(ds, findings, folder, run.figures, pairs or None),
+    )
+    _write_page(ds, findings, pairs, place / "report.html")
     found = {
         "asked": asked,
         "held_out_loss": losses(place / "adapters", experiment.names),
@@ -202,6 +218,19 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
     write_json(done, found)
     run.say(f"Seed {seed}: {place}/findings and report.html.")
     return found
+
+
+def _write_page(
+    ds: "xr.Dataset", findings: "Findings", pairs: Sequence[tuple[int, int]], path: Path
+) -> None:
+    """The page of one seed, with the table's pairs beside the most telling ones."""
+    from jaxtask.report.page import render
+    from jaxtask.report.page_data import mapped_variables
+    from jaxtask.report.pairs import telling_pairs
+
+    shown = list(dict.fromkeys([*pairs, *telling_pairs(findings)]))
+    maps = mapped_variables(ds, list(findings.pooled))
+    write_text(path, render(ds, findings, shown, maps))
 
 
 def _summary(run: Run, found: Mapping[int, dict[str, Any]]) -> None:
