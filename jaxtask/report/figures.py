@@ -94,8 +94,14 @@ def _figures(
     """Each figure's name, and what draws it or why nothing does."""
     variable = findings.maps.variable
     yield "matrix", lambda: _matrix(findings)
-    yield "pca", lambda: _scatter(findings, findings.maps.pca, findings.maps.pca_shares, "component")
-    yield "mds", lambda: _scatter(findings, findings.maps.mds, findings.maps.mds_shares, "dimension")
+    yield (
+        "pca",
+        lambda: _scatter(findings, findings.maps.pca, findings.maps.pca_shares, "component"),
+    )
+    yield (
+        "mds",
+        lambda: _scatter(findings, findings.maps.mds, findings.maps.mds_shares, "dimension"),
+    )
     yield "clusters", lambda: _tree(findings)
     yield "layers", lambda: _profile(ds, findings, variable)
     sides = angle_sides(ds)
@@ -226,9 +232,7 @@ def _profile(ds: "xr.Dataset", findings: "Findings", variable: str) -> "Figure":
     return figure
 
 
-def _angles(
-    ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: str
-) -> "Figure":
+def _angles(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: str) -> "Figure":
     """Angles of some pairs, means over layers and modules, against the band of random spans."""
     figure, axes = _figure(COLUMN, 0.75 * COLUMN)
     kept = pair_vectors(ds, f"angles_{side}", pairs)
@@ -288,7 +292,9 @@ def _graph(findings: "Findings") -> "Figure":
     texts = []
     for node in layout.nodes:
         group = group_of[node.tasks[0]]
-        axes.plot(node.column, node.row, _SHAPES[group % 8], color=_COLOURS[group % 8], markersize=4)
+        axes.plot(
+            node.column, node.row, _SHAPES[group % 8], color=_COLOURS[group % 8], markersize=4
+        )
         name = " = ".join(node.tasks)
         text = axes.annotate(shorten(name, 18), (node.column, node.row), (4, 0), fontsize=7,
                              textcoords="offset points", va="center")  # fmt: skip

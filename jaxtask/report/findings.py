@@ -35,8 +35,9 @@ def write_findings(
 ) -> None:
     """Write a folder of findings, whole or not at all.
 
-    ``findings.json`` has all numbers; ``pooled/VARIABLE.csv`` and ``inclusion.csv`` have a line a
-    pair; ``table.txt``, ``.tex`` and ``.csv`` are the talk's table; ``summary.md`` says it in words.
+    ``findings.json`` has all numbers; ``pooled/VARIABLE.csv`` and ``inclusion.csv`` have a line for
+    each pair; ``table.txt``, ``.tex`` and ``.csv`` are the talk's table; ``summary.md`` says it in
+    words.
 
     Args:
         findings: What was found.

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings
     from jaxtask.report.pairs import Pair
 
-_SCRIPTS = ("data.js", "draw.js", "choices.js", "matrix.js", "maps.js", "pairs.js", "layers.js", "page.js")
+_SCRIPTS = (
+    "data.js",
+    "draw.js",
+    "choices.js",
+    "matrix.js",
+    "maps.js",
+    "pairs.js",
+    "layers.js",
+    "page.js",
+)
 
 
 def render(

@@ -154,7 +154,9 @@ def _pairs(ds: "xr.Dataset", pairs: Sequence[Pair]) -> dict[str, Any]:
         for one, *ways in zip(made, *both, strict=True):
             one["projected"] = [floats(way) for way in ways]
         own = ds["spectra"].transpose("task", "layer", "module", "component")
-        spectra = {n: floats(own.isel(task=n).values) for n in sorted({n for p in pairs for n in p})}
+        spectra = {
+            n: floats(own.isel(task=n).values) for n in sorted({n for p in pairs for n in p})
+        }
     return {
         "pairs": made,
         "bands": bands.bands,

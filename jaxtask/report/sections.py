@@ -24,7 +24,9 @@ SECTIONS = (
     ("table", "Spectral projection"),
     ("provenance", "Provenance"),
 )
-_KEEP = "Not in this result: jaxtask compare … --keep angles,spectra computes what is shown here ({})."
+_KEEP = (
+    "Not in this result: jaxtask compare … --keep angles,spectra computes what is shown here ({})."
+)
 
 
 def texts(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -44,7 +46,9 @@ def texts(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair]) -> dict
         "angle_sides": sides,
         "angles_absent": None if sides else _KEEP.format("principal angles"),
         "spectra_absent": None if spectra else _KEEP.format("the spectra S1 and S2"),
-        "talk_table": None, "table_text": "", "table_absent": "TODO",
+        "talk_table": None,
+        "table_text": "",
+        "table_absent": "TODO",
         "provenance": _provenance(ds, findings),
         "adapters": _adapters(ds),
     }
@@ -60,7 +64,9 @@ def _subtitle(ds: "xr.Dataset", findings: "Findings") -> str:
 
 def _maps(findings: "Findings") -> dict[str, Any]:
     made = findings.maps
-    filled = f" {made.filled} pairs without a distance were given a mean one." if made.filled else ""
+    filled = (
+        f" {made.filled} pairs without a distance were given a mean one." if made.filled else ""
+    )
     groups = " Colours and shapes are the groups." if findings.groups else ""
     fits = "" if np.isnan(made.cophenetic) else f"; cophenetic correlation {made.cophenetic:.2f}"
     return {

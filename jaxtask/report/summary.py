@@ -37,13 +37,13 @@ def sections(findings: "Findings") -> Iterator[tuple[str, list[str]]]:
 def _compared(findings: "Findings") -> list[str]:
     about = findings.about
     base = about.get("base_model") or "an unknown base model"
-    modules = about["modules"]
+    modules = ", ".join(about["modules"][:6]) + (", …" if len(about["modules"]) > 6 else "")
     weighing = "every module type the same" if about["weights"] == "equal" else "modules by norm"
     return [
         f"{len(findings.tasks)} adapters of {base}: {len(about['layers'])} layers, "
-        f"{len(modules)} module types ({', '.join(modules[:6])}{', …' if len(modules) > 6 else ''}).",
-        f"Pooled numbers weigh {weighing}. Intervals are of {about['resamples']:,} draws of layers; "
-        "chance is a random update of the same dimensions, rank and norm.",
+        f"{len(about['modules'])} module types ({modules}).",
+        f"Pooled numbers weigh {weighing}. Intervals are of {about['resamples']:,} draws of "
+        "layers; chance is a random update of the same dimensions, rank and norm.",
     ]
 
 
@@ -62,12 +62,15 @@ def _alike(findings: "Findings") -> Iterator[str]:
     for variable, cells in findings.cells.items():
         if variable in (name, "cosine", "rec", "energy_core"):
             yield (
-                f"{variable}: {cells.significant:,} of {cells.tested:,} cells (layer, module, pair) "
-                f"differ from chance at a false discovery rate of {cells.level:g}."
+                f"{variable}: {cells.significant:,} of {cells.tested:,} cells (layer, module, "
+                f"pair) are more alike than chance, at a false discovery rate of {cells.level:g}."
             )
     for (a, b), rho in findings.agreement.items():
         if (a, b) == (name, "cosine"):
-            yield f"{a} and {b} order the pairs alike by a rank correlation of {rho:.2f}."
+            yield (
+                f"{a} and {b} have a rank correlation of {rho:.2f} over pairs; −1 would be the "
+                "same order, one being a distance."
+            )
 
 
 def _order(pooled: "Pooled") -> list[tuple[int, int]]:
@@ -82,7 +85,7 @@ def _pair(findings: "Findings", name: str, pooled: "Pooled", i: int, j: int) -> 
     if np.isfinite(pooled.low[i, j]):
         text += f" (95%: {pooled.low[i, j]:.4g} to {pooled.high[i, j]:.4g})"
     if pooled.chance is not None and pooled.p is not None and np.isfinite(pooled.p[i, j]):
-        text += f", chance {pooled.chance[i, j]:.4g}, p = {probability(pooled.p[i, j])}"
+        text += f", chance {pooled.chance[i, j]:.4g}, p {probability(pooled.p[i, j])}"
     return text
 
 
@@ -93,9 +96,9 @@ def _groups(apart: "Separation") -> list[str]:
     how = "all labelings" if test.exact else f"{test.permutations:,} permutations"
     return [
         f"By {apart.variable}, the groups {words}: PERMANOVA F = {test.F:.3g}, R² = {test.R2:.3f}, "
-        f"p = {probability(test.p)} ({how}).",
+        f"p {probability(test.p)} ({how}).",
         f"Mean silhouette {apart.mean_silhouette:.3f} (from −1 to 1), "
-        f"p = {probability(test.silhouette_p)}.",
+        f"p {probability(test.silhouette_p)}.",
         f"Mean distance {within}; {apart.between:.4g} between groups.",
     ]
 
@@ -107,7 +110,8 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
     T = len(tasks)
     words = found.direction
     yield (
-        f"Of {T * (T - 1) // 2} pairs, in {int((words == 'includes').sum())} one includes the other, "
+        f"Of {T * (T - 1) // 2} pairs, {int((words == 'includes').sum())} have one task that "
+        f"includes the other, more than the reverse and more than chance, and "
         f"{int((words == 'equal').sum()) // 2} are equal; judged by {found.decided_by}, where 0 is "
         "chance and 1 all of the target."
     )
@@ -119,7 +123,7 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
         yield (
             f"{tasks[a]} includes {tasks[b]}: holds {held[a, b]:.3f} of it, the reverse is "
             f"{held[b, a]:.3f} (difference {found.lead_low[a, b]:.3f} to "
-            f"{found.lead_high[a, b]:.3f}, adjusted p = {probability(found.p_adjusted[a, b])}); "
+            f"{found.lead_high[a, b]:.3f}, adjusted p {probability(found.p_adjusted[a, b])}); "
             f"scores {found.score[a, b]:.3f} and {found.score[b, a]:.3f}."
         )
     if len(order) > _LISTED:
@@ -127,5 +131,5 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
 
 
 def probability(p: float) -> str:
-    """A p value as people write it."""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p > 1e-15 else "< 1e-15"
+    """A p value as people write it, after its "p"."""
+    return f"= {p:.3f}" if p >= 0.001 else f"= {p:.0e}" if p > 1e-15 else "< 1e-15"
