@@ -285,7 +285,7 @@ def _spectra(ds: "xr.Dataset", findings: "Findings", pair: Pair) -> "Figure":
 
 def _graph(findings: "Findings") -> "Figure":
     layout = layered(findings.inclusion)
-    group_of = dict(zip(findings.tasks, _groups(findings)[1], strict=True))
+    group_of = _groups(findings)[1]
     rows = 1 + max(node.row for node in layout.nodes)
     columns = 1 + max(node.column for node in layout.nodes)
     figure, axes = _figure(max(COLUMN, 1.1 * columns), max(0.8, 0.26 * rows + 0.2))
@@ -295,7 +295,7 @@ def _graph(findings: "Findings") -> "Figure":
         axes.plot(
             node.column, node.row, _SHAPES[group % 8], color=_COLOURS[group % 8], markersize=4
         )
-        name = " = ".join(node.tasks)
+        name = " = ".join(findings.tasks[task] for task in node.tasks)
         text = axes.annotate(shorten(name, 18), (node.column, node.row), (4, 0), fontsize=7,
                              textcoords="offset points", va="center")  # fmt: skip
         texts.append(text)
