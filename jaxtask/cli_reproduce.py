@@ -43,8 +43,9 @@ def reproduce(
     """
     from jaxtask.cli_shared import standard_error
     from jaxtask.finetune.progress import live
+    from jaxtask.reproduce.data import find_folders
     from jaxtask.reproduce.experiment import read_experiment
-    from jaxtask.reproduce.run import STAGES, Run, find_folders
+    from jaxtask.reproduce.run import STAGES, Run
     from jaxtask.reproduce.run import reproduce as run_experiment
 
     if until not in STAGES:

@@ -24,10 +24,11 @@ from jaxtask.errors import ExperimentError
 from jaxtask.finetune.log import read_log
 from jaxtask.finetune.models.load import random_model, save_model
 from jaxtask.reproduce.across import kinds
-from jaxtask.reproduce.data import build_corpus, same_targets, spread
+from jaxtask.reproduce.data import build_corpus, find_folders, same_targets, spread
 from jaxtask.reproduce.experiment import make_experiment, read_experiment, shipped_experiments
+from jaxtask.reproduce.folder import holding
 from jaxtask.reproduce.published import Published, Row, claims
-from jaxtask.reproduce.run import Run, find_folders, reproduce
+from jaxtask.reproduce.run import Run, reproduce
 
 EXPERIMENT = {
     "seeds": [0, 1],
@@ -56,6 +57,7 @@ EXPERIMENT = {
         "dtype": "float32",
         "lora": {"r": 2, "dropout": 0.0},
         "training": {"epochs": 2, "max_len": 128, "lr": 1e-2, "eval_every": 1000, "log_every": 1,
+                     "remat": False,
                      "checkpoint_every": 1, "stack": 5},
     },
     "groups": {
@@ -193,12 +195,36 @@ def test_the_numbers_are_those_of_the_result(whole):
 
 def test_another_question_needs_no_new_adapters(whole, home):
     shutil.copytree(whole, home / "asked")
-    said = go(home / "asked", groups={}, table=("sum", "syntax"), published=None)
-    assert sum("there already" in line for line in said) == 6
+    said = go(home / "asked", seeds=(0,), groups={}, table=("sum", "syntax"), published=None)
+    assert sum("there already" in line for line in said) == 4
     summary = json.loads((home / "asked/summary.json").read_text())
     assert summary["seeds"]["0"]["separation"] is None
     assert len(summary["seeds"]["0"]["table"]) == 2
     assert summary["claims"] == []
+    assert summary["across_seeds"] is None
+
+
+def test_two_at_once_are_refused(whole):
+    about = json.loads((whole / "experiment.json").read_text())
+    with (
+        holding(whole, about),
+        pytest.raises(ExperimentError, match="another process is at work there"),
+    ):
+        go(whole)
+
+
+def test_what_a_kill_left_half_made_goes(tmp_path):
+    (tmp_path / ".experiment.json.7").write_text("{")
+    for _ in range(2):
+        with holding(tmp_path, {"base": "b"}):
+            assert [path.name for path in tmp_path.iterdir()] == ["experiment.json"]
+        (tmp_path / ".findings.8").mkdir()
+    (tmp_path / "experiment.json").write_text("[1]")
+    with (
+        pytest.raises(ExperimentError, match="is not what an experiment leaves"),
+        holding(tmp_path, {"base": "b"}),
+    ):
+        pass
 
 
 def test_another_experiment_is_refused(whole):

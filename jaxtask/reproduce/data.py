@@ -8,7 +8,32 @@ from typing import Any
 from jaxtask.corpora import Document, Length, build_tasks, read_documents, write_conll
 from jaxtask.corpora.files import new_file
 from jaxtask.errors import ExperimentError
-from jaxtask.reproduce.experiment import Corpus, Excerpt
+from jaxtask.reproduce.experiment import Corpus, Excerpt, Experiment
+
+
+def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> dict[str, Path]:
+    """Corpus → its folder: below `data`, or as ``NAME=FOLDER`` among `given` says.
+
+    Raises:
+        ExperimentError: `given` names no corpus of the experiment, or a file of one is not there.
+
+    """
+    folders = {name: data / corpus.folder for name, corpus in experiment.corpora.items()}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not (name in folders and equals and folder):
+            raise ExperimentError(
+                f"--corpus {text!r}: expected NAME=FOLDER with one of {', '.join(folders)}."
+            )
+        folders[name] = Path(folder)
+    for name, corpus in experiment.corpora.items():
+        for file in (*corpus.train, *corpus.dev, corpus.summaries):
+            if file is not None and not (folders[name] / file).exists():
+                raise ExperimentError(
+                    f"corpus {name}: {folders[name] / file} is not there; give --data FOLDER, or "
+                    f"--corpus {name}=FOLDER."
+                )
+    return folders
 
 
 def build_corpus(

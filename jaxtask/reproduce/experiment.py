@@ -90,9 +90,10 @@ class Experiment:
             values[section] = {**values.get(section, {}), "seed": seed}
         return make_recipe(values, "recipe")
 
-    def json(self) -> dict[str, Any]:
-        """As JSON-able data."""
-        return plain(dataclasses.asdict(self))
+    def decisive(self) -> dict[str, Any]:
+        """What adapters depend on beside their seed, as JSON-able data."""
+        whole = dataclasses.asdict(self)
+        return plain({key: whole[key] for key in ("corpora", "recipe")})
 
 
 def shipped_experiments() -> list[str]:

@@ -1,7 +1,6 @@
 """The stages of an experiment, each done once: tasks, and for every seed adapters and findings."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jaxtask.corpora import tokens_of
-from jaxtask.errors import ExperimentError
 from jaxtask.finetune.examples import open_tokenizer
 from jaxtask.finetune.recipe import Recipe, plain
 from jaxtask.finetune.run import fine_tune
@@ -18,6 +16,7 @@ from jaxtask.finetune.session import Display
 from jaxtask.reproduce.across import compare_seeds
 from jaxtask.reproduce.data import build_corpus, same_targets
 from jaxtask.reproduce.experiment import Experiment
+from jaxtask.reproduce.folder import holding, write_json, write_text
 from jaxtask.reproduce.numbers import losses, numbers
 from jaxtask.reproduce.summary import markdown, summarize
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 Stage = Literal["tasks", "train", "compare", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-_MARK = "experiment.json"
 _ALIKE = 0.5
 
 
@@ -68,7 +66,11 @@ def reproduce(run: Run, until: Stage = "report") -> None:
             experiment, or something else.
 
     """
-    _claim(run)
+    with holding(run.out, {"base": run.base, **run.experiment.decisive()}):
+        _stages(run, until)
+
+
+def _stages(run: Run, until: Stage) -> None:
     _tasks(run)
     if until == "tasks":
         return
@@ -82,57 +84,6 @@ def reproduce(run: Run, until: Stage = "report") -> None:
         return
     found = {seed: _findings(run, seed) for seed in run.experiment.seeds}
     _summary(run, found)
-
-
-def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> dict[str, Path]:
-    """Corpus → its folder: below `data`, or as ``NAME=FOLDER`` among `given` says.
-
-    Raises:
-        ExperimentError: `given` names no corpus of the experiment, or a file of one is not there.
-
-    """
-    folders = {name: data / corpus.folder for name, corpus in experiment.corpora.items()}
-    for text in given:
-        name, equals, folder = text.partition("=")
-        if not (name in folders and equals and folder):
-            raise ExperimentError(
-                f"--corpus {text!r}: expected NAME=FOLDER with one of {', '.join(folders)}."
-            )
-        folders[name] = Path(folder)
-    for name, corpus in experiment.corpora.items():
-        for file in (*corpus.train, *corpus.dev, corpus.summaries):
-            if file is not None and not (folders[name] / file).exists():
-                raise ExperimentError(
-                    f"corpus {name}: {folders[name] / file} is not there; give --data FOLDER, or "
-                    f"--corpus {name}=FOLDER."
-                )
-    return folders
-
-
-def _claim(run: Run) -> None:
-    """Mark the folder as this experiment's, or see that it is.
-
-    What decides over adapters must be the same: seeds may be added, and other questions asked.
-    """
-    whole = run.experiment.json()
-    here = {"base": run.base, "corpora": whole["corpora"], "recipe": whole["recipe"]}
-    mark = run.out / _MARK
-    if not mark.is_file():
-        if run.out.exists() and (not run.out.is_dir() or any(run.out.iterdir())):
-            raise ExperimentError(f"{run.out}: is there already and holds no experiment ({_MARK}).")
-        run.out.mkdir(parents=True, exist_ok=True)
-        write_json(mark, here)
-        return
-    try:
-        there = json.loads(mark.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ExperimentError(f"{mark}: is no JSON: {error}.") from error
-    for key, value in here.items():
-        if there.get(key) != value:
-            raise ExperimentError(
-                f"{run.out}: holds another experiment, whose {key} is {there.get(key)!r:.200} and "
-                f"not {value!r:.200}; give another --out."
-            )
 
 
 def _tasks(run: Run) -> None:
@@ -244,20 +195,3 @@ def _summary(run: Run, found: Mapping[int, dict[str, Any]]) -> None:
     write_json(run.out / "summary.json", summary)
     write_text(run.out / "summary.md", markdown(run.experiment, summary))
     run.say(f"All seeds: {run.out}/summary.md and summary.json.")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file of JSON, complete or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, complete or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise ExperimentError(f"{path}: cannot be written: {error.strerror}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
