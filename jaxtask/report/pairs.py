@@ -94,6 +94,11 @@ def angle_sides(ds: "xr.Dataset") -> tuple[str, ...]:
     return tuple(side for side in SIDES if f"angles_{side}" in ds)
 
 
+def has_spectra(ds: "xr.Dataset") -> bool:
+    """Whether S₁ and S₂ were kept."""
+    return "projected" in ds and "spectra" in ds
+
+
 def pair_vectors(ds: "xr.Dataset", name: str, pairs: Sequence[Pair]) -> np.ndarray:
     """One kept vector (angles or projected spectrum) of some ordered pairs.
 
