@@ -55,8 +55,15 @@ def layer_interval(
         means = np.divide(summed, total, out=np.full_like(summed, np.nan), where=total > 0)
         enough = layers[own] > 1
         if enough.any():
-            found = np.nanquantile(means[:, enough], [tails, 1 - tails], axis=0)
-            bounds[:, start : start + means.shape[1]][:, enough] = found
+            # Draws without any layer of a pair are set aside; few pairs have such.
+            whole = np.isfinite(means).all(axis=0)
+            here = bounds[:, start : start + means.shape[1]]
+            for chosen, quantile in (
+                (enough & whole, np.quantile),
+                (enough & ~whole, np.nanquantile),
+            ):
+                if chosen.any():
+                    here[:, chosen] = quantile(means[:, chosen], [tails, 1 - tails], axis=0)
     return bounds[0], bounds[1]
 
 

@@ -139,38 +139,46 @@ def random_diagonals(grams: tuple[np.ndarray, np.ndarray], spectra: np.ndarray) 
     return np.moveaxis(products @ spectra.T, 2, 0)
 
 
+def random_inner(sources: np.ndarray, diagonals: np.ndarray) -> np.ndarray:
+    """⟨ΔW₁, ΔW₂⟩ of sources with these spectra [S, r] and random targets, [S, N, draws].
+
+    Linear in what `random_diagonals` gives, which is why no metric has to be called.
+    """
+    N, draws, k = diagonals.shape
+    return (sources[:, :k] @ diagonals.reshape(-1, k).T).reshape(-1, N, draws)
+
+
 def diagonal_null(
-    name: str, sources: np.ndarray, k: int, norms: np.ndarray, diagonals: np.ndarray, of: np.ndarray
+    name: str, sources: np.ndarray, k: int, norms: np.ndarray, diagonals: np.ndarray
 ) -> np.ndarray:
     """What a metric that reads S₁ and S₂ alone says of random targets.
 
     Args:
         name: A metric of the registry.
-        sources: [P, r] singular values of the sources, 0 beyond k.
+        sources: [S, r] singular values of the sources, 0 beyond k.
         k: Rank of the sources.
-        norms: [P] ‖ΔW₂‖.
+        norms: [N] ‖ΔW₂‖.
         diagonals: [N, draws, k] of `random_diagonals`, of targets of norm 1.
-        of: [P] which of them are a pair's.
 
     Returns:
-        [P, draws]
+        [S, N, draws]
 
     """
-    P, r = sources.shape
-    draws = diagonals.shape[1]
-    wide = np.zeros((len(diagonals), draws, r), np.float32)
-    wide[:, :, :k] = diagonals
-    # Few sizes of chunks, so that few programs are compiled.
-    size = min(2 ** int(np.ceil(np.log2(P))), max(1, _ENTRIES // (draws * r)))
-    parts = []
-    for start in range(0, P, size):
-        at = np.minimum(np.arange(start, start + size), P - 1)
-        parts.append(
-            _compiled_diagonals(name)(
-                sources[at].astype(np.float32), np.int32(k), norms[at].astype("f4"), wide[of[at]]
-            )
-        )
-    return np.concatenate([np.asarray(part, float) for part in parts])[:P]
+    S, r = sources.shape
+    N, draws, _ = diagonals.shape
+    # Few sizes, so that few programs are compiled.
+    wide = np.zeros((_power_of_two(N), draws, r), np.float32)
+    wide[:N, :, :k] = diagonals
+    scale = np.ones(len(wide), np.float32)
+    scale[:N] = norms
+    size = min(_power_of_two(S), max(1, _ENTRIES // wide.size))
+    run = _compiled_diagonals(name)
+    found = np.empty((S, N, draws))
+    for start in range(0, S, size):
+        at = np.minimum(np.arange(start, start + size), S - 1)
+        part = run(sources[at].astype(np.float32), np.int32(k), scale, wide)
+        found[start : start + size] = np.asarray(part)[: S - start, :N]
+    return found
 
 
 def energy_null(
@@ -189,18 +197,22 @@ def energy_null(
 
     """
     draws, k, l = grams[0].shape  # noqa: E741
-    padded = []
-    for gram in grams:
-        padded.append(np.zeros((draws, r, r), np.float32))
-        padded[-1][:, :k, :l] = gram
-    wide = np.zeros((len(spectra), r), np.float32)
-    wide[:, :l] = spectra
+    padded = [np.zeros((draws, r, r), np.float32) for _ in grams]
+    for wide, gram in zip(padded, grams, strict=True):
+        wide[:, :k, :l] = gram
+    N = len(spectra)
+    targets = np.zeros((_power_of_two(N), r), np.float32)
+    targets[:N, :l] = spectra
     run = _compiled_energies(name)
-    found = np.empty((len(spectra), draws))
-    for n, t in enumerate(wide):
-        for at in _chunks(draws, r):
-            found[n, at] = run(*(gram[at] for gram in padded), t, np.int32(k), np.int32(l))
-    return found
+    parts = [
+        run(*(gram[at] for gram in padded), targets, np.int32(k), np.int32(l))
+        for at in _chunks(draws, r * max(1, int(len(targets) ** 0.5)))
+    ]
+    return np.concatenate([np.asarray(part, float) for part in parts], axis=1)[:N]
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
 
 
 def _chunks(draws: int, r: int) -> list[slice]:
@@ -252,6 +264,7 @@ def _compiled_energies(name: str) -> Any:
     from jaxtask.metrics import METRICS, Pair, Side
 
     @jax.jit
+    @partial(jax.vmap, in_axes=(None, None, 0, None, None))
     @partial(jax.vmap, in_axes=(0, 0, None, None, None))
     def run(G: Any, H: Any, t: Any, k: Any, l: Any) -> Any:  # noqa: E741
         nothing = jnp.full_like(t, jnp.nan)  # which these metrics do not read
@@ -269,7 +282,8 @@ def _compiled_diagonals(name: str) -> Any:
     from jaxtask.metrics import METRICS, Pair, Side
 
     @jax.jit
-    @partial(jax.vmap, in_axes=(0, None, 0, 0))
+    @partial(jax.vmap, in_axes=(0, None, None, None))
+    @partial(jax.vmap, in_axes=(None, None, 0, 0))
     @partial(jax.vmap, in_axes=(None, None, None, 0))
     def run(s: Any, k: Any, norm: Any, diagonal: Any) -> Any:
         # A target of one component with this diagonal: these metrics read no more of it.

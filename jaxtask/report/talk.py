@@ -60,8 +60,8 @@ def _value(
     value = np.nan if pooled is None else float(pooled.values[i, j])
     if variable == "entropy_source":
         return [(title, value)]
-    known = pooled is not None and pooled.chance is not None
-    return [(title, value), (f"{title} chance", float(pooled.chance[i, j]) if known else np.nan)]
+    chance = None if pooled is None else pooled.chance
+    return [(title, value), (f"{title} chance", np.nan if chance is None else float(chance[i, j]))]
 
 
 def talk_table(rows: Sequence[dict[str, Any]]) -> Table:
