@@ -59,9 +59,7 @@ def report(
     found = jt.analyze(ds, None if groups is None else read_groups(groups))
     console = standard_output()
     if form == "html":
-        write_page(
-            ds, found, out, pairs=chosen, with_maps=split(maps) or None, overwrite=overwrite
-        )
+        write_page(ds, found, out, pairs=chosen, with_maps=split(maps) or None, overwrite=overwrite)
         size = out.stat().st_size / 1e6
         console.print(f"Written: {out} ({size:.1f} MB)", markup=False, soft_wrap=True)
         return

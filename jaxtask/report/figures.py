@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
 from jaxtask.report.graph import layered
@@ -23,7 +23,8 @@ NAMES = ("matrix", "pca", "mds", "clusters", "layers", "angles", "spectra", "inc
 
 # Lines of more pairs than this hide each other.
 _PAIRS = 3
-_STYLE = {
+# Of any type, since Matplotlib types the names one by one.
+_STYLE: Any = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -70,7 +71,9 @@ def draw_figures(
     chosen = telling_pairs(findings) if pairs is None else list(pairs)
     told = {}
     # Neither the user's settings nor an open window have a say.
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "backend": "agg"}):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
         for name, draw in _figures(ds, findings, chosen):
             if isinstance(draw, str):
                 told[name] = f"not drawn: {draw}"

@@ -150,7 +150,8 @@ def _pairs(ds: "xr.Dataset", pairs: Sequence[Pair]) -> dict[str, Any]:
             one["bands"][side] = bands.of(pair, side)
     spectra: dict[int, str] = {}
     if has_spectra(ds):
-        both = [pair_vectors(ds, "projected", [p[::way] for p in pairs]) for way in (1, -1)]
+        back = [(j, i) for i, j in pairs]
+        both = [pair_vectors(ds, "projected", way) for way in (pairs, back)]
         for one, *ways in zip(made, *both, strict=True):
             one["projected"] = [floats(way) for way in ways]
         own = ds["spectra"].transpose("task", "layer", "module", "component")

@@ -156,9 +156,7 @@ def profile(ds: "xr.Dataset", findings: "Findings", variable: str) -> "Figure":
     return figure
 
 
-def angles(
-    ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: str
-) -> "Figure":
+def angles(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: str) -> "Figure":
     """Angles of some pairs, means over layers and modules, against the band of random spans."""
     figure, axes = _figure(COLUMN, 0.75 * COLUMN)
     kept = pair_vectors(ds, f"angles_{side}", pairs)
@@ -210,15 +208,17 @@ def spectra(ds: "xr.Dataset", findings: "Findings", pair: Pair) -> "Figure":
 
 
 def graph(findings: "Findings", layout: Layout) -> "Figure":
-    """What includes what, from left to right."""
+    """What includes what, from left to right; "+2" are two further tasks that are equal."""
     own = _groups(findings)[1]
     rows = 1 + max(node.row for node in layout.nodes)
     columns = 1 + max(node.column for node in layout.nodes)
     figure, axes = _figure(max(COLUMN, 1.1 * columns), max(0.8, 0.26 * rows + 0.2))
-    members = [" = ".join(findings.tasks[n] for n in node.tasks) for node in layout.nodes]
+    short = short_names(findings.tasks, 18)
     texts = []
-    for node, name in zip(layout.nodes, short_names(members, 18), strict=True):
-        kind = own[node.tasks[0]] % 8
+    for node in layout.nodes:
+        first, *others = node.tasks
+        name = f"{short[first]} +{len(others)}" if others else short[first]
+        kind = own[first] % 8
         axes.plot(node.column, node.row, _SHAPES[kind], color=_COLOURS[kind], markersize=4)
         text = axes.annotate(name, (node.column, node.row), (4, 0), fontsize=7,
                              textcoords="offset points", va="center")  # fmt: skip

@@ -28,6 +28,8 @@ SECTIONS = {
 }
 """Headings by the names that links and scripts know them by."""
 
+# Names in one sentence.
+_LISTED = 12
 # Settings of a result, and what they are called; what is longer than a line has a table.
 _ABOUT = {
     "base_model": "base model",
@@ -92,17 +94,15 @@ def _count(things: Sequence[Any], name: str) -> str:
 
 
 def _absent(what: str, keep: str) -> str:
-    return (
-        f"{what} of single pairs are not in this result: jaxtask compare … --keep {keep} keeps them."
-    )
+    return f"{what} of pairs are not in this result: jaxtask compare … --keep {keep} keeps them."
 
 
 def _left_out(findings: "Findings", with_maps: Sequence[str]) -> str:
     if len(with_maps) == len(findings.pooled):
         return ""
     return (
-        f"Single layers and modules are in this page for {', '.join(with_maps) or 'no variable'}, of "
-        f"{len(findings.pooled)} variables in all; jaxtask report … --maps chooses which."
+        f"Single layers and modules are in this page for {', '.join(with_maps) or 'no variable'}, "
+        f"of {len(findings.pooled)} variables in all; jaxtask report … --maps chooses which."
     )
 
 
@@ -114,7 +114,9 @@ def _maps(findings: "Findings") -> dict[str, Any]:
             "jaxtask compare … --metrics grassmann computes one."
         )
         return {"maps_absent": absent, "pca_text": "", "mds_text": "", "tree_text": ""}
-    rest = f" {made.filled} pairs had no distance, and were given a mean one." if made.filled else ""
+    rest = (
+        f" {made.filled} pairs had no distance, and were given a mean one." if made.filled else ""
+    )
     if findings.groups:
         rest = f" Colours and shapes are the groups.{rest}"
     fits = "" if np.isnan(made.cophenetic) else f"; cophenetic correlation {made.cophenetic:.2f}"
@@ -136,23 +138,26 @@ def _inclusion(findings: "Findings") -> dict[str, Any]:
         )
         return {"inclusion_absent": absent, "inclusion_drawn": False, "inclusion_text": ""}
     names = findings.tasks
-    equal = "".join(
-        f" No difference is clear between {' and '.join(names[n] for n in own)}."
-        for own in found.classes
-    )
+    equal = "".join(f" Equal: {_listed([names[n] for n in own])}." for own in found.classes)
     layout = layered(found)
     if layout is None:
         none = f"No task was found to include another more than the reverse.{equal}"
         return {"inclusion_absent": None, "inclusion_drawn": False, "inclusion_text": none}
     drawn = {task for node in layout.nodes for task in node.tasks}
     left = [name for n, name in enumerate(names) if n not in drawn]
-    alone = f" Without an arrow: {', '.join(left)}." if left else ""
+    alone = f" Without an arrow: {_listed(left)}." if left else ""
     return {
         "inclusion_absent": None,
         "inclusion_drawn": True,
         "inclusion_text": "An arrow leads from a task to one that it includes; those that follow "
         f"from others are left out.{equal}{alone}",
     }
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in words, the first ones if there are many."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _pairs(findings: "Findings", pairs: Sequence[Pair]) -> str:
@@ -183,7 +188,7 @@ def _table(findings: "Findings") -> dict[str, Any]:
         "distance and overlap of the spectra, and their entropies",
         "columns": ["source → target", *titles],
         "rows": [
-            [f"{row['source']} → {row['target']}", *(talk_cell(row[t]) for t in titles)]
+            [f"{row['source']} → {row['target']}", *(talk_cell(float(row[t])) for t in titles)]
             for row in rows
         ],
     }
