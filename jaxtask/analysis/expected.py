@@ -41,6 +41,9 @@ _IDENTICAL = {
 _DRAWS_OF_TARGETS, _DRAWS_OF_PAIRS = 25_000, 1_000_000
 _FEWEST, _MOST = 100, 1_000
 
+# Draws of a distance that differ less are one value in float32, and rounding.
+_ONE_VALUE = 1e-6
+
 _SPACES = tuple(m.name for m in METRICS.values() if m.sided and m.pooled)
 _ENERGIES = ("energy_core", "energy_out", "energy_in")
 _OF_TARGET = (*_ENERGIES, "energy_diag", "residual", "negative_mass", "entropy_projected")
@@ -87,7 +90,7 @@ class Expected:
             label = k * self._base + l
             for one in np.unique(label[there]):
                 values = self._spaces(at, *divmod(int(one), self._base))[0]
-                if np.ptp(values) <= 1e-6 * max(np.abs(values).max(), 1e-6):
+                if np.ptp(values) <= _ONE_VALUE:
                     there &= label != one
         elif self.metric in _OF_TARGET:
             label = k * self._base + alike[j]

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 _SEED = 20260101
-# The means of pooled nulls are as wrong as √(cells/draws) of their standard deviations.
-_MOST_SPACES, _MOST_UPDATES, _FEWEST = 40_000, 10_000, 1_000
+# The mean of a pooled null is wrong by about √(cells/draws) of its standard deviation.
+_MOST, _FEWEST = 10_000, 1_000
 # Operations on r × r blocks that a null may take, over r³.
 _WORK = 2**29
 # Entries of Gram blocks that are worked on at a time.
 _ENTRIES = 2**22
 
 
-def draws_for(rank: int, most: int = _MOST_SPACES) -> int:
+def draws_for(rank: int) -> int:
     """How many draws a null of r × r blocks has."""
-    return int(np.clip(_WORK // max(rank, 1) ** 3, _FEWEST, most))
+    return int(np.clip(_WORK // max(rank, 1) ** 3, _FEWEST, _MOST))
 
 
 def random_grams(rng: np.random.Generator, n: int, k: int, l: int, draws: int) -> np.ndarray:  # noqa: E741
@@ -61,7 +61,6 @@ def random_grams(rng: np.random.Generator, n: int, k: int, l: int, draws: int) -
     return np.linalg.solve(lower, A.swapaxes(1, 2)).swapaxes(1, 2)
 
 
-@lru_cache(maxsize=64)
 def random_angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
     """Principal angles between random spans of dimensions k and l in Rⁿ.
 
@@ -69,8 +68,13 @@ def random_angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
         [draws, min(k, l)] radians, ascending, float64.
 
     """
+    return _angles(n, min(k, l), max(k, l))
+
+
+@lru_cache(maxsize=64)
+def _angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
     rng = np.random.default_rng([_SEED, n, k, l])
-    sizes = [at.stop - at.start for at in _chunks(draws_for(max(k, l)), max(k, l))]
+    sizes = [at.stop - at.start for at in _chunks(draws_for(l), l)]
     parts = [np.linalg.svd(random_grams(rng, n, k, l, d), compute_uv=False) for d in sizes]
     return np.arccos(np.clip(np.concatenate(parts), 0, 1))
 
@@ -119,7 +123,7 @@ def update_grams(
 ) -> tuple[np.ndarray, np.ndarray]:
     """G and H of random updates of ranks k and l, each [draws, k, l] float32."""
     rng = np.random.default_rng([_SEED, d_out, d_in, k, l])
-    draws = draws_for(max(k, l), _MOST_UPDATES)
+    draws = draws_for(max(k, l))
     out, inp = (random_grams(rng, n, k, l, draws).astype("f4") for n in (d_out, d_in))
     return out, inp
 
