@@ -38,7 +38,18 @@ ALLOWED = {
     },
     "jaxtask.report": {"jaxtask.analysis", "jaxtask.errors"},
 }
-HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
+HEAVY = (
+    "transformers",
+    "flax",
+    "optax",
+    "orbax",
+    "torch",
+    "peft",
+    "matplotlib",
+    "scipy.stats",
+    "plotly",
+    "networkx",
+)
 
 
 def files(package: str) -> list[Path]:

@@ -31,33 +31,41 @@ def layer_interval(
         Low and high [P], NaN for pairs with fewer than two layers.
 
     """
-    L, M, P = values.shape
+    L, _, P = values.shape
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(L, np.full(L, 1 / max(L, 1)), size=resamples).astype(float)
+    # Single precision is as much as the values have.
+    counts = rng.multinomial(L, np.full(L, 1 / max(L, 1)), size=resamples).astype(np.float32)
     there = np.isfinite(values)
-    weight = there.astype(float) if norms is None else np.where(there, norms, 0)
-    layers = there.any(axis=1).sum(axis=0)
+    weight = np.where(there, 1 if norms is None else norms, 0).astype(np.float32)
+    weighted = weight * np.where(there, values, 0).astype(np.float32)
+    enough = there.any(axis=1).sum(axis=0) > 1
     bounds = np.full((2, P), np.nan)
-    tails = (1 - level) / 2
     for start in range(0, P, _PAIRS):
         own = slice(start, start + _PAIRS)
-        summed = np.zeros((resamples, weight[0, 0, own].size))
-        total = np.zeros_like(summed)
-        for m in range(M):
-            w = weight[:, m, own]
-            numerator = counts @ np.where(there[:, m, own], w * values[:, m, own], 0)
-            mass = counts @ w
-            if norms is None:  # each module type weighs the same
-                numerator = np.divide(numerator, mass, out=np.zeros_like(mass), where=mass > 0)
-                mass = (mass > 0).astype(float)
-            summed += numerator
-            total += mass
-        means = np.divide(summed, total, out=np.full_like(summed, np.nan), where=total > 0)
-        enough = layers[own] > 1
-        if enough.any():
-            found = np.nanquantile(means[:, enough], [tails, 1 - tails], axis=0)
-            bounds[:, start : start + means.shape[1]][:, enough] = found
+        means = _resampled(counts, weighted[..., own], weight[..., own], norms is None)
+        here = bounds[:, own]
+        # Draws without any layer of a pair are set aside; few pairs have such.
+        whole = np.isfinite(means).all(axis=0)
+        for chosen, quantile in ((whole, np.quantile), (~whole, np.nanquantile)):
+            if (chosen := chosen & enough[own]).any():
+                tails = [(1 - level) / 2, (1 + level) / 2]
+                here[:, chosen] = quantile(means[:, chosen], tails, axis=0)
     return bounds[0], bounds[1]
+
+
+def _resampled(
+    counts: np.ndarray, weighted: np.ndarray, weight: np.ndarray, equal: bool
+) -> np.ndarray:
+    """Pooled means [resamples, P] with each layer so often, NaN where none of a pair's is drawn."""
+    by_module = [(counts @ weighted[:, m], counts @ weight[:, m]) for m in range(weight.shape[1])]
+    if equal:  # each module type weighs the same
+        by_module = [
+            (np.divide(x, w, out=np.zeros_like(w), where=w > 0), (w > 0).astype(w.dtype))
+            for x, w in by_module
+        ]
+    total = sum(w for _, w in by_module)
+    summed = sum(x for x, _ in by_module)
+    return np.divide(summed, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
 def interval(values: np.ndarray, **options: int | float) -> tuple[np.ndarray, np.ndarray, str]:

@@ -15,6 +15,7 @@ from jaxtask.analysis.null import (
     diagonal_null,
     energy_null,
     random_diagonals,
+    random_inner,
     space_null,
     update_grams,
 )
@@ -35,8 +36,13 @@ _IDENTICAL = {
     **{"energy_diag": 1.0, "energy_core": 1.0, "energy_out": 1.0, "energy_in": 1.0},
 }
 
-# How much is drawn for metrics that have a null for every target, and for every pair.
-_DRAWS_A_TARGET, _DRAWS_A_PAIR = 500, 200
+# How much is drawn for all nulls of a module together, of metrics that have one for every target
+# or for every pair, and the least and most that each of them gets.
+_DRAWS_OF_TARGETS, _DRAWS_OF_PAIRS = 25_000, 1_000_000
+_FEWEST, _MOST = 100, 1_000
+
+# Draws of a distance that differ less are one value in float32, and rounding.
+_ONE_VALUE = 1e-6
 
 _SPACES = tuple(m.name for m in METRICS.values() if m.sided and m.pooled)
 _ENERGIES = ("energy_core", "energy_out", "energy_in")
@@ -84,7 +90,7 @@ class Expected:
             label = k * self._base + l
             for one in np.unique(label[there]):
                 values = self._spaces(at, *divmod(int(one), self._base))[0]
-                if np.ptp(values) <= 1e-6 * max(np.abs(values).max(), 1e-6):
+                if np.ptp(values) <= _ONE_VALUE:
                     there &= label != one
         elif self.metric in _OF_TARGET:
             label = k * self._base + alike[j]
@@ -144,7 +150,12 @@ class Expected:
             own = (k == ranks[0]) & (l == ranks[1])
             G, H = update_grams(*self._dimensions(at), *ranks)
             if not (self.updates.flat and self.metric in (*_OF_TARGET, "cosine")):
-                few = _DRAWS_A_TARGET if self.metric in _OF_TARGET else _DRAWS_A_PAIR
+                each = (
+                    _DRAWS_OF_TARGETS // len(self.updates.rank[at])
+                    if self.metric in _OF_TARGET
+                    else _DRAWS_OF_PAIRS // len(i)
+                )
+                few = min(max(each, _FEWEST), _MOST, len(G))
                 # Others for each module, or the errors of few draws would add up in pooled means.
                 chosen = rng.choice(len(G), few, replace=False)
                 G, H = G[chosen], H[chosen]
@@ -163,22 +174,27 @@ class Expected:
     ) -> np.ndarray:
         k, l = grams[0].shape[1:]  # noqa: E741
         spectra, norm = self.updates.spectra[at][:, : self.updates.widest], self.updates.norm[at]
-        targets, of = np.unique(j, return_inverse=True)
+        sources, a = np.unique(i, return_inverse=True)
+        targets, b = np.unique(j, return_inverse=True)
         units = spectra[targets, :l] / norm[targets, None]
         if self.metric in _ENERGIES:
-            return energy_null(self.metric, grams, units, spectra.shape[1])[of]
+            return energy_null(self.metric, grams, units, spectra.shape[1])[b]
         diagonals = random_diagonals(grams, units)
         if self.metric in _OF_TARGET:
-            ones = np.ones((len(j), spectra.shape[1]))
+            any_source, unit = np.ones((1, spectra.shape[1])), np.ones(len(targets))
             name = "energy_diag" if self.metric == "residual" else self.metric
-            found = diagonal_null(name, ones, k, np.ones(len(j)), diagonals, of)
+            found = diagonal_null(name, any_source, k, unit, diagonals)[0, b]
             # What the diagonal does not catch.
             return np.sqrt(1 - found) if self.metric == "residual" else found
-        if self.metric == "l2":
-            inner = diagonal_null("inner", spectra[i], k, norm[j], diagonals, of)
-            squares = norm[i, None] ** 2 + norm[j, None] ** 2 - 2 * inner
-            return np.sqrt(np.maximum(squares, 0))
-        return diagonal_null(self.metric, spectra[i], k, norm[j], diagonals, of)
+        if self.metric in _OF_SOURCE:
+            return diagonal_null(self.metric, spectra[sources], k, norm[targets], diagonals)[a, b]
+        cosines = random_inner(spectra[sources] / norm[sources, None], diagonals)[a, b]
+        if self.metric == "cosine":
+            return cosines
+        x, y = norm[i, None], norm[j, None]
+        if self.metric == "inner":
+            return x * y * cosines
+        return np.sqrt((x - y) ** 2 + 2 * x * y * (1 - cosines))
 
     def _closed_form(self, at: tuple[int, int], k: np.ndarray, l: np.ndarray) -> np.ndarray | None:  # noqa: E741
         """Expectations between random updates, where there is a formula.

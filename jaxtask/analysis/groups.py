@@ -63,14 +63,21 @@ def silhouette(distances: np.ndarray, groups: Sequence[str]) -> np.ndarray:
         groups: The group of each task, two or more different ones.
 
     """
-    labels = np.asarray(groups)
-    own = labels[:, None] == labels
-    others = own & ~np.eye(len(labels), dtype=bool)
-    a = np.sum(distances, axis=1, where=others) / np.maximum(others.sum(axis=1), 1)
-    means = np.stack([distances[:, labels == g].mean(axis=1) for g in np.unique(labels)])
-    b = np.min(means, axis=0, where=np.unique(labels)[:, None] != labels, initial=np.inf)
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    return _silhouettes(distances, codes[None])[0]
+
+
+def _silhouettes(distances: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Silhouettes [B, T] under B labelings [B, T] of the same group sizes."""
+    member = codes[:, :, None] == np.arange(codes.max() + 1)
+    sizes = member[0].sum(axis=0)
+    sums = distances @ member.astype(float)
+    own = np.take_along_axis(sums, codes[:, :, None], axis=2)[..., 0]
+    alone = sizes[codes] == 1
+    a = own / np.maximum(sizes[codes] - 1, 1)
+    b = np.min(np.where(member, np.inf, sums / sizes), axis=2)
     larger = np.maximum(a, b)
-    return np.where(others.any(axis=1) & (larger > 0), (b - a) / np.where(larger > 0, larger, 1), 0)
+    return np.where(alone | (larger <= 0), 0, (b - a) / np.where(larger > 0, larger, 1))
 
 
 @dataclass(frozen=True)
@@ -116,11 +123,11 @@ def permanova(
 
     def within(codes: np.ndarray) -> np.ndarray:
         member = (codes[:, :, None] == np.arange(a)).astype(float)
-        inside = np.einsum("big,bjg,ij->bg", member, member, squared, optimize=True)
+        inside = np.einsum("big,big->bg", squared @ member, member)
         return (inside / (2 * sizes)).sum(axis=1)
 
     def mean_silhouette(codes: np.ndarray) -> np.ndarray:
-        return np.array([silhouette(distances, code).mean() for code in codes])
+        return _silhouettes(distances, codes).mean(axis=1)
 
     here, apart = within(labels[None])[0], mean_silhouette(labels[None])[0]
     count = exceeding = tighter = 0

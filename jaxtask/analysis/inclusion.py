@@ -27,7 +27,7 @@ ENERGIES = ("energy_core", "energy_out", "energy_in")
 # Of the larger of the two: a lead below this share counts as none.
 _MARGIN = 0.05
 # Of the way from chance to all of the target: below it, tasks that lie even are not called equal.
-_ENOUGH = 0.5
+_ENOUGH = 0.8
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def inclusion(
 
     "includes": the interval of the lead lies wholly above 0 by more than 5% of the larger value,
     and what the source holds is better than chance (after Benjamini and Hochberg). "included": the
-    same the other way. "equal": neither leads, and both hold at least half of what there is to
-    hold beyond chance. "neither": all else.
+    same the other way. "equal": neither leads, and both hold at least four fifths of what there
+    is to hold beyond chance. "neither": all else.
 
     Args:
         parts: By variable; energies decide, see `ENERGIES`.

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 _SEED = 20260101
-# The means of pooled nulls are as wrong as √(cells/draws) of their standard deviations.
-_MOST_SPACES, _MOST_UPDATES, _FEWEST = 40_000, 10_000, 1_000
+# The mean of a pooled null is wrong by about √(cells/draws) of its standard deviation.
+_MOST, _FEWEST = 10_000, 1_000
 # Operations on r × r blocks that a null may take, over r³.
 _WORK = 2**29
 # Entries of Gram blocks that are worked on at a time.
 _ENTRIES = 2**22
 
 
-def draws_for(rank: int, most: int = _MOST_SPACES) -> int:
+def draws_for(rank: int) -> int:
     """How many draws a null of r × r blocks has."""
-    return int(np.clip(_WORK // max(rank, 1) ** 3, _FEWEST, most))
+    return int(np.clip(_WORK // max(rank, 1) ** 3, _FEWEST, _MOST))
 
 
 def random_grams(rng: np.random.Generator, n: int, k: int, l: int, draws: int) -> np.ndarray:  # noqa: E741
@@ -61,7 +61,6 @@ def random_grams(rng: np.random.Generator, n: int, k: int, l: int, draws: int) -
     return np.linalg.solve(lower, A.swapaxes(1, 2)).swapaxes(1, 2)
 
 
-@lru_cache(maxsize=64)
 def random_angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
     """Principal angles between random spans of dimensions k and l in Rⁿ.
 
@@ -69,8 +68,13 @@ def random_angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
         [draws, min(k, l)] radians, ascending, float64.
 
     """
+    return _angles(n, min(k, l), max(k, l))
+
+
+@lru_cache(maxsize=64)
+def _angles(n: int, k: int, l: int) -> np.ndarray:  # noqa: E741
     rng = np.random.default_rng([_SEED, n, k, l])
-    sizes = [at.stop - at.start for at in _chunks(draws_for(max(k, l)), max(k, l))]
+    sizes = [at.stop - at.start for at in _chunks(draws_for(l), l)]
     parts = [np.linalg.svd(random_grams(rng, n, k, l, d), compute_uv=False) for d in sizes]
     return np.arccos(np.clip(np.concatenate(parts), 0, 1))
 
@@ -119,7 +123,7 @@ def update_grams(
 ) -> tuple[np.ndarray, np.ndarray]:
     """G and H of random updates of ranks k and l, each [draws, k, l] float32."""
     rng = np.random.default_rng([_SEED, d_out, d_in, k, l])
-    draws = draws_for(max(k, l), _MOST_UPDATES)
+    draws = draws_for(max(k, l))
     out, inp = (random_grams(rng, n, k, l, draws).astype("f4") for n in (d_out, d_in))
     return out, inp
 
@@ -139,38 +143,46 @@ def random_diagonals(grams: tuple[np.ndarray, np.ndarray], spectra: np.ndarray) 
     return np.moveaxis(products @ spectra.T, 2, 0)
 
 
+def random_inner(sources: np.ndarray, diagonals: np.ndarray) -> np.ndarray:
+    """⟨ΔW₁, ΔW₂⟩ of sources with these spectra [S, r] and random targets, [S, N, draws].
+
+    Linear in what `random_diagonals` gives, which is why no metric has to be called.
+    """
+    N, draws, k = diagonals.shape
+    return (sources[:, :k] @ diagonals.reshape(-1, k).T).reshape(-1, N, draws)
+
+
 def diagonal_null(
-    name: str, sources: np.ndarray, k: int, norms: np.ndarray, diagonals: np.ndarray, of: np.ndarray
+    name: str, sources: np.ndarray, k: int, norms: np.ndarray, diagonals: np.ndarray
 ) -> np.ndarray:
     """What a metric that reads S₁ and S₂ alone says of random targets.
 
     Args:
         name: A metric of the registry.
-        sources: [P, r] singular values of the sources, 0 beyond k.
+        sources: [S, r] singular values of the sources, 0 beyond k.
         k: Rank of the sources.
-        norms: [P] ‖ΔW₂‖.
+        norms: [N] ‖ΔW₂‖.
         diagonals: [N, draws, k] of `random_diagonals`, of targets of norm 1.
-        of: [P] which of them are a pair's.
 
     Returns:
-        [P, draws]
+        [S, N, draws]
 
     """
-    P, r = sources.shape
-    draws = diagonals.shape[1]
-    wide = np.zeros((len(diagonals), draws, r), np.float32)
-    wide[:, :, :k] = diagonals
-    # Few sizes of chunks, so that few programs are compiled.
-    size = min(2 ** int(np.ceil(np.log2(P))), max(1, _ENTRIES // (draws * r)))
-    parts = []
-    for start in range(0, P, size):
-        at = np.minimum(np.arange(start, start + size), P - 1)
-        parts.append(
-            _compiled_diagonals(name)(
-                sources[at].astype(np.float32), np.int32(k), norms[at].astype("f4"), wide[of[at]]
-            )
-        )
-    return np.concatenate([np.asarray(part, float) for part in parts])[:P]
+    S, r = sources.shape
+    N, draws, _ = diagonals.shape
+    # Few sizes, so that few programs are compiled.
+    wide = np.zeros((_power_of_two(N), draws, r), np.float32)
+    wide[:N, :, :k] = diagonals
+    scale = np.ones(len(wide), np.float32)
+    scale[:N] = norms
+    size = min(_power_of_two(S), max(1, _ENTRIES // wide.size))
+    run = _compiled_diagonals(name)
+    found = np.empty((S, N, draws))
+    for start in range(0, S, size):
+        at = np.minimum(np.arange(start, start + size), S - 1)
+        part = run(sources[at].astype(np.float32), np.int32(k), scale, wide)
+        found[start : start + size] = np.asarray(part)[: S - start, :N]
+    return found
 
 
 def energy_null(
@@ -189,18 +201,22 @@ def energy_null(
 
     """
     draws, k, l = grams[0].shape  # noqa: E741
-    padded = []
-    for gram in grams:
-        padded.append(np.zeros((draws, r, r), np.float32))
-        padded[-1][:, :k, :l] = gram
-    wide = np.zeros((len(spectra), r), np.float32)
-    wide[:, :l] = spectra
+    padded = [np.zeros((draws, r, r), np.float32) for _ in grams]
+    for wide, gram in zip(padded, grams, strict=True):
+        wide[:, :k, :l] = gram
+    N = len(spectra)
+    targets = np.zeros((_power_of_two(N), r), np.float32)
+    targets[:N, :l] = spectra
     run = _compiled_energies(name)
-    found = np.empty((len(spectra), draws))
-    for n, t in enumerate(wide):
-        for at in _chunks(draws, r):
-            found[n, at] = run(*(gram[at] for gram in padded), t, np.int32(k), np.int32(l))
-    return found
+    parts = [
+        run(*(gram[at] for gram in padded), targets, np.int32(k), np.int32(l))
+        for at in _chunks(draws, r * max(1, int(len(targets) ** 0.5)))
+    ]
+    return np.concatenate([np.asarray(part, float) for part in parts], axis=1)[:N]
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
 
 
 def _chunks(draws: int, r: int) -> list[slice]:
@@ -252,6 +268,7 @@ def _compiled_energies(name: str) -> Any:
     from jaxtask.metrics import METRICS, Pair, Side
 
     @jax.jit
+    @partial(jax.vmap, in_axes=(None, None, 0, None, None))
     @partial(jax.vmap, in_axes=(0, 0, None, None, None))
     def run(G: Any, H: Any, t: Any, k: Any, l: Any) -> Any:  # noqa: E741
         nothing = jnp.full_like(t, jnp.nan)  # which these metrics do not read
@@ -269,7 +286,8 @@ def _compiled_diagonals(name: str) -> Any:
     from jaxtask.metrics import METRICS, Pair, Side
 
     @jax.jit
-    @partial(jax.vmap, in_axes=(0, None, 0, 0))
+    @partial(jax.vmap, in_axes=(0, None, None, None))
+    @partial(jax.vmap, in_axes=(None, None, 0, 0))
     @partial(jax.vmap, in_axes=(None, None, None, 0))
     def run(s: Any, k: Any, norm: Any, diagonal: Any) -> Any:
         # A target of one component with this diagonal: these metrics read no more of it.

@@ -1,12 +1,12 @@
 """The stages of an experiment, each done once: tasks, and for every seed adapters and findings."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from jaxtask.corpora import tokens_of
 from jaxtask.finetune.examples import open_tokenizer
@@ -19,11 +19,6 @@ from jaxtask.reproduce.experiment import Experiment
 from jaxtask.reproduce.folder import holding, write_json, write_text
 from jaxtask.reproduce.numbers import losses, numbers
 from jaxtask.reproduce.summary import markdown, summarize
-
-if TYPE_CHECKING:
-    import xarray as xr
-
-    from jaxtask.analysis.findings import Findings
 
 Stage = Literal["tasks", "train", "compare", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -142,6 +137,8 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
     from jaxtask.engine import open_result
     from jaxtask.report.figures import draw_figures
     from jaxtask.report.findings import write_findings
+    from jaxtask.report.page import write_page
+    from jaxtask.report.pairs import telling_pairs
 
     place, experiment = run.place(seed), run.experiment
     asked = {"groups": plain(experiment.groups), "table": plain(experiment.table)}
@@ -159,7 +156,8 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
         overwrite=True,
         draw=lambda folder: draw_figures(ds, findings, folder, run.figures, pairs or None),
     )
-    _write_page(ds, findings, pairs, place / "report.html")
+    shown = list(dict.fromkeys([*pairs, *telling_pairs(findings)]))
+    write_page(ds, findings, place / "report.html", pairs=shown, overwrite=True)
     found = {
         "asked": asked,
         "held_out_loss": losses(place / "adapters", experiment.names),
@@ -169,19 +167,6 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
     write_json(done, found)
     run.say(f"Seed {seed}: {place}/findings and report.html.")
     return found
-
-
-def _write_page(
-    ds: "xr.Dataset", findings: "Findings", pairs: Sequence[tuple[int, int]], path: Path
-) -> None:
-    """The page of one seed, with the table's pairs beside the most telling ones."""
-    from jaxtask.report.page import render
-    from jaxtask.report.page_data import mapped_variables
-    from jaxtask.report.pairs import telling_pairs
-
-    shown = list(dict.fromkeys([*pairs, *telling_pairs(findings)]))
-    maps = mapped_variables(ds, list(findings.pooled))
-    write_text(path, render(ds, findings, shown, maps))
 
 
 def _summary(run: Run, found: Mapping[int, dict[str, Any]]) -> None:
