@@ -173,6 +173,13 @@ def test_the_numbers_are_those_of_the_result(whole):
         one = ds.sel(source=row["source"], target=row["target"])
         for name in ("rec", "spectral_l1", "entropy_source", "entropy_projected"):
             np.testing.assert_allclose(row[name], one[name].mean().item(), rtol=1e-5)
+    for way in found["directions"]:
+        there = ds[way["column"]].sel(source=way["source"], target=way["target"])
+        back = ds[way["column"]].sel(source=way["target"], target=way["source"])
+        difference = (there - back).values.ravel()
+        np.testing.assert_allclose(way["difference"], difference.mean(), rtol=1e-4, atol=1e-7)
+        assert difference.min() - 1e-6 <= way["low"] <= way["difference"] + 1e-6
+        assert way["difference"] - 1e-6 <= way["high"] <= difference.max() + 1e-6
     tasks = list(found["held_out_loss"])
     distance = ds["grassmann_out"].sel(source=tasks, target=tasks).mean(("layer", "module")).values
     homes = np.array(["one"] * 3 + ["two"] * 2)
@@ -365,47 +372,54 @@ def test_kinds_of_pairs():
     assert kinds(-values, larger_is_nearer=True)["nearest is the same task"] == pytest.approx(2 / 3)
 
 
-def seed_numbers(rec, chance, silhouette, p, rho, low):
-    rows = [
-        {"source": i, "target": j, "rec": rec[i, j], "chance": {"rec": chance[i, j]}, "p": {}}
-        for i, j in rec
-    ]
-    pairs = [{"source": "sum", "target": "ner", "difference": 0.1, "low": low, "high": 0.3}]
+THERE, BACK = ("sum", "ner"), ("ner", "sum")
+
+
+def seed_numbers(silhouette=0.0, p=1.0, rho=0.0, low=0.0, high=0.0, chance=0.0, rec=()):
+    """What the rules read; `low` and `high` bound how far rec of sum → ner is above ner → sum."""
+    ways = [
+        {"column": "rec", "source": i, "target": j, "difference": sign * (low + high) / 2,
+         "low": min(sign * low, sign * high), "high": max(sign * low, sign * high),
+         "chance": sign * chance}
+        for (i, j), sign in ((THERE, 1), (BACK, -1))
+    ]  # fmt: skip
     return {
         "separation": {"groups": {"counting": silhouette}, "p": p},
         "agreement": {"cosine": rho},
-        "table": rows,
-        "inclusion": {"pairs": pairs},
+        "table": [{"source": i, "target": j, "rec": value} for (i, j), value in dict(rec).items()],
+        "directions": ways,
+        "inclusion": {"pairs": ways},
     }
 
 
 def test_rules():
-    """Each of them agrees, disagrees, or does so with one of two seeds."""
-    there, back = ("sum", "ner"), ("ner", "sum")
+    """Each of them agrees, disagrees, says nothing, or differs from seed to seed."""
     published = Published(
         "a test",
         cluster=("counting",),
         alike=("cosine",),
-        includes=(there,),
-        table=(Row(*there, rec=0.6), Row(*back, rec=0.5)),
+        includes=(THERE,),
+        table=(Row(*THERE, rec=0.6), Row(*BACK, rec=0.5)),
     )
-    good = seed_numbers({there: 0.7, back: 0.6}, {there: 0.5, back: 0.5}, 0.2, 0.01, -0.9, 0.05)
-    bad = seed_numbers({there: 0.6, back: 0.7}, {there: 0.3, back: 0.6}, -0.1, 0.01, -0.7, -0.1)
+    good = seed_numbers(0.2, 0.01, -0.9, 0.05, 0.15, 0.2)
+    bad = seed_numbers(-0.1, 0.01, 0.7, -0.3, -0.1, -0.5)
+    weak = seed_numbers(0.2, 0.2, 0.9, -0.1, 0.3, 0.1)
+    yes, no, unknown = "agrees", "disagrees", "undecided"
     for seeds, expected in (
-        ([good, good], ["agrees"] * 5),
-        ([bad, bad], ["disagrees"] * 4 + ["agrees"]),
-        ([good, bad], ["mixed"] * 4 + ["agrees"]),
+        ([good, good], [yes, yes, yes, yes, no]),
+        ([bad, bad], [no, no, no, no, yes]),
+        ([weak], [unknown, yes, unknown, unknown, unknown]),
+        ([good, bad], ["mixed"] * 5),
+        ([good, weak], ["mixed", yes, "mixed", "mixed", "mixed"]),
     ):
         stated = claims(published, seeds)
         assert [claim.verdict for claim in stated] == expected, stated
     assert stated[3].says == "rec: sum→ner above ner→sum"
-    assert stated[3].found == ("0.700, 0.600", "0.600, 0.700")
-    late = seed_numbers({there: 0.7, back: 0.6}, {there: 0.5, back: 0.5}, 0.2, 0.2, 0.9, None)
-    assert [c.verdict for c in claims(published, [late])][:3] == [
-        "disagrees",
-        "agrees",
-        "disagrees",
-    ]
+    assert stated[3].found == ("0.100 [0.050, 0.150]", "0.100 [-0.100, 0.300]")
+    assert stated[4].found[0] == "-0.100 [-0.150, -0.050]"
+    turned = Published("a test", table=(Row(*THERE, rec=0.5), Row(*BACK, rec=0.6)))
+    assert claims(turned, [good])[0].says == "rec: ner→sum above sum→ner"
+    assert [claim.verdict for claim in claims(turned, [good])] == [no, yes]
 
 
 def test_the_order_of_a_table():
@@ -413,7 +427,7 @@ def test_the_order_of_a_table():
     published = Published("a test", table=tuple(Row(*p, rec=n / 10) for n, p in enumerate(pairs)))
     same = {p: 0.5 + n for n, p in enumerate(pairs)}
     turned = {p: 0.5 - n for n, p in enumerate(pairs)}
-    seeds = [seed_numbers(rec, rec, 0, 0, 0, 0) for rec in (same, turned)]
+    seeds = [seed_numbers(rec=rec) for rec in (same, turned)]
     (claim,) = claims(published, seeds)
     assert claim.found == ("1.000", "-1.000")
     assert claim.verdict == "mixed"

@@ -13,6 +13,8 @@ from jaxtask.reproduce.experiment import Experiment
 from jaxtask.reproduce.published import COLUMNS, DISTANCE
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from jaxtask.analysis.findings import Findings
 
 
@@ -26,8 +28,8 @@ def losses(adapters: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def numbers(findings: "Findings", experiment: Experiment) -> dict[str, Any]:
-    """What the findings say of the questions that an experiment asks."""
+def numbers(ds: "xr.Dataset", findings: "Findings", experiment: Experiment) -> dict[str, Any]:
+    """What a result and its findings say of the questions that an experiment asks."""
     distances = findings.pooled[DISTANCE].values
     where = {name: n for n, name in enumerate(findings.tasks)}
     return {
@@ -40,6 +42,7 @@ def numbers(findings: "Findings", experiment: Experiment) -> dict[str, Any]:
             if DISTANCE in (a, b)
         },
         "table": [_row(findings, where[i], where[j]) for i, j in permutations(experiment.table, 2)],
+        "directions": _directions(ds, findings, experiment, where),
         "inclusion": _inclusion(findings, experiment, where),
         "notes": list(findings.notes),
     }
@@ -117,6 +120,34 @@ def _row(findings: "Findings", i: int, j: int) -> dict[str, Any]:
         if pooled.p is not None:
             row["p"][column] = _number(pooled.p[i, j])
     return row
+
+
+def _directions(
+    ds: "xr.Dataset", findings: "Findings", experiment: Experiment, where: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """By how much i → j is above j → i, with 95% intervals over layers."""
+    from jaxtask.analysis.bootstrap import interval
+
+    found = []
+    for column in COLUMNS:
+        cells = ds[column].transpose("layer", "module", "source", "target").values.astype(float)
+        chance = findings.pooled[column].chance
+        for one, other in permutations(experiment.table, 2):
+            i, j = where[one], where[other]
+            low, high, _ = interval((cells[..., i, j] - cells[..., j, i])[..., None])
+            values = findings.pooled[column].values
+            found.append(
+                {
+                    "column": column,
+                    "source": one,
+                    "target": other,
+                    "difference": _number(values[i, j] - values[j, i]),
+                    "low": _number(low[0]),
+                    "high": _number(high[0]),
+                    "chance": None if chance is None else _number(chance[i, j] - chance[j, i]),
+                }
+            )
+    return found
 
 
 def _inclusion(

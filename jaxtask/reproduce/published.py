@@ -14,6 +14,8 @@ DISTANCE = "grassmann_out"
 """What groups are said to lie apart by."""
 
 LEVEL = 0.05
+_ABOVE = "95% interval over layers above 0 (below: it disagrees)"
+_INTERVAL = ("difference", "low", "high")
 STRONG = 0.8
 
 
@@ -53,14 +55,15 @@ class Claim:
     published: str
     found: tuple[str, ...]
     """A number of each seed, in words."""
-    agrees: tuple[bool, ...]
+    agrees: tuple[bool | None, ...]
+    """Whether each seed's run agrees; None where it says too little."""
 
     @property
     def verdict(self) -> str:
-        """Over all seeds."""
-        if all(self.agrees):
-            return "agrees"
-        return "mixed" if any(self.agrees) else "disagrees"
+        """Over all seeds: what all of them say, or that they do not say the same."""
+        words = {True: "agrees", False: "disagrees", None: "undecided"}
+        said = {words[agrees] for agrees in self.agrees}
+        return said.pop() if len(said) == 1 else "mixed"
 
     def json(self) -> dict[str, Any]:
         """As JSON-able data."""
@@ -91,10 +94,10 @@ def _clusters(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Itera
             apart = one["separation"]
             mean, p = apart["groups"][group], apart["p"]
             found.append(f"silhouette {mean:.3f}, p = {p:.3g}")
-            agrees.append(mean > 0 and p < LEVEL)
+            agrees.append((p < LEVEL or None) if mean > 0 else False)
         yield Claim(
             f"{group} tasks cluster ({DISTANCE})",
-            f"mean silhouette of the group above 0, and PERMANOVA p below {LEVEL}",
+            f"mean silhouette of the group above 0 (else it disagrees), PERMANOVA p below {LEVEL}",
             "yes, in a figure",
             tuple(found),
             tuple(agrees),
@@ -124,10 +127,10 @@ def _includes(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Itera
             )
             low, high = pair["low"], pair["high"]
             found.append(f"{_text(pair['difference'])} [{_text(low)}, {_text(high)}]")
-            agrees.append(low is not None and low > 0)
+            agrees.append(_above(low, high))
         yield Claim(
             f"{source} includes {target} more than {target} includes {source}",
-            "the 95% interval of score(i → j) − score(j → i) lies above 0",
+            f"score(i → j) − score(j → i): {_ABOVE}",
             "supposed",
             tuple(found),
             tuple(agrees),
@@ -147,25 +150,36 @@ def _directions(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Ite
                 continue
             # Named so that the larger one comes first.
             source, target, high, low = (i, j, there, back) if there > back else (j, i, back, there)
-            tables = [one["table"] for one in seeds]
-            ways = [(_pair(t, source, target), _pair(t, target, source)) for t in tables]
-            yield Claim(
-                f"{column}: {source}→{target} above {target}→{source}",
-                "the same one is larger",
-                f"{high:.3f} above {low:.3f}",
-                tuple(f"{_text(a[column])}, {_text(b[column])}" for a, b in ways),
-                tuple(a[column] > b[column] for a, b in ways),
-            )
-            if any(row["chance"].get(column) is None for way in ways for row in way):
-                continue
-            beyond = [tuple(row[column] - row["chance"][column] for row in way) for way in ways]
-            yield Claim(
-                f"the same of {column} minus its chance level",
-                "the same one is larger",
-                "without chance levels",
-                tuple(f"{_text(a)}, {_text(b)}" for a, b in beyond),
-                tuple(a > b for a, b in beyond),
-            )
+            ours = [
+                _pair([d for d in one["directions"] if d["column"] == column], source, target)
+                for one in seeds
+            ]
+            says = f"{column}: {source}→{target} above {target}→{source}"
+            yield _direction(says, f"{high:.3f} above {low:.3f}", ours, [0.0] * len(ours))
+            chances = [d["chance"] for d in ours]
+            if None not in chances:
+                yield _direction(
+                    f"the same of {column} minus its chance level", "not said", ours, chances
+                )
+
+
+def _direction(
+    says: str, published: str, ours: Sequence[Mapping[str, Any]], less: Sequence[float]
+) -> Claim:
+    """A claim on differences, each with something taken off."""
+    found, agrees = [], []
+    for d, off in zip(ours, less, strict=True):
+        value, low, high = (None if d[k] is None else d[k] - off for k in _INTERVAL)
+        found.append(f"{_text(value)} [{_text(low)}, {_text(high)}]")
+        agrees.append(_above(low, high))
+    return Claim(says, f"the difference: {_ABOVE}", published, tuple(found), tuple(agrees))
+
+
+def _above(low: float | None, high: float | None) -> bool | None:
+    """Whether an interval lies above 0, or below; None for neither."""
+    if low is None or high is None or low <= 0 <= high:
+        return None
+    return low > 0
 
 
 def _orders(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterator[Claim]:
@@ -183,10 +197,10 @@ def _orders(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterato
         values = [float(spearmanr(theirs, own).statistic) for own in ours]
         yield Claim(
             f"{column}: the order of the table's {len(rows)} rows",
-            f"rank correlation of at least {STRONG}",
+            f"rank correlation of at least {STRONG} (not above 0: it disagrees)",
             "the table",
             tuple(f"{value:.3f}" for value in values),
-            tuple(value >= STRONG for value in values),
+            tuple(value >= STRONG or (None if value > 0 else False) for value in values),
         )
 
 

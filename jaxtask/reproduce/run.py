@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -148,20 +148,22 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
         return known
     ds = open_result(place / "result.zarr")
     findings = analyze(ds, experiment.groups or None)
-    pairs = list(permutations(map(findings.tasks.index, experiment.table), 2))
+    table = [findings.tasks.index(name) for name in experiment.table]
+    # Pictures show both ways at once.
+    pairs = list(combinations(table, 2))
     write_findings(
         findings,
         place / "findings",
-        pairs=pairs or None,
+        pairs=list(permutations(table, 2)) or None,
         overwrite=True,
         draw=lambda folder: draw_figures(ds, findings, folder, run.figures, pairs or None),
     )
-    shown = list(dict.fromkeys([*pairs, *telling_pairs(findings)]))
-    write_page(ds, findings, place / "report.html", pairs=shown, overwrite=True)
+    others = [p for p in telling_pairs(findings) if p not in pairs and p[::-1] not in pairs]
+    write_page(ds, findings, place / "report.html", pairs=pairs + others, overwrite=True)
     found = {
         "asked": asked,
         "held_out_loss": losses(place / "adapters", experiment.names),
-        **numbers(findings, experiment),
+        **numbers(ds, findings, experiment),
     }
     # Written last: it says that all is there.
     write_json(done, found)

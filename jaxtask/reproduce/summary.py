@@ -200,9 +200,9 @@ def _published(summary: Mapping[str, Any]) -> Iterator[str]:
     header = ["claim", "published", *(f"seed {seed}" for seed in seeds), "a run agrees if", ""]
     yield table(header, rows)
     yield (
-        f"agrees: with every seed; disagrees: with none; p values are significant below {LEVEL}. "
-        "Models, documents and training differ from what was published, so directions and orders "
-        "are compared, not levels."
+        "A run that neither agrees nor disagrees is undecided; mixed: the seeds say different "
+        "things. Models, documents and training differ from what was published, so directions and "
+        "orders are compared, not levels."
     )
 
 
