@@ -39,7 +39,8 @@ def reproduce(
     """Run an experiment: tasks, adapters, comparison, findings and report, for every seed.
 
     What is complete is not done again, and training goes on from its checkpoints: a run that was
-    cut off goes on when the same command is given again.
+    cut off goes on when the same command is given again. To have findings made anew, remove
+    OUT/seed*/numbers.json.
     """
     from jaxtask.cli_shared import standard_error
     from jaxtask.finetune.progress import live

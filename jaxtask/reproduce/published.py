@@ -111,8 +111,8 @@ def _alike(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterator
             f"{variable} gives very close results to {DISTANCE}",
             f"rank correlation over pairs of at least {STRONG} in size",
             "in words",
-            tuple(f"{value:.3f}" for value in values),
-            tuple(abs(value) >= STRONG for value in values),
+            tuple(map(number, values)),
+            tuple(None if value is None else abs(value) >= STRONG for value in values),
         )
 
 
@@ -120,14 +120,9 @@ def _includes(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Itera
     for source, target in published.includes:
         found, agrees = [], []
         for one in seeds:
-            pair = next(
-                p
-                for p in one["inclusion"]["pairs"]
-                if (p["source"], p["target"]) == (source, target)
-            )
-            low, high = pair["low"], pair["high"]
-            found.append(f"{_text(pair['difference'])} [{_text(low)}, {_text(high)}]")
-            agrees.append(_above(low, high))
+            pair = _pair(one["inclusion"]["pairs"], source, target)
+            found.append(interval(*(pair[key] for key in _INTERVAL)))
+            agrees.append(_above(pair["low"], pair["high"]))
         yield Claim(
             f"{source} includes {target} more than {target} includes {source}",
             f"score(i → j) − score(j → i): {_ABOVE}",
@@ -146,7 +141,7 @@ def _directions(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Ite
             continue
         for column in COLUMNS:
             there, back = getattr(row, column), getattr(other, column)
-            if there is None or back is None:
+            if there is None or back is None or there == back:
                 continue
             # Named so that the larger one comes first.
             source, target, high, low = (i, j, there, back) if there > back else (j, i, back, there)
@@ -170,7 +165,7 @@ def _direction(
     found, agrees = [], []
     for d, off in zip(ours, less, strict=True):
         value, low, high = (None if d[k] is None else d[k] - off for k in _INTERVAL)
-        found.append(f"{_text(value)} [{_text(low)}, {_text(high)}]")
+        found.append(interval(value, low, high))
         agrees.append(_above(low, high))
     return Claim(says, f"the difference: {_ABOVE}", published, tuple(found), tuple(agrees))
 
@@ -199,7 +194,7 @@ def _orders(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterato
             f"{column}: the order of the table's {len(rows)} rows",
             f"rank correlation of at least {STRONG} (not above 0: it disagrees)",
             "the table",
-            tuple(f"{value:.3f}" for value in values),
+            tuple(map(number, values)),
             tuple(value >= STRONG or (None if value > 0 else False) for value in values),
         )
 
@@ -208,5 +203,11 @@ def _pair(rows: Sequence[Mapping[str, Any]], source: str, target: str) -> Mappin
     return next(row for row in rows if (row["source"], row["target"]) == (source, target))
 
 
-def _text(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for none."""
+    return "–" if value is None else f"{round(value, 3) + 0.0:.3f}"
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A number and the interval that it lies in."""
+    return f"{number(value)} [{number(low)}, {number(high)}]"

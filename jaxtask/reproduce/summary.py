@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxtask.reproduce.experiment import Experiment
-from jaxtask.reproduce.published import COLUMNS, DISTANCE, LEVEL, claims
+from jaxtask.reproduce.published import COLUMNS, DISTANCE, LEVEL, claims, interval, number
 
 Seeds = Mapping[int, Mapping[str, Any]]
 
@@ -52,11 +52,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def number(value: float | None) -> str:
-    """Three decimals, or a dash for none."""
-    return "–" if value is None else f"{round(value, 3) + 0.0:.3f}"
 
 
 def small(p: float | None) -> str:
@@ -161,8 +156,8 @@ def _inclusion(seeds: Mapping[str, Any]) -> Iterator[str]:
                     seed,
                     f"{pair['source']} → {pair['target']}",
                     number(pair["score"]),
-                    _interval(pair["difference"], pair["low"], pair["high"]),
-                    _interval(pair["lead"], pair["lead_low"], pair["lead_high"]),
+                    interval(pair["difference"], pair["low"], pair["high"]),
+                    interval(pair["lead"], pair["lead_low"], pair["lead_high"]),
                     pair["direction"],
                 ]
             )
@@ -173,10 +168,6 @@ def _inclusion(seeds: Mapping[str, Any]) -> Iterator[str]:
         for seed, found in seeds.items()
     ]
     yield "Edges of the graph of inclusions. " + ". ".join(edges) + "."
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _across(across: Mapping[str, Any] | None) -> Iterator[str]:
