@@ -20,7 +20,6 @@ import jaxtask as jt
 from benchmarks.machine import command, describe_machine, describe_process, installed
 from jaxtask.corpora import (
     TASKS,
-    Document,
     Length,
     build_tasks,
     read_documents,
@@ -30,6 +29,7 @@ from jaxtask.corpora import (
 from jaxtask.finetune.examples import open_tokenizer
 from jaxtask.finetune.progress import live
 from jaxtask.finetune.recipe import make_recipe
+from jaxtask.reproduce.data import spread
 
 _RESULTS = Path(__file__).parent / "results"
 _FILES = {
@@ -43,12 +43,6 @@ _TASKS = {
     "ewt": ("srl", "srl-list", "syntax", *_COUNTING),
 }
 _TRAINERS = ("flax", "optax", "orbax-checkpoint", "transformers", "gguf")
-
-
-def spread(documents: Sequence[Document], count: int) -> list[Document]:
-    """So many of them at equal distances, so that all genres of a corpus are among them."""
-    count = min(count, len(documents))
-    return [documents[n * len(documents) // count] for n in range(count)]
 
 
 def build(
@@ -68,19 +62,15 @@ def build(
     built = build_tasks(
         names,
         files,
-        work / corpus,
+        work / "data",
         summaries=source / "summaries.jsonl" if corpus == "gum" else None,
+        # A folder's name is the adapter's, and both corpora have the counting tasks.
+        prefix=f"{corpus}-",
         max_len=max_len,
         length=length,
         overwrite=True,
     )
-    # A folder's name is the adapter's, and both corpora have the counting tasks.
-    for about in built:
-        folder = work / "data" / f"{corpus}-{about['task']}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in (work / corpus / about["task"]).iterdir():
-            file.rename(folder / file.name)
-    return [{"task": f"{corpus}-{about['task']}", "splits": about["splits"]} for about in built]
+    return [{"task": about["task"], "splits": about["splits"]} for about in built]
 
 
 def train(given: argparse.Namespace, built: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from jaxtask.adapters import ModuleKey as ModuleKey
     from jaxtask.adapters import load_adapters as load_adapters
     from jaxtask.analysis import pool as pool
+    from jaxtask.analysis.findings import analyze as analyze
     from jaxtask.engine import compare as compare
     from jaxtask.engine import open_result as open_result
     from jaxtask.engine import save as save
     from jaxtask.errors import AdapterError as AdapterError
+    from jaxtask.errors import AnalysisError as AnalysisError
     from jaxtask.errors import JaxtaskError as JaxtaskError
     from jaxtask.errors import ResultError as ResultError
     from jaxtask.extract import from_checkpoints as from_checkpoints
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
 _HOME = {
     "AdapterBank": "jaxtask.adapters",
     "AdapterError": "jaxtask.errors",
+    "AnalysisError": "jaxtask.errors",
     "JaxtaskError": "jaxtask.errors",
     "LowRankUpdate": "jaxtask.adapters",
     "ModuleKey": "jaxtask.adapters",
     "ResultError": "jaxtask.errors",
+    "analyze": "jaxtask.analysis.findings",
     "compare": "jaxtask.engine",
     "fine_tune": "jaxtask.finetune.run",
     "from_checkpoints": "jaxtask.extract",

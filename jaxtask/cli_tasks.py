@@ -73,6 +73,7 @@ def build(
     prompt: Annotated[
         str, typer.Option(help="own, or neutral: one prompt for all, in folders TASK-neutral.")
     ] = "own",
+    prefix: Annotated[str, typer.Option(help="What the folders' names begin with.")] = "",
     max_len: MaxLen = None,
     tokenizer: Tokenizer = "",
     records: Annotated[
@@ -93,6 +94,7 @@ def build(
         out,
         summaries=summaries,
         prompt=prompt,  # type: ignore[arg-type]
+        prefix=prefix,
         max_len=max_len,
         length=_length(tokenizer),
         version=records,  # type: ignore[arg-type]

@@ -13,6 +13,10 @@ class ResultError(JaxtaskError):
     """A result cannot be written or read."""
 
 
+class AnalysisError(JaxtaskError):
+    """Findings cannot be made of a result: what they need is not in it, or groups do not fit."""
+
+
 class CorpusError(JaxtaskError):
     """A corpus cannot be read. The message names the file and the line or record."""
 
@@ -39,3 +43,11 @@ class CheckpointError(JaxtaskError):
 
 class TrainingError(JaxtaskError):
     """Training cannot go on, or what it was asked to do cannot be done."""
+
+
+class ReportError(JaxtaskError):
+    """A report cannot be made of a result, or not as it was asked for."""
+
+
+class ExperimentError(JaxtaskError):
+    """An experiment, or what an earlier run of it has left, cannot be used."""

@@ -171,7 +171,7 @@ def test_errors(bank, options, message):
         jt.compare(bank, **({"metrics": ["cosine"]} | options))
 
 
-RESERVED = ["rank", "gap", "valid", "frobenius", "source", "target", "task", "layer", "module"]
+RESERVED = ["rank", "gap", "valid", "frobenius", "d_out", "source", "target", "task", "layer"]
 
 
 @pytest.mark.parametrize("name", [*RESERVED, "cosine_out", "angles_out", "projected", "spectra"])

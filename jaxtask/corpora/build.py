@@ -26,6 +26,7 @@ def build_tasks(
     *,
     summaries: str | Path | None = None,
     prompt: Literal["own", "neutral"] = "own",
+    prefix: str = "",
     max_len: int | None = None,
     length: Length = WORDS,
     version: Version = "english_v12",
@@ -45,6 +46,7 @@ def build_tasks(
         summaries: JSON lines for the task `sum`.
         prompt: ``own``: every task has its own instruction. ``neutral``: all have the same one, and
             their folders are named ``<task>-neutral``.
+        prefix: What the names of the folders begin with, to tell corpora apart.
         max_len: No example is longer; None for any length.
         length: What `max_len` counts: words, or tokens (`tokens_of`).
         version: Which class indices records of the hub hold.
@@ -68,6 +70,7 @@ def build_tasks(
         raise TaskError(f"unknown prompt {prompt!r} (known: own, neutral)")
     if prompt == "neutral":
         tasks = tuple(_neutral(t) for t in tasks)
+    tasks = tuple(replace(t, name=prefix + t.name) for t in tasks)
     if summaries is None and any("summary" in t.needs for t in tasks):
         raise TaskError("the task 'sum' needs summaries=FILE (--summaries)")
     check_free(Path(out), [t.name for t in tasks], overwrite)

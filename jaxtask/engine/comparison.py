@@ -71,9 +71,9 @@ def compare(
         progress: Called with (pairs done, pairs in all), in unordered pairs × modules.
 
     Returns:
-        Dataset with dims (layer, module, source, target) for pairs and (layer, module, task) for
-        `frobenius`, `rank` and `gap`; NaN where a task lacks a module. `valid` is false where an
-        update is missing or zero.
+        Dataset with dims (layer, module, source, target) for pairs, (layer, module, task) for
+        `frobenius`, `rank` and `gap`, (layer, module) for `d_out` and `d_in`; NaN where a task
+        lacks a module. `valid` is false where an update is missing or zero.
 
     Raises:
         JaxtaskError: An argument is not known, or the budget is too small.

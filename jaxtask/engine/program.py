@@ -11,9 +11,9 @@ PADDINGS = ("pi/2", "none")
 DTYPES = ("float32", "float64")
 KEEPABLE = ("angles", "spectra", "chance")
 
-# What every result has of its own: coordinates and quantities of single tasks.
+# What every result has of its own: coordinates, quantities of single tasks and of modules.
 _RESERVED = {"layer", "module", "source", "target", "task", "component"}
-_RESERVED |= {"frobenius", "rank", "gap", "valid", "spectra"}
+_RESERVED |= {"frobenius", "rank", "gap", "valid", "spectra", "d_out", "d_in"}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from jaxtask.engine.sweep import ModuleResult
 
 PAIR = ("layer", "module", "source", "target")
 TASK = ("layer", "module", "task")
+MODULE = ("layer", "module")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def layout(bank: AdapterBank, program: Program) -> Layout:
         np.dtype("f8"),
         long_name="least relative gap of the spectrum: at 0, S₂ is not unique",
     )
+    add("d_out", MODULE, np.dtype("f8"), long_name="rows of ΔW, the dimension of outputs")
+    add("d_in", MODULE, np.dtype("f8"), long_name="columns of ΔW, the dimension of inputs")
     add("valid", PAIR, np.dtype(bool), long_name="both updates are there and neither is zero")
     return Layout(coords, variables)
 
@@ -98,6 +101,8 @@ def values(result: ModuleResult, program: Program, component: int) -> dict[str, 
         "frobenius": np.where(np.isnan(rank), np.nan, np.linalg.norm(s, axis=1)),
         "rank": rank,
         "gap": _least_gap(s, rank),
+        "d_out": np.array(result.shape.d_out, float),
+        "d_in": np.array(result.shape.d_in, float),
         "valid": result.valid,
     }
     if "spectra" in program.keep:

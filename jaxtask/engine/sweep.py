@@ -34,6 +34,7 @@ class ModuleResult:
     """All numbers of one module. T is the bank's number of tasks; NaN where a task lacks it."""
 
     key: ModuleKey
+    shape: ModuleShape
     pairs: Mapping[str, np.ndarray]
     """[T, T] or [T, T, r], source first."""
     valid: np.ndarray
@@ -221,7 +222,8 @@ class _Module:
             rank[tasks] = np.asarray(its_rank)[: len(tasks)]
             spectra[tasks] = np.asarray(s)[: len(tasks)]
         live = rank > 0
-        return ModuleResult(self.key, self.pairs, live[:, None] & live[None, :], rank, spectra)
+        valid = live[:, None] & live[None, :]
+        return ModuleResult(self.key, self.plan.shape, self.pairs, valid, rank, spectra)
 
     def _block(self, tasks: range) -> FactorRows:
         if tasks in self.blocks:

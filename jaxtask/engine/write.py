@@ -250,6 +250,7 @@ def _fill_in(found: dict[str, np.ndarray], old: Any, key: ModuleKey) -> None:
     """What the result that is added to has of this module."""
     layer, module = key
     if layer in old["layer"].values and module in old["module"].values:
-        for name, value in found.items():
+        tasks = {name: value for name, value in found.items() if value.ndim}
+        for name, value in tasks.items():
             part = old[name].sel(layer=layer, module=module).values
             value[tuple(map(slice, part.shape))] = part

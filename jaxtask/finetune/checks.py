@@ -105,6 +105,18 @@ def pair(check: Check) -> Check:
     return Check(f"two values, each {check.expected}", take)
 
 
+def pairs() -> Check:
+    """A list of two texts each, as a tuple of tuples."""
+    each = pair(text())
+
+    def take(value: Any) -> tuple[tuple[str, str], ...]:
+        if not isinstance(value, list | tuple):
+            _refuse()
+        return tuple(each.take(item) for item in value)
+
+    return Check("a list of pairs of texts", take)
+
+
 def table(check: Check, keys: tuple[str, ...] = (), patterns: bool = False) -> Check:
     """Names with values: of `keys` only if given; names that are regular expressions if so."""
 

@@ -56,7 +56,11 @@ def read_recipe(source: str | os.PathLike[str]) -> Recipe:
             file, the key (or line), what was found and what was expected.
 
     """
-    text = _text(source)
+    return make_recipe(read_settings(_text(source), str(source)), str(source))
+
+
+def read_settings(text: str, source: str) -> dict[str, Any]:
+    """The names and values in the text of a YAML file, `source`. Raises `RecipeError`."""
     try:
         values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -64,7 +68,7 @@ def read_recipe(source: str | os.PathLike[str]) -> Recipe:
         raise RecipeError(f"{source}: is not valid YAML: {said}.") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{source}: holds {values!r}, expected names with values.")
-    return make_recipe(values, str(source))
+    return values
 
 
 def read_value(text: str) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 # What a reader looks at first; a result without them shows its first variables.
-_FIRST = ("grassmann_out", "grassmann_in", "cosine", "rec", "energy_core")
+FIRST = ("grassmann_out", "grassmann_in", "cosine", "rec", "energy_core")
 
 # A matrix of more tasks than this does not fit a terminal: its extreme pairs are listed instead.
 _MATRIX_TASKS = 12
@@ -25,7 +25,7 @@ _EXTREMES = 10
 def default_variables(ds: "xr.Dataset") -> list[str]:
     """The variables that a table shows if nobody chooses."""
     known = poolable(ds)
-    return [name for name in _FIRST if name in known] or known[: len(_FIRST)]
+    return [name for name in FIRST if name in known] or known[: len(FIRST)]
 
 
 def pooled_tables(ds: "xr.Dataset", variables: Sequence[str]) -> Iterator[Table]:

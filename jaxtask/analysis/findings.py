@@ -1,0 +1,408 @@
+"""From a result to findings: what stands out, and whether it is more than chance. Pure data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxtask.analysis.bootstrap import FEW_LAYERS, layer_interval
+from jaxtask.analysis.chance import (
+    Chance,
+    Pairs,
+    Towards,
+    against_chance,
+    cells_of,
+    pairs_of,
+    towards_of,
+    weights_of,
+)
+from jaxtask.analysis.dimensions import Updates, updates_of
+from jaxtask.analysis.expected import expected, metric_of
+from jaxtask.analysis.groups import Separation, group_of, separation
+from jaxtask.analysis.inclusion import ENERGIES, Inclusion, inclusion
+from jaxtask.analysis.maps import Maps, make_maps
+from jaxtask.analysis.pooling import Weights, check_weights, pool, poolable
+from jaxtask.analysis.shared_init import shared_start
+from jaxtask.analysis.significance import discoveries
+from jaxtask.errors import AnalysisError
+from jaxtask.metrics import METRICS
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Variables whose agreement over pairs is told.
+_COMPARED = ("grassmann_out", "grassmann_in", "cosine", "overlap_out", "rec", "energy_core")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One pair variable, pooled. All [T, T], rows are sources.
+
+    All but `values` are NaN on the diagonal; `chance` and what follows is None where no chance
+    level is known.
+    """
+
+    values: np.ndarray
+    low: np.ndarray
+    """95% interval, layers drawn with replacement; NaN with fewer than two layers."""
+    high: np.ndarray
+    towards: Towards | None
+    """Which values say that two tasks are alike, where they say anything of it."""
+    chance: np.ndarray | None = None
+    """Expectation for a random target of the same dimensions, rank and norm."""
+    sd: np.ndarray | None = None
+    """Standard deviation of that."""
+    z: np.ndarray | None = None
+    """(values − chance)/sd"""
+    p: np.ndarray | None = None
+    """How often chance is at least as similar; two-sided where `towards` is None."""
+    calibrated: np.ndarray | None = None
+    """Mean over the cells of (chance − value)/(chance − value of equal updates): 0 at chance, 1 for
+    equal updates (nested ones for spaces of unequal rank)."""
+
+
+@dataclass(frozen=True)
+class CellTests:
+    """The cells (layer, module, pair) of one variable, each tested against chance."""
+
+    tested: int
+    significant: int
+    """After Benjamini and Hochberg over all cells."""
+    share: np.ndarray
+    """[L, M] share of significant cells; NaN where none is tested."""
+    level: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a result says. T tasks, L layers, M module types."""
+
+    tasks: tuple[str, ...]
+    groups: Mapping[str, str] | None
+    """Group of each task that has one."""
+    about: Mapping[str, Any]
+    """Sizes, settings and provenance."""
+    pooled: Mapping[str, Pooled]
+    """By pair variable."""
+    cells: Mapping[str, CellTests]
+    """By pair variable with a chance level."""
+    separation: Separation | None
+    inclusion: Inclusion | None
+    maps: Maps | None
+    profiles: Mapping[str, np.ndarray]
+    """By pair variable [L, M] means over the pairs of different tasks."""
+    chance_profiles: Mapping[str, np.ndarray]
+    """The same of the chance levels."""
+    agreement: Mapping[tuple[str, str], float]
+    """Spearman's rank correlation of two pooled variables over pairs of tasks."""
+    notes: tuple[str, ...]
+    """What a reader must know."""
+
+
+def analyze(
+    ds: "xr.Dataset",
+    groups: Mapping[str, Sequence[str]] | None = None,
+    *,
+    distance: str | None = None,
+    weights: Weights = "equal",
+    seed: int = 0,
+    permutations: int = 9999,
+    resamples: int = 1000,
+    level: float = 0.05,
+) -> Findings:
+    """Pooled numbers beside chance, groups, inclusion, maps and notes.
+
+    Args:
+        ds: A result of `compare`.
+        groups: Tasks by group, to be tested for lying apart.
+        distance: The symmetric variable that groups and maps are of; "grassmann_out" or the first
+            distance that there is by default.
+        weights: Of layers and modules, see `pool`.
+        seed: Of all that is drawn.
+        permutations: Of group labels.
+        resamples: Of layers.
+        level: Of significance.
+
+    Raises:
+        AnalysisError: There are fewer than two adapters, no module that two of them have, or no
+            metric that can be pooled; groups do not fit; a variable is asked for that the result
+            does not have.
+
+    """
+    check_weights(weights)
+    tasks = tuple(str(t) for t in ds["source"].values)
+    updates = updates_of(ds)
+    notes = _check(ds, tasks, updates)
+    own_groups = None if groups is None else group_of(groups, tasks)
+    main = _distance(ds, distance, needed=groups is not None)
+    chances: dict[str, Chance] = {}
+    pooled: dict[str, Pooled] = {}
+    profiles: dict[str, np.ndarray] = {}
+    reasons: dict[str, list[str]] = {}
+    for name in poolable(ds):
+        pairs = pairs_of(ds, name)
+        values = cells_of(ds, name, pairs)
+        norms = _norms(updates, pairs) if weights == "norm" else None
+        low, high = layer_interval(values, norms, resamples=resamples, seed=seed)
+        null = expected(ds, name, updates)
+        chance = None
+        if isinstance(null, str):
+            reasons.setdefault(null, []).append(name)
+        else:
+            mass = weights_of(values, updates, pairs, weights)
+            chance = chances[name] = against_chance(null, values, mass, pairs, seed)
+        pooled[name] = _pooled(ds, name, weights, pairs, (low, high), chance)
+        profiles[name] = _over_pairs(values)
+    start = shared_start(chances)
+    if start is not None and start.detected:
+        notes.append(
+            "The adapters seem to have started from one A: the median pair has a "
+            f"{start.variable} of {start.median:.3f}, where chance is {start.chance:.3f}, "
+            f"{start.calibrated:.0%} of the way to equal input spaces. Input-side similarity then "
+            "says little of the tasks."
+        )
+    if updates.flat and chances.keys() & {"cosine", *ENERGIES}:
+        notes.append(
+            "Chance levels of what reads both sides are those of flat spectra, since none were "
+            "kept; real ones spread more: `jaxtask compare … --keep spectra`."
+        )
+    notes += [f"No chance level of {', '.join(names)}: {why}." for why, names in reasons.items()]
+    holds = _inclusion(chances, ds, level, resamples, seed, notes)
+    apart = None
+    if own_groups is not None and main is not None:
+        matrix = pooled[main].values
+        apart = _separation(main, matrix, tasks, own_groups, permutations, seed, notes)
+    if len(ds["layer"]) < FEW_LAYERS:
+        notes.append(
+            f"There are {len(ds['layer'])} layers: intervals over layers say little"
+            + (
+                ""
+                if holds is None or holds.resampled == "layers"
+                else f", and those of inclusion are over {holds.resampled}"
+            )
+            + "."
+        )
+    return Findings(
+        tasks=tasks,
+        groups=own_groups,
+        about=_about(ds, weights, seed, resamples, level),
+        pooled=pooled,
+        cells={name: _cell_tests(c, level) for name, c in chances.items()},
+        separation=apart,
+        inclusion=holds,
+        maps=_maps(main, pooled, notes),
+        profiles=profiles,
+        chance_profiles={name: _over_pairs(c.mean) for name, c in chances.items()},
+        agreement=_agreement(pooled),
+        notes=tuple(notes),
+    )
+
+
+def _check(ds: "xr.Dataset", tasks: tuple[str, ...], updates: Updates) -> list[str]:
+    """Notes on modules that nothing is known of; an error where there is nothing to find."""
+    if len(tasks) < 2:
+        raise AnalysisError(
+            f"the result is of one adapter ({', '.join(tasks)}); findings need two or more"
+        )
+    if not poolable(ds):
+        raise AnalysisError(
+            "the result has no metric that can be pooled: "
+            "`jaxtask compare … --metrics grassmann,cosine,rec,energy_core,residual` computes some"
+        )
+    shared = (np.isfinite(updates.rank)).sum(axis=2) > 1
+    if not shared.any():
+        raise AnalysisError(
+            "no module is adapted in two of the adapters, so all numbers of the result are NaN"
+        )
+    used = np.isfinite(updates.rank).any(axis=2)
+    notes = []
+    if alone := _cells(ds, used & ~shared):
+        notes.append(f"Left out, since only one adapter has them: {alone}.")
+    zero = updates.rank == 0
+    if zero.any():
+        at = _cells(ds, zero.any(axis=2))
+        notes.append(f"Some updates are zero, and are not tested against chance: {at}.")
+    about = json.loads(ds.attrs.get("adapters", "{}"))
+    for adapter in about.get("adapters", []):
+        if why := adapter.get("approximate"):
+            notes.append(f"{adapter['name']} is approximate: {why}.")
+    return notes + [f"{note}." for note in about.get("notes", [])]
+
+
+def _cells(ds: "xr.Dataset", chosen: np.ndarray) -> str:
+    """Layers and modules in words, the first five of them."""
+    layers, modules = ds["layer"].values, ds["module"].values
+    names = [f"{modules[m]} of layer {layers[l]}" for l, m in np.argwhere(chosen)]  # noqa: E741
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def distances(ds: "xr.Dataset") -> list[str]:
+    """The symmetric variables that groups and maps can be of, the first to be preferred."""
+    return [
+        f"{m.name}_{side}"
+        for side in ("out", "in")
+        for m in METRICS.values()
+        if m.sided and m.symmetric and m.pooled and towards_of(m.name) == "small"
+        and f"{m.name}_{side}" in ds
+    ]  # fmt: skip
+
+
+def _distance(ds: "xr.Dataset", asked: str | None, *, needed: bool) -> str | None:
+    known = distances(ds)
+    if asked is not None and asked not in known:
+        stem = asked.removesuffix("_out").removesuffix("_in")
+        raise AnalysisError(
+            f"the result has no distance {asked!r} (there: {', '.join(known) or 'none'}); "
+            f"`jaxtask compare … --metrics {stem if stem in METRICS else 'grassmann'}` computes it"
+        )
+    if not known and needed:
+        raise AnalysisError(
+            "groups need a distance between tasks, and the result has none: "
+            "`jaxtask compare … --metrics grassmann` computes one"
+        )
+    return asked or next(iter(known), None)
+
+
+def _norms(updates: Updates, pairs: Pairs) -> np.ndarray:
+    return np.nan_to_num(updates.norm[:, :, pairs.i] * updates.norm[:, :, pairs.j])
+
+
+def _pooled(
+    ds: "xr.Dataset",
+    name: str,
+    weights: Weights,
+    pairs: Pairs,
+    bounds: tuple[np.ndarray, np.ndarray],
+    chance: Chance | None,
+) -> Pooled:
+    metric = metric_of(ds, name)
+    plain = Pooled(
+        values=pool(ds, name, weights).values.astype(float),
+        low=pairs.square(bounds[0]),
+        high=pairs.square(bounds[1]),
+        towards=towards_of(None if metric is None else metric.name),
+    )
+    if chance is None:
+        return plain
+    spread = np.where(chance.pooled_sd > 0, chance.pooled_sd, np.nan)
+    return replace(
+        plain,
+        chance=pairs.square(chance.pooled_mean),
+        sd=pairs.square(chance.pooled_sd),
+        z=pairs.square((chance.pooled - chance.pooled_mean) / spread),
+        p=pairs.square(chance.pooled_p),
+        calibrated=None if chance.calibrated is None else pairs.square(chance.calibrated),
+    )
+
+
+def _over_pairs(values: np.ndarray) -> np.ndarray:
+    """[L, M] means over pairs, NaN where there are none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=2)
+    total = np.sum(values, axis=2, where=known)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _cell_tests(chance: Chance, level: float) -> CellTests:
+    tested = np.isfinite(chance.p)
+    found = discoveries(chance.p, level)
+    count = tested.sum(axis=2)
+    share = np.where(count > 0, found.sum(axis=2) / np.maximum(count, 1), np.nan)
+    return CellTests(int(tested.sum()), int(found.sum()), share, level)
+
+
+def _inclusion(
+    chances: Mapping[str, Chance],
+    ds: "xr.Dataset",
+    level: float,
+    resamples: int,
+    seed: int,
+    notes: list[str],
+) -> Inclusion | None:
+    energy = [name for name in ENERGIES if name in chances][:1]
+    parts = {
+        name: chances[name]
+        for name in (*energy, "rec", "residual")
+        if name in chances and chances[name].calibrated is not None
+    }
+    missing = [name for name in ("energy_core", "rec", "residual") if name not in parts]
+    if missing:
+        lacking = ", ".join(missing)
+        what = "Inclusion was not judged" if not parts else "Inclusion is judged"
+        notes.append(
+            f"{what} without {lacking}: `jaxtask compare … --metrics energy_core,rec,residual "
+            "--keep spectra` computes all parts."
+        )
+    if not parts:
+        return None
+    pairs = pairs_of(ds, next(iter(parts)))
+    return inclusion(parts, pairs, level=level, resamples=resamples, seed=seed)
+
+
+def _separation(
+    variable: str,
+    d: np.ndarray,
+    tasks: Sequence[str],
+    groups: Mapping[str, str],
+    permutations: int,
+    seed: int,
+    notes: list[str],
+) -> Separation | None:
+    own = [n for n, task in enumerate(tasks) if task in groups]
+    if left := [task for task in tasks if task not in groups]:
+        notes.append(f"In no group, and left out of the test of groups: {', '.join(left)}.")
+    square = d[np.ix_(own, own)]
+    lacking = np.argwhere(~np.isfinite(square))
+    if len(lacking):
+        i, j = (tasks[own[n]] for n in lacking[0])
+        notes.append(f"Groups were not tested: {i} and {j} have no module in common.")
+        return None
+    named = {tasks[n]: groups[tasks[n]] for n in own}
+    return separation(square, variable, named, permutations, seed)
+
+
+def _maps(main: str | None, pooled: Mapping[str, Pooled], notes: list[str]) -> Maps | None:
+    if main is None:
+        notes.append(
+            "There are no maps, since the result has no distance: "
+            "`jaxtask compare … --metrics grassmann` computes one."
+        )
+        return None
+    return make_maps(pooled[main].values, main)
+
+
+def _agreement(pooled: Mapping[str, Pooled]) -> dict[tuple[str, str], float]:
+    from scipy.stats import rankdata
+
+    found = {}
+    for a, b in combinations([name for name in _COMPARED if name in pooled], 2):
+        x, y = pooled[a].values, pooled[b].values
+        both = np.isfinite(x) & np.isfinite(y) & ~np.eye(len(x), dtype=bool)
+        ranks = rankdata(x[both]), rankdata(y[both])
+        varies = both.sum() > 2 and min(map(np.ptp, ranks)) > 0
+        found[a, b] = float(np.corrcoef(*ranks)[0, 1]) if varies else float("nan")
+    return found
+
+
+def _about(
+    ds: "xr.Dataset", weights: str, seed: int, resamples: int, level: float
+) -> dict[str, Any]:
+    attrs = dict(ds.attrs)
+    attrs.pop("variables", None)
+    attrs.pop("digests", None)
+    for name in ("adapters", "versions"):
+        attrs[name] = json.loads(attrs.get(name, "{}"))
+    return {
+        "tasks": ds.sizes["source"],
+        "layers": [int(layer) for layer in ds["layer"].values],
+        "modules": [str(module) for module in ds["module"].values],
+        "weights": weights,
+        "seed": seed,
+        "resamples": resamples,
+        "level": level,
+        **attrs,
+    }

@@ -1,0 +1,174 @@
+"""Whether one task includes another: how much of the target the source's spaces and spectrum hold.
+
+The score of an ordered pair is the mean of what is known of three parts, each 0 at chance and 1
+where the target lies wholly in the source:
+
+    energy      (E − E_chance)/(1 − E_chance), the share of ‖ΔW₂‖² that the source's spaces catch
+    rec         (REC − REC_chance)/(1 − REC_chance)
+    residual    1 − residual/residual_chance
+
+The direction is judged by the energy alone where it is known. REC and the residual depend on how
+the singular pairs lie to each other, also where one space holds all of the other, and so differ
+both ways for equal spaces with unequal spectra; the energy is then 1 both ways.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxtask.analysis.bootstrap import interval
+from jaxtask.analysis.chance import Chance, Pairs
+from jaxtask.analysis.significance import adjusted
+
+ENERGIES = ("energy_core", "energy_out", "energy_in")
+"""Which energy is used, the first that there is."""
+
+# Of the larger of the two: a lead below this share counts as none.
+_MARGIN = 0.05
+# Of the way from chance to all of the target: below it, tasks that lie even are not called equal.
+_ENOUGH = 0.8
+
+
+@dataclass(frozen=True)
+class Inclusion:
+    """What includes what. Matrices are [T, T], rows are sources, NaN on the diagonal."""
+
+    score: np.ndarray
+    """Mean of the parts."""
+    parts: Mapping[str, np.ndarray]
+    """By variable, pooled: 0 at chance, 1 where the target lies wholly in the source."""
+    difference: np.ndarray
+    """score(i → j) − score(j → i)"""
+    low: np.ndarray
+    """95% interval of the difference, resampled over `resampled`."""
+    high: np.ndarray
+    p: np.ndarray
+    """p value of the part that decides, towards more than chance."""
+    p_adjusted: np.ndarray
+    """The same, adjusted over all ordered pairs by Benjamini and Hochberg."""
+    lead: np.ndarray
+    """The difference of the part that decides."""
+    lead_low: np.ndarray
+    lead_high: np.ndarray
+    direction: np.ndarray
+    """"includes" (the source the target), "included", "equal", "neither"; "" on the diagonal."""
+    decided_by: str
+    """The variable whose calibrated form decides the direction."""
+    resampled: str
+    """"layers", "cells" (too few layers) or "nothing" (one cell, no intervals)."""
+    edges: tuple[tuple[int, int], ...]
+    """(including, included), by number: the transitive reduction over all significant inclusions.
+    Tasks that are equal or include each other in a circle stand in a circle of edges, and the first
+    of them has the edges of all."""
+    classes: tuple[tuple[int, ...], ...]
+    """Those circles."""
+
+
+def inclusion(
+    parts: Mapping[str, Chance],
+    pairs: Pairs,
+    *,
+    level: float = 0.05,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Inclusion:
+    """Scores, directions and the graph of inclusions.
+
+    "includes": the interval of the lead lies wholly above 0 by more than 5% of the larger value,
+    and what the source holds is better than chance (after Benjamini and Hochberg). "included": the
+    same the other way. "equal": neither leads, and both hold at least four fifths of what there
+    is to hold beyond chance. "neither": all else.
+
+    Args:
+        parts: By variable; energies decide, see `ENERGIES`.
+        pairs: All ordered pairs.
+        level: Of significance.
+        resamples: Of the intervals.
+        seed: Of the intervals.
+
+    """
+    T = pairs.tasks
+    number = np.empty((T, T), int)
+    number[pairs.i, pairs.j] = np.arange(len(pairs.i))
+    back = number[pairs.j, pairs.i]
+    cells = {name: c.calibrated_cells for name, c in parts.items()}
+    known = {name: c for name, c in cells.items() if c is not None}
+    stacked = np.stack(list(known.values()))
+    count = np.isfinite(stacked).sum(axis=0)
+    total = np.nansum(stacked, axis=0)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    decided_by = next((name for name in ENERGIES if name in known), next(iter(known)))
+    options = {"resamples": resamples, "seed": seed}
+    low, high, resampled = interval(mean - mean[..., back], **options)
+    decisive = known[decided_by]
+    lead_low, lead_high, _ = interval(decisive - decisive[..., back], **options)
+
+    pooled = {name: np.asarray(parts[name].calibrated) for name in known}
+    score = _mean_of(list(pooled.values()))
+    held = pooled[decided_by]
+    lead = held - held[back]
+    p = parts[decided_by].pooled_p
+    p_adjusted = adjusted(p)
+    better = p_adjusted <= level
+    margin = _MARGIN * np.maximum(held, held[back])
+    surely = np.where(np.isfinite(lead_low), lead_low, lead)
+    ahead = (surely > margin) & better
+    behind = ahead[back]
+    equal = ~ahead & ~behind & (np.minimum(held, held[back]) >= _ENOUGH) & better & better[back]
+    words = np.where(ahead, "includes", np.where(behind, "included", "neither"))
+    words = np.where(equal, "equal", words)
+    direction = np.full((T, T), "", dtype="<U8")
+    direction[pairs.i, pairs.j] = words
+    edges, classes = inclusion_graph(direction)
+    square = pairs.square
+    return Inclusion(
+        score=square(score),
+        parts={name: square(values) for name, values in pooled.items()},
+        difference=square(score - score[back]),
+        low=square(low),
+        high=square(high),
+        p=square(p),
+        p_adjusted=square(p_adjusted),
+        lead=square(lead),
+        lead_low=square(lead_low),
+        lead_high=square(lead_high),
+        direction=direction,
+        decided_by=decided_by,
+        resampled=resampled,
+        edges=edges,
+        classes=classes,
+    )
+
+
+def inclusion_graph(
+    direction: np.ndarray,
+) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, ...], ...]]:
+    """The least graph with the same inclusions, directly or in steps (Aho, Garey, Ullman 1972).
+
+    Args:
+        direction: [T, T] as in `Inclusion`.
+
+    Returns:
+        Edges and classes, as in `Inclusion`.
+
+    """
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(direction)))
+    graph.add_edges_from(np.argwhere((direction == "includes") | (direction == "equal")).tolist())
+    condensed = nx.condensation(graph)
+    members = {n: sorted(data["members"]) for n, data in condensed.nodes(data=True)}
+    reduced = nx.transitive_reduction(condensed)
+    edges = [(members[a][0], members[b][0]) for a, b in reduced.edges]
+    classes = sorted(own for own in members.values() if len(own) > 1)
+    for own in classes:
+        edges += zip(own, own[1:] + own[:1], strict=True)
+    return tuple(sorted(edges)), tuple(map(tuple, classes))
+
+
+def _mean_of(values: list[np.ndarray]) -> np.ndarray:
+    stacked = np.stack(values)
+    count = np.isfinite(stacked).sum(axis=0)
+    return np.where(count > 0, np.nansum(stacked, axis=0) / np.maximum(count, 1), np.nan)

@@ -1,0 +1,147 @@
+"""Findings as files: all numbers as JSON and CSV, the talk's table, and what they say in words."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxtask.errors import ResultError
+from jaxtask.report.summary import summary
+from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
+
+if TYPE_CHECKING:
+    from jaxtask.analysis.findings import Findings
+
+# What the folder is told by, so that no other one is replaced.
+_MARK = "findings.json"
+
+
+def write_findings(
+    findings: "Findings",
+    folder: Path,
+    *,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    overwrite: bool = False,
+    draw: Callable[[Path], object] | None = None,
+) -> None:
+    """Write a folder of findings, whole or not at all.
+
+    ``findings.json`` has all numbers; ``pooled/VARIABLE.csv`` and ``inclusion.csv`` have a line for
+    each pair; ``table.txt``, ``.tex`` and ``.csv`` are the talk's table; ``summary.md`` says it in
+    words.
+
+    Args:
+        findings: What was found.
+        folder: Where to; it must not be there yet, or hold findings.
+        pairs: Of the talk's table, by number of source and target; see `default_pairs`.
+        overwrite: Replace findings that are there.
+        draw: Called with the folder in the making, to put figures there.
+
+    Raises:
+        ResultError: The folder is there, or cannot be made.
+
+    """
+    check_folder(folder, overwrite=overwrite)
+    rows = talk_rows(findings, default_pairs(findings) if pairs is None else pairs)
+    with _replacing(folder) as draft:
+        (draft / _MARK).write_text(json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n")
+        (draft / "pooled").mkdir()
+        for name, pooled in findings.pooled.items():
+            _write_pairs(draft / "pooled" / f"{name}.csv", findings.tasks, _matrices(pooled))
+        if findings.inclusion is not None:
+            parts = findings.inclusion.parts
+            columns = _matrices(findings.inclusion) | {f"part_{n}": x for n, x in parts.items()}
+            _write_pairs(draft / "inclusion.csv", findings.tasks, columns)
+        (draft / "table.txt").write_text(talk_text(rows))
+        (draft / "table.tex").write_text(talk_latex(rows))
+        (draft / "table.csv").write_text(_csv(list(rows[0]), [row.values() for row in rows]))
+        (draft / "summary.md").write_text(summary(findings))
+        if draw is not None:
+            draw(draft)
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise a `ResultError` unless findings may be written to `folder`."""
+    parent = folder.absolute().parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ResultError(f"cannot write {folder}: {parent} is no folder that can be written to")
+    if not folder.exists():
+        return
+    if not (folder / _MARK).is_file():
+        raise ResultError(f"{folder} exists and holds no findings; it is left alone")
+    if not overwrite:
+        raise ResultError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
+
+
+def plain(value: Any) -> Any:
+    """Anything in findings as JSON has it: arrays as lists, no number as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, dict):
+        return {
+            " ~ ".join(k) if isinstance(k, tuple) else str(k): plain(v) for k, v in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _matrices(value: Any) -> dict[str, np.ndarray]:
+    """The [T, T] fields of a dataclass."""
+    found = ((field.name, getattr(value, field.name)) for field in fields(value))
+    return {name: x for name, x in found if isinstance(x, np.ndarray) and x.ndim == 2}
+
+
+def _write_pairs(path: Path, tasks: Sequence[str], columns: dict[str, np.ndarray]) -> None:
+    renamed = {"value" if name == "values" else name: x for name, x in columns.items()}
+    rows = (
+        [source, target, *(x[i, j] for x in renamed.values())]
+        for i, source in enumerate(tasks)
+        for j, target in enumerate(tasks)
+        if i != j
+    )
+    path.write_text(_csv(["source", "target", *renamed], rows))
+
+
+def _csv(header: Sequence[str], rows: Any) -> str:
+    """Comma-separated lines, empty where there is no number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([_cell(x) for x in row])
+    return text.getvalue()
+
+
+def _cell(x: Any) -> str:
+    if isinstance(x, float | np.floating):
+        return f"{x:.9g}" if np.isfinite(x) else ""
+    return str(x)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A fresh folder beside `folder` that takes its place if the block ends well, else vanishes."""
+    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+    draft = made / "new"
+    try:
+        draft.mkdir()
+        yield draft
+        if folder.exists():
+            os.rename(folder, made / "old")
+        os.rename(draft, folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""Findings in plain words, with the numbers that they rest on."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtask.analysis.findings import Findings, Pooled
+    from jaxtask.analysis.groups import Separation
+
+# Pairs and inclusions that are listed.
+_LISTED = 5
+_LEVEL = 0.05
+
+
+def summary(findings: "Findings") -> str:
+    """All sections, as Markdown."""
+    lines = ["# Findings", ""]
+    for title, section in sections(findings):
+        lines += [f"## {title}", "", *(f"- {line}" for line in section), ""]
+    return "\n".join(lines)
+
+
+def sections(findings: "Findings") -> Iterator[tuple[str, list[str]]]:
+    """Titles, and the sentences below them."""
+    yield "What was compared", _compared(findings)
+    yield "Which tasks are alike", list(_alike(findings))
+    if findings.separation is not None:
+        yield "Do the groups lie apart", _groups(findings.separation)
+    if findings.inclusion is not None:
+        yield "Which task includes which", list(_inclusions(findings))
+    if findings.notes:
+        yield "Mind", list(findings.notes)
+
+
+def _compared(findings: "Findings") -> list[str]:
+    about = findings.about
+    base = about.get("base_model") or "an unknown base model"
+    modules = ", ".join(about["modules"][:6]) + (", …" if len(about["modules"]) > 6 else "")
+    weighing = "every module type the same" if about["weights"] == "equal" else "modules by norm"
+    return [
+        f"{len(findings.tasks)} adapters of {base}: {len(about['layers'])} layers, "
+        f"{len(about['modules'])} module types ({modules}).",
+        f"Pooled numbers weigh {weighing}. Intervals are of {about['resamples']:,} draws of "
+        "layers; chance is a random update of the same dimensions, rank and norm.",
+    ]
+
+
+def _alike(findings: "Findings") -> Iterator[str]:
+    name = findings.maps.variable if findings.maps else next(iter(findings.pooled))
+    pooled = findings.pooled[name]
+    order = _order(pooled)
+    small = pooled.towards != "large"
+    nearest = order if small else order[::-1]
+    yield f"By {name}, the {'smallest' if small else 'largest'} are:"
+    for i, j in nearest[:_LISTED]:
+        yield _pair(findings, name, pooled, i, j)
+    if len(order) > _LISTED:
+        i, j = nearest[-1]
+        yield f"and at the other end {_pair(findings, name, pooled, i, j)}"
+    for variable, cells in findings.cells.items():
+        if variable in (name, "cosine", "rec", "energy_core"):
+            yield (
+                f"{variable}: {cells.significant:,} of {cells.tested:,} cells (layer, module, "
+                f"pair) are more alike than chance, at a false discovery rate of {cells.level:g}."
+            )
+    for (a, b), rho in findings.agreement.items():
+        if (a, b) == (name, "cosine"):
+            yield (
+                f"{a} and {b} have a rank correlation of {rho:.2f} over pairs; −1 would be the "
+                "same order, one being a distance."
+            )
+
+
+def _order(pooled: "Pooled") -> list[tuple[int, int]]:
+    i, j = np.triu_indices(len(pooled.values), 1)
+    values = pooled.values[i, j]
+    known = np.flatnonzero(np.isfinite(values))
+    return [(int(i[n]), int(j[n])) for n in known[np.argsort(values[known], kind="stable")]]
+
+
+def _pair(findings: "Findings", name: str, pooled: "Pooled", i: int, j: int) -> str:
+    text = f"{findings.tasks[i]} and {findings.tasks[j]}, {pooled.values[i, j]:.4g}"
+    if np.isfinite(pooled.low[i, j]):
+        text += f" (95%: {pooled.low[i, j]:.4g} to {pooled.high[i, j]:.4g})"
+    if pooled.chance is not None and pooled.p is not None and np.isfinite(pooled.p[i, j]):
+        text += f", chance {pooled.chance[i, j]:.4g}, p {probability(pooled.p[i, j])}"
+    return text
+
+
+def _groups(apart: "Separation") -> list[str]:
+    test = apart.test
+    within = ", ".join(f"{d:.4g} within {group}" for group, d in apart.within.items())
+    words = "lie apart" if test.p <= _LEVEL else "cannot be told from labels at random"
+    how = "all labelings" if test.exact else f"{test.permutations:,} permutations"
+    return [
+        f"By {apart.variable}, the groups {words}: PERMANOVA F = {test.F:.3g}, R² = {test.R2:.3f}, "
+        f"p {probability(test.p)} ({how}).",
+        f"Mean silhouette {apart.mean_silhouette:.3f} (from −1 to 1), "
+        f"p {probability(test.silhouette_p)}.",
+        f"Mean distance {within}; {apart.between:.4g} between groups.",
+    ]
+
+
+def _inclusions(findings: "Findings") -> Iterator[str]:
+    found = findings.inclusion
+    assert found is not None
+    tasks = findings.tasks
+    T = len(tasks)
+    words = found.direction
+    yield (
+        f"Of {T * (T - 1) // 2} pairs, {int((words == 'includes').sum())} have one task that "
+        f"includes the other, more than the reverse and more than chance, and "
+        f"{int((words == 'equal').sum()) // 2} are equal; judged by {found.decided_by}, where 0 is "
+        "chance and 1 all of the target."
+    )
+    i, j = np.nonzero(words == "includes")
+    order = np.argsort(-found.lead[i, j], kind="stable")
+    for n in order[:_LISTED]:
+        a, b = i[n], j[n]
+        held = found.parts[found.decided_by]
+        yield (
+            f"{tasks[a]} includes {tasks[b]}: holds {held[a, b]:.3f} of it, the reverse is "
+            f"{held[b, a]:.3f} (difference {found.lead_low[a, b]:.3f} to "
+            f"{found.lead_high[a, b]:.3f}, adjusted p {probability(found.p_adjusted[a, b])}); "
+            f"scores {found.score[a, b]:.3f} and {found.score[b, a]:.3f}."
+        )
+    if len(order) > _LISTED:
+        yield f"and {len(order) - _LISTED} more."
+
+
+def probability(p: float) -> str:
+    """A p value as people write it, after its "p"."""
+    return f"= {p:.3f}" if p >= 0.001 else f"= {p:.0e}" if p > 1e-15 else "< 1e-15"

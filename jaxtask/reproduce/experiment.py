@@ -1,0 +1,223 @@
+"""An experiment: corpora, their tasks, how adapters are trained on them, and what is asked."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jaxtask.corpora.tasks import find_tasks
+from jaxtask.errors import ExperimentError, JaxtaskError
+from jaxtask.finetune import checks
+from jaxtask.finetune.recipe import Recipe, make_recipe, plain
+from jaxtask.finetune.recipe_file import read_settings
+from jaxtask.reproduce.published import Published, Row
+from jaxtask.reproduce.settings import check_keys, mapping, setting, settings, take
+
+# Where an experiment's runs lie, and which seed each has, is not for the file to say.
+_SET_HERE = ("base", "data", "out", "work", "start", "tasks")
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Which part of a document is used: from the first place where it is dense enough on."""
+
+    sentences: int = setting(checks.whole(1))
+    """So many sentences in a row …"""
+    tokens: int = setting(checks.whole(1))
+    """… have at most so many tokens."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Annotated documents, and the tasks that are built from them."""
+
+    tasks: tuple[str, ...] = setting(checks.filled(checks.texts()))
+    """Tasks by name; see `jaxtask tasks list`."""
+    folder: str = setting(checks.text())
+    """Below the folder of all data."""
+    train: tuple[str, ...] = setting(checks.filled(checks.texts()))
+    """Files, below the folder."""
+    dev: tuple[str, ...] = setting(checks.filled(checks.texts()))
+    summaries: str | None = setting(checks.optional(checks.text()), None)
+    """JSON lines, below the folder; for the task `sum`."""
+    documents: int = setting(checks.whole(1), 48)
+    """At most so many to train on, …"""
+    held_out: int = setting(checks.whole(1), 12)
+    """… and so many to evaluate on, of those that have an excerpt."""
+    excerpt: Excerpt | None = None
+    """Null for whole documents."""
+    prefix: str | None = setting(checks.optional(checks.text()), None)
+    """What the names of its adapters begin with."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its adapters."""
+        return tuple(f"{self.prefix or ''}{task}" for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All of it, checked."""
+
+    corpora: Mapping[str, Corpus]
+    recipe: Mapping[str, Any]
+    """As in a recipe's file, without base, data and places."""
+    seeds: tuple[int, ...] = (0,)
+    """Each of A's initial values, of the order of the data and of dropout, in a run of its own."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Group → its adapters; every adapter in one group, or no groups at all."""
+    table: tuple[str, ...] = ()
+    """Adapters that are projected on each other in the table of pairs."""
+    published: Published | None = None
+    """What the runs are compared with."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all adapters."""
+        return tuple(name for corpus in self.corpora.values() for name in corpus.names)
+
+    @property
+    def group_of(self) -> dict[str, str] | None:
+        """Adapter → its group."""
+        return {name: group for group, names in self.groups.items() for name in names} or None
+
+    def recipe_for(self, base: str, data: Sequence[str], out: str, seed: int) -> Recipe:
+        """The recipe of one seed's run. Raises `RecipeError` if a setting cannot be used."""
+        values = {**self.recipe, "base": base, "data": list(data), "out": out}
+        for section in ("lora", "training"):
+            values[section] = {**values.get(section, {}), "seed": seed}
+        return make_recipe(values, "recipe")
+
+    def decisive(self) -> dict[str, Any]:
+        """What adapters depend on beside their seed, as JSON-able data."""
+        whole = dataclasses.asdict(self)
+        return plain({key: whole[key] for key in ("corpora", "recipe")})
+
+
+def shipped_experiments() -> list[str]:
+    """The names of the experiments that ship with the package."""
+    folder = resources.files("jaxtask.reproduce").joinpath("experiments")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir())
+
+
+def read_experiment(source: str) -> Experiment:
+    """The experiment in a YAML file, or the shipped one of that name.
+
+    Raises:
+        ExperimentError: There is none, or something in it cannot be used. Names the file, the key,
+            what was found and what was expected.
+        RecipeError: It is no YAML, or its recipe cannot be used.
+
+    """
+    path = Path(source)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif source in shipped_experiments():
+        folder = resources.files("jaxtask.reproduce").joinpath("experiments")
+        text = folder.joinpath(f"{source}.yaml").read_text(encoding="utf-8")
+    else:
+        shipped = ", ".join(shipped_experiments())
+        raise ExperimentError(
+            f"{source}: is neither a file nor a shipped experiment: those are {shipped}."
+        )
+    return make_experiment(read_settings(text, source), source)
+
+
+def make_experiment(values: Mapping[str, Any], where: str) -> Experiment:
+    """An experiment from nested names and values; see `read_experiment` for what is refused."""
+    try:
+        return _experiment(values)
+    except JaxtaskError as error:
+        raise ExperimentError(f"{where}: {error}") from None
+
+
+def _experiment(values: Mapping[str, Any]) -> Experiment:
+    known = [f.name for f in dataclasses.fields(Experiment)]
+    check_keys(values, known)
+    corpora = {
+        name: _corpus(corpus, f"corpora.{name}")
+        for name, corpus in mapping(values.get("corpora"), "corpora").items()
+    }
+    recipe = mapping(values.get("recipe", {}), "recipe")
+    if ours := next((key for key in _SET_HERE if key in recipe), None):
+        raise ExperimentError(f"recipe.{ours} is given, but is none of an experiment's settings.")
+    names = checks.filled(checks.texts())
+    groups = mapping(values.get("groups", {}), "groups")
+    made = Experiment(
+        corpora,
+        recipe,
+        _seeds(values.get("seeds", [0])),
+        {group: take(names, own, f"groups.{group}") for group, own in groups.items()},
+        take(checks.texts(), values.get("table", []), "table"),
+        None if values.get("published") is None else _published(values["published"]),
+    )
+    _check_names(made)
+    # Wrong settings are told before there is any work.
+    for seed in made.seeds:
+        made.recipe_for("base", [], "out", seed)
+    return made
+
+
+def _corpus(values: Any, key: str) -> Corpus:
+    made = settings(Corpus, values, key)
+    if made.excerpt is not None:
+        made = replace(made, excerpt=settings(Excerpt, made.excerpt, f"{key}.excerpt"))
+    try:
+        tasks = find_tasks(made.tasks)
+    except JaxtaskError as error:
+        raise ExperimentError(f"{key}.tasks: {error}") from None
+    for task in tasks:
+        if task.kind != "text":
+            raise ExperimentError(
+                f"{key}.tasks has {task.name!r}, a {task.kind}, expected tasks whose targets are "
+                "texts."
+            )
+        if "summary" in task.needs and made.summaries is None:
+            raise ExperimentError(f"{key}.summaries is missing, but {task.name!r} needs it.")
+    return made
+
+
+def _published(value: Any) -> Published:
+    made = settings(Published, value, "published")
+    if not isinstance(made.table, list | tuple):
+        raise ExperimentError(f"published.table is {made.table!r}, expected a list of rows.")
+    rows = (settings(Row, row, f"published.table.{n}") for n, row in enumerate(made.table))
+    return replace(made, table=tuple(rows))
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
+        raise ExperimentError(f"seeds is {value!r}, expected a list of different whole numbers.")
+    return tuple(take(checks.whole(0), seed, "seeds") for seed in value)
+
+
+def _check_names(made: Experiment) -> None:
+    """No two adapters of one name, and no name that no adapter has."""
+    names = made.names
+    if not names:
+        raise ExperimentError("corpora is empty, expected at least one corpus with tasks.")
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise ExperimentError(f"two adapters are named {twice!r}: give one corpus a prefix.")
+    grouped = [name for own in made.groups.values() for name in own]
+    for key, used in (("groups", grouped), ("table", made.table)):
+        if unknown := next((n for n in used if n not in names), None):
+            raise ExperimentError(
+                f"{key} has {unknown!r}, expected one of the adapters {', '.join(names)}."
+            )
+        if twice := next((n for n in used if list(used).count(n) > 1), None):
+            raise ExperimentError(f"{key} has {twice!r} twice.")
+    if made.published is not None:
+        rows = made.published.table
+        used = [name for row in rows for name in (row.source, row.target)]
+        used += [name for pair in made.published.includes for name in pair]
+        for key, own, known in (
+            ("published.cluster", made.published.cluster, made.groups),
+            ("published", used, made.table),
+        ):
+            if unknown := next((n for n in own if n not in known), None):
+                what = ", ".join(known) or "nothing"
+                raise ExperimentError(f"{key} has {unknown!r}, expected one of {what}.")
+    if grouped and (missing := next((n for n in names if n not in grouped), None)):
+        raise ExperimentError(f"groups has no {missing!r}, expected every adapter in one group.")

@@ -1,0 +1,95 @@
+"""The folder of an experiment: whose it is, who works there, and files that are whole."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from jaxtask.errors import ExperimentError
+
+_MARK = "experiment.json"
+# Where files and folders are made under hidden names before they take their places.
+_DRAFTS = (".*", "corpora/.*", "data/.*", "seed*/.*", "seed*/adapters/.*")
+
+
+@contextmanager
+def holding(out: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """Work in a folder alone; what a kill has left half made there goes.
+
+    Args:
+        out: The folder; made if it is not there.
+        about: JSON-able data that all its contents depend on.
+
+    Raises:
+        ExperimentError: It is of something else, or another process works there.
+
+    """
+    try:
+        file = _claim(out, about)
+    except OSError as error:
+        raise ExperimentError(f"{out}: cannot be used: {error.strerror}.") from error
+    with file:
+        _lock(file, out)
+        _compare(out, file.read(), about)
+        for pattern in _DRAFTS:
+            for draft in out.glob(pattern):
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        yield
+
+
+def _claim(out: Path, about: Mapping[str, Any]) -> IO[str]:
+    """The file that says whose a folder is; written if the folder is empty."""
+    mark = out / _MARK
+    if not mark.is_file():
+        if out.exists() and (not out.is_dir() or _visible(out)):
+            raise ExperimentError(f"{out}: is there already and holds no experiment ({_MARK}).")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(mark, about)
+    return mark.open(encoding="utf-8")
+
+
+def _visible(folder: Path) -> bool:
+    return any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _lock(file: IO[str], out: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ExperimentError(f"{out}: another process is at work there.") from error
+
+
+def _compare(out: Path, text: str, about: Mapping[str, Any]) -> None:
+    try:
+        there = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ExperimentError(
+            f"{out / _MARK}: is not what an experiment leaves: {error}."
+        ) from error
+    for key, value in about.items():
+        if there.get(key) != value:
+            raise ExperimentError(
+                f"{out}: holds another experiment, whose {key} is {there.get(key)!r:.200} and "
+                f"not {value!r:.200}; give another --out."
+            )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of JSON, complete or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, complete or not at all. Raises `ExperimentError` if it cannot be."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be written: {error.strerror}.") from error
+    finally:
+        draft.unlink(missing_ok=True)

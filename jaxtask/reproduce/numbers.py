@@ -1,0 +1,186 @@
+"""One seed's numbers that the summary speaks of, as JSON-able data."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations, permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxtask.reproduce.experiment import Experiment
+from jaxtask.reproduce.published import COLUMNS, DISTANCE
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from jaxtask.analysis.findings import Findings
+
+
+def losses(adapters: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Steps of every adapter, and its loss per token on held-out examples before and after."""
+    found = {}
+    for name in names:
+        about = json.loads((adapters / name / "jaxtask.json").read_text(encoding="utf-8"))
+        dev = about["dev_loss"]
+        found[name] = {"steps": about["steps"], "before": dev["before"], "after": dev["last"]}
+    return found
+
+
+def numbers(ds: "xr.Dataset", findings: "Findings", experiment: Experiment) -> dict[str, Any]:
+    """What a result and its findings say of the questions that an experiment asks."""
+    distances = findings.pooled[DISTANCE].values
+    where = {name: n for n, name in enumerate(findings.tasks)}
+    return {
+        "separation": _separation(findings, experiment),
+        "corpora": _corpora(experiment, distances, where),
+        "twins": _twins(experiment, distances, where),
+        "agreement": {
+            b if a == DISTANCE else a: _number(value)
+            for (a, b), value in findings.agreement.items()
+            if DISTANCE in (a, b)
+        },
+        "table": [_row(findings, where[i], where[j]) for i, j in permutations(experiment.table, 2)],
+        "directions": _directions(ds, findings, experiment, where),
+        "inclusion": _inclusion(findings, experiment, where),
+        "notes": list(findings.notes),
+    }
+
+
+def _separation(findings: "Findings", experiment: Experiment) -> dict[str, Any] | None:
+    """Whether the groups lie apart."""
+    found = findings.separation
+    if found is None:
+        return None
+    own = dict(zip(found.tasks, found.silhouette, strict=True))
+    return {
+        "variable": found.variable,
+        "silhouette": _number(found.mean_silhouette),
+        "silhouette_p": _number(found.test.silhouette_p),
+        "F": _number(found.test.F),
+        "R2": _number(found.test.R2),
+        "p": _number(found.test.p),
+        "groups": {
+            group: float(np.mean([own[name] for name in names]))
+            for group, names in experiment.groups.items()
+        },
+        "within": {group: _number(value) for group, value in found.within.items()},
+        "between": _number(found.between),
+    }
+
+
+def _corpora(
+    experiment: Experiment, d: np.ndarray, where: Mapping[str, int]
+) -> dict[str, Any] | None:
+    """Whether adapters lie together by corpus rather than by group."""
+    from jaxtask.analysis.groups import permanova
+
+    corpus_of = {name: key for key, corpus in experiment.corpora.items() for name in corpus.names}
+    group_of = experiment.group_of
+    if len(experiment.corpora) < 2 or group_of is None:
+        return None
+    test = permanova(d, [corpus_of[name] for name in where])
+    means: dict[str, list[float]] = {}
+    for one, other in combinations(where, 2):
+        kind = "same" if group_of[one] == group_of[other] else "other"
+        home = "same" if corpus_of[one] == corpus_of[other] else "other"
+        means.setdefault(f"{kind} group, {home} corpus", []).append(d[where[one], where[other]])
+    return {
+        "R2": test.R2,
+        "p": test.p,
+        "mean_distance": {key: float(np.mean(values)) for key, values in sorted(means.items())},
+    }
+
+
+def _twins(experiment: Experiment, d: np.ndarray, where: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Tasks that are built on two corpora: the how-many-th nearest of each is the other."""
+    homes: dict[str, list[str]] = {}
+    for corpus in experiment.corpora.values():
+        for task, name in zip(corpus.tasks, corpus.names, strict=True):
+            homes.setdefault(task, []).append(name)
+    found = []
+    for names in homes.values():
+        for one, other in permutations(names, 2):
+            row = np.delete(d[where[one]], where[one])
+            nearer = int(np.sum(row < d[where[one], where[other]]))
+            found.append({"of": one, "twin": other, "place": 1 + nearer, "others": len(row)})
+    return found
+
+
+def _row(findings: "Findings", i: int, j: int) -> dict[str, Any]:
+    """One pair of the table: each number, its chance level and how likely chance is."""
+    row: dict[str, Any] = {"source": findings.tasks[i], "target": findings.tasks[j]}
+    row |= {"chance": {}, "p": {}}
+    for column in COLUMNS:
+        pooled = findings.pooled[column]
+        row[column] = _number(pooled.values[i, j])
+        if pooled.chance is not None:
+            row["chance"][column] = _number(pooled.chance[i, j])
+        if pooled.p is not None:
+            row["p"][column] = _number(pooled.p[i, j])
+    return row
+
+
+def _directions(
+    ds: "xr.Dataset", findings: "Findings", experiment: Experiment, where: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """By how much i → j is above j → i, with 95% intervals over layers."""
+    from jaxtask.analysis.bootstrap import interval
+
+    found = []
+    for column in COLUMNS:
+        cells = ds[column].transpose("layer", "module", "source", "target").values.astype(float)
+        chance = findings.pooled[column].chance
+        for one, other in permutations(experiment.table, 2):
+            i, j = where[one], where[other]
+            low, high, _ = interval((cells[..., i, j] - cells[..., j, i])[..., None])
+            values = findings.pooled[column].values
+            found.append(
+                {
+                    "column": column,
+                    "source": one,
+                    "target": other,
+                    "difference": _number(values[i, j] - values[j, i]),
+                    "low": _number(low[0]),
+                    "high": _number(high[0]),
+                    "chance": None if chance is None else _number(chance[i, j] - chance[j, i]),
+                }
+            )
+    return found
+
+
+def _inclusion(
+    findings: "Findings", experiment: Experiment, where: Mapping[str, int]
+) -> dict[str, Any] | None:
+    found = findings.inclusion
+    if found is None:
+        return None
+    pairs = []
+    for one, other in permutations(experiment.table, 2):
+        i, j = where[one], where[other]
+        pairs.append(
+            {
+                "source": one,
+                "target": other,
+                "score": _number(found.score[i, j]),
+                "difference": _number(found.difference[i, j]),
+                "low": _number(found.low[i, j]),
+                "high": _number(found.high[i, j]),
+                "lead": _number(found.lead[i, j]),
+                "lead_low": _number(found.lead_low[i, j]),
+                "lead_high": _number(found.lead_high[i, j]),
+                "direction": str(found.direction[i, j]),
+                "parts": {name: _number(part[i, j]) for name, part in found.parts.items()},
+            }
+        )
+    names = findings.tasks
+    return {
+        "decided_by": found.decided_by,
+        "pairs": pairs,
+        "edges": [[names[i], names[j]] for i, j in found.edges],
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
