@@ -44,20 +44,18 @@ def random_grams(rng: np.random.Generator, n: int, k: int, l: int, draws: int) -
         singular values are 1.
 
     """
-    A = rng.standard_normal((draws, k, l))
     freedom = n - k
-    if freedom >= l:
-        T = np.zeros((draws, l, l))
-        row, column = np.tril_indices(l, -1)
-        T[:, row, column] = rng.standard_normal((draws, len(row)))
-        diagonal = np.arange(l)
-        T[:, diagonal, diagonal] = np.sqrt(rng.chisquare(freedom - diagonal, (draws, l)))
-        wishart = T @ T.swapaxes(1, 2)
-    else:
-        # A singular Wishart matrix has no triangular factor to draw; its Gaussian is small.
-        B = rng.standard_normal((draws, freedom, l))
-        wishart = B.swapaxes(1, 2) @ B
-    lower = np.linalg.cholesky(A.swapaxes(1, 2) @ A + wishart)
+    if freedom < l:
+        # A singular Wishart matrix has no triangular factor to draw, and the space is small.
+        Q, R = np.linalg.qr(rng.standard_normal((draws, n, l)))
+        return Q[:, :k] * np.sign(np.einsum("nll->nl", R))[:, None]
+    A = rng.standard_normal((draws, k, l))
+    T = np.zeros((draws, l, l))
+    row, column = np.tril_indices(l, -1)
+    T[:, row, column] = rng.standard_normal((draws, len(row)))
+    diagonal = np.arange(l)
+    T[:, diagonal, diagonal] = np.sqrt(rng.chisquare(freedom - diagonal, (draws, l)))
+    lower = np.linalg.cholesky(A.swapaxes(1, 2) @ A + T @ T.swapaxes(1, 2))
     return np.linalg.solve(lower, A.swapaxes(1, 2)).swapaxes(1, 2)
 
 
