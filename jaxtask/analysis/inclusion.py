@@ -58,8 +58,9 @@ class Inclusion:
     resampled: str
     """"layers", "cells" (too few layers) or "nothing" (one cell, no intervals)."""
     edges: tuple[tuple[int, int], ...]
-    """(including, included), by number: the significant inclusions, transitively reduced. Tasks that are equal or include each other in a circle stand in a circle of edges, and the first
-    of them has the edges of all."""
+    """(including, included), by number: the significant inclusions, see `inclusion_graph`. Tasks
+    that are equal or include each other in a circle stand in a circle of edges, and the first of
+    them has the edges of all."""
     classes: tuple[tuple[int, ...], ...]
     """Those circles."""
 

@@ -168,7 +168,6 @@ def diagonal_null(
     """
     S, r = sources.shape
     N, draws, _ = diagonals.shape
-    # Few sizes, so that few programs are compiled.
     wide = np.zeros((_power_of_two(N), draws, r), np.float32)
     wide[:N, :, :k] = diagonals
     scale = np.ones(len(wide), np.float32)
@@ -214,7 +213,8 @@ def energy_null(
 
 
 def _power_of_two(n: int) -> int:
-    return 1 << max(0, n - 1).bit_length()
+    """At least n, and 8: few sizes, so that few programs are compiled."""
+    return max(8, 1 << (n - 1).bit_length())
 
 
 def _chunks(draws: int, r: int) -> list[slice]:
