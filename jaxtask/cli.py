@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import jaxtask as jt
-from jaxtask import cli_compare, cli_doctor, cli_tasks, cli_train
+from jaxtask import cli_analyze, cli_compare, cli_doctor, cli_report, cli_tasks, cli_train
 from jaxtask.cli_shared import (
     EXIT,
     AnyBase,
@@ -34,6 +34,8 @@ app = typer.Typer(
 app.add_typer(cli_tasks.app, name="tasks")
 app.command(epilog=EXIT)(cli_train.train)
 app.command(epilog=EXIT)(cli_compare.compare)
+app.command(epilog=EXIT)(cli_analyze.analyze)
+app.command(epilog=EXIT)(cli_report.report)
 app.command(epilog=EXIT)(cli_doctor.doctor)
 
 

@@ -37,7 +37,18 @@ ALLOWED = {
     },
     "jaxtask.report": {"jaxtask.analysis", "jaxtask.errors"},
 }
-HEAVY = ("transformers", "flax", "optax", "orbax", "torch", "peft", "matplotlib", "scipy.stats")
+HEAVY = (
+    "transformers",
+    "flax",
+    "optax",
+    "orbax",
+    "torch",
+    "peft",
+    "matplotlib",
+    "scipy.stats",
+    "plotly",
+    "networkx",
+)
 
 
 def files(package: str) -> list[Path]:
@@ -86,6 +97,7 @@ def test_every_package_is_listed():
         "cli_analyze",
         "cli_compare",
         "cli_doctor",
+        "cli_report",
         "cli_shared",
         "cli_tasks",
         "cli_train",

@@ -42,6 +42,9 @@ def test_wheel_ships_every_module_and_no_top_level_kernels(wheel):
     recipes = {str(p.relative_to(ROOT)) for p in (ROOT / "jaxtask").rglob("*.yaml")}
     assert recipes
     assert recipes == {n for n in names if n.endswith(".yaml")}
+    assets = {str(p.relative_to(ROOT)) for p in (ROOT / "jaxtask/report/assets").iterdir()}
+    assert {p.suffix for p in map(Path, assets)} == {".css", ".html", ".js"}
+    assert assets <= set(names)
 
 
 def test_wheel_works_from_another_directory(wheel, tmp_path):

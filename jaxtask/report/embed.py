@@ -15,7 +15,7 @@ def floats(values: np.ndarray) -> str:
 
 
 def pairs_of(values: np.ndarray, *, symmetric: bool) -> np.ndarray:
-    """The pairs i < j of the last two axes [.., T, T] (all pairs i ≠ j if not symmetric), by rows."""
+    """The pairs i < j of the last two axes [.., T, T] (all i ≠ j if not symmetric)."""
     tasks = values.shape[-1]
     keep = np.triu(np.ones((tasks, tasks), bool), 1) if symmetric else ~np.eye(tasks, dtype=bool)
     return values[..., keep]
@@ -29,8 +29,8 @@ def quantised(values: np.ndarray) -> tuple[np.ndarray, list[list[float] | None]]
 
     Returns:
         Codes [N, P] uint8, with `MISSING` where there is no value, and for each row its least and
-        largest value, None where it has none. A code c stands for low + (high − low)·c/254, which is
-        within half a step, (high − low)/508, of the value.
+        largest value, None where it has none. A code c stands for low + (high − low)·c/254, and
+        is within half a step, (high − low)/508, of the value.
 
     """
     codes = np.full(values.shape, MISSING, np.uint8)

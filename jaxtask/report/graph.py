@@ -1,4 +1,4 @@
-"""Where the nodes of an inclusion graph stand: what includes others to the left of what is included."""
+"""Where the nodes of an inclusion graph stand: what includes to the left of what is included."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,7 +52,8 @@ def layered(inclusion: "Inclusion | None") -> Layout | None:
             column.sort(key=lambda node: _beside(graph, node, row))
             row |= {node: n - len(column) / 2 for n, node in enumerate(column)}
     most = max(len(column) for column in columns)
-    nodes, place = [], {}
+    nodes: list[Node] = []
+    place = {}
     for number, column in enumerate(columns):
         for n, task in enumerate(column):
             place[task] = len(nodes)

@@ -1,12 +1,17 @@
 """The report as one HTML file, with all it needs inside: it opens without a network."""
 
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxtask.errors import ReportError
 from jaxtask.report import sections
-from jaxtask.report.page_data import page_data
+from jaxtask.report.page_data import mapped_variables, page_data
+from jaxtask.report.pairs import telling_pairs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,6 +29,61 @@ _SCRIPTS = (
     "layers.js",
     "page.js",
 )
+
+
+def write_page(
+    ds: "xr.Dataset",
+    findings: "Findings",
+    path: Path,
+    *,
+    pairs: Sequence["Pair"] | None = None,
+    with_maps: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        ds: A result of `compare`.
+        findings: What was found in it.
+        path: The HTML file.
+        pairs: Pairs of tasks, by their numbers, that are shown one by one; `telling_pairs` by
+            default.
+        with_maps: Variables whose values of single layers and modules are in the page; as many as
+            have room by default.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        ReportError: The file is there or cannot be made; `with_maps` names what is not pooled.
+
+    """
+    check_file(path, overwrite=overwrite)
+    known = list(findings.pooled)
+    chosen = mapped_variables(ds, known) if with_maps is None else list(with_maps)
+    for name in chosen:
+        if name not in known:
+            raise ReportError(f"no pooled variable {name!r} in this result: {', '.join(known)}")
+    text = render(ds, findings, telling_pairs(findings) if pairs is None else pairs, chosen)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(draft, 0o666 & ~_umask())
+        os.replace(draft, path)
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def check_file(path: Path, *, overwrite: bool) -> None:
+    """Raise a `ReportError` unless a file may be written at `path`."""
+    parent = path.absolute().parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ReportError(f"cannot write {path}: {parent} is no folder that can be written to")
+    if path.is_dir():
+        raise ReportError(f"cannot write {path}: it is a folder")
+    if path.exists() and not overwrite:
+        raise ReportError(f"{path} exists; give overwrite=True (--overwrite) to replace it")
 
 
 def render(
@@ -47,7 +107,7 @@ def render(
     )
     template = environment.from_string(_asset("page.html"))
     return template.render(
-        **sections.texts(ds, findings, pairs),
+        **sections.texts(ds, findings, pairs, with_maps),
         style=Markup(_asset("page.css")),
         data=Markup(_script_json(page_data(ds, findings, pairs, with_maps))),
         plotly=Markup(get_plotlyjs()),
@@ -63,3 +123,9 @@ def _script_json(data: Mapping[str, Any]) -> str:
     """JSON that cannot end the script element that it stands in."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

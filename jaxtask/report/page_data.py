@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxtask.report.embed import floats, map_bytes, maps, pairs_of
 from jaxtask.report.graph import layered
-from jaxtask.report.pairs import Bands, Pair, angle_sides, pair_vectors
+from jaxtask.report.pairs import Bands, Pair, angle_sides, has_spectra, pair_vectors
 from jaxtask.report.tables import FIRST
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from jaxtask.analysis.findings import Findings, Pooled
 
-MAP_BYTES = 6_000_000
+MAP_BYTES = 5_000_000
 """Room in the page for the maps of single layers and modules."""
 _POOLED = ("values", "chance", "z", "p", "low", "high")
 
@@ -149,8 +149,9 @@ def _pairs(ds: "xr.Dataset", pairs: Sequence[Pair]) -> dict[str, Any]:
             one["angles"][side] = floats(angles)
             one["bands"][side] = bands.of(pair, side)
     spectra: dict[int, str] = {}
-    if "projected" in ds and "spectra" in ds:
-        both = [pair_vectors(ds, "projected", [p[::way] for p in pairs]) for way in (1, -1)]
+    if has_spectra(ds):
+        back = [(j, i) for i, j in pairs]
+        both = [pair_vectors(ds, "projected", way) for way in (pairs, back)]
         for one, *ways in zip(made, *both, strict=True):
             one["projected"] = [floats(way) for way in ways]
         own = ds["spectra"].transpose("task", "layer", "module", "component")

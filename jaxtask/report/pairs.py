@@ -61,8 +61,8 @@ def telling_variable(findings: "Findings") -> str:
 def telling_pairs(findings: "Findings") -> list[Pair]:
     """The pairs that are shown if nobody chooses: all, or the twenty most telling.
 
-    Those are the ten nearest ones by `telling_variable`, the five of which one includes the other by
-    the largest lead (the including task comes first), and the farthest ones.
+    Those are the ten nearest ones by `telling_variable`, the five of which one includes the other
+    by the largest lead (the including task comes first), and the farthest ones.
     """
     pooled = findings.pooled[telling_variable(findings)]
     d = -pooled.values if pooled.towards == "large" else pooled.values
@@ -92,6 +92,11 @@ def _directed(findings: "Findings") -> list[Pair]:
 def angle_sides(ds: "xr.Dataset") -> tuple[str, ...]:
     """The sides whose principal angles were kept."""
     return tuple(side for side in SIDES if f"angles_{side}" in ds)
+
+
+def has_spectra(ds: "xr.Dataset") -> bool:
+    """Whether S₁ and S₂ were kept."""
+    return "projected" in ds and "spectra" in ds
 
 
 def pair_vectors(ds: "xr.Dataset", name: str, pairs: Sequence[Pair]) -> np.ndarray:

@@ -127,7 +127,7 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
             f"scores {found.score[a, b]:.3f} and {found.score[b, a]:.3f}."
         )
     if len(order) > _LISTED:
-        yield f"and {len(order) - _LISTED} more in inclusion.csv."
+        yield f"and {len(order) - _LISTED} more."
 
 
 def probability(p: float) -> str:

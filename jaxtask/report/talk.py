@@ -71,7 +71,7 @@ def talk_table(rows: Sequence[dict[str, Any]]) -> Table:
     for title in list(rows[0])[2:]:
         table.add_column(title.replace(" chance", "\nchance"), justify="right")
     for row in rows:
-        numbers = (_number(x) for x in list(row.values())[2:])
+        numbers = (talk_cell(x) for x in list(row.values())[2:])
         table.add_row(f"{row['source']} → {row['target']}", *numbers)
     return table
 
@@ -91,14 +91,15 @@ def talk_latex(rows: Sequence[dict[str, Any]]) -> str:
         cells = [rf"{_escaped(row['source'])} $\rightarrow$ {_escaped(row['target'])}"]
         for title, _ in COLUMNS.values():
             chance = row.get(f"{title} chance", np.nan)
-            beside = f" ({_number(chance)})" if np.isfinite(chance) else ""
-            cells.append(_number(row[title]) + beside)
+            beside = f" ({talk_cell(chance)})" if np.isfinite(chance) else ""
+            cells.append(talk_cell(row[title]) + beside)
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", "% in brackets: chance level"]
     return "\n".join(lines) + "\n"
 
 
-def _number(x: float) -> str:
+def talk_cell(x: float) -> str:
+    """A number of the table as people read it."""
     if not np.isfinite(x):
         return "–"
     return f"{x:.3f}" if abs(x) < 1000 else f"{x:.4g}"

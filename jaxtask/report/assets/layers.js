@@ -11,14 +11,15 @@ function drawLayers() {
   const x = page.layers.map((layer) => (layer < 0 ? "outside" : String(layer)));
   const width = widthOf("layers-plot");
   const caption = `${variable.name}: mean over the pairs of different tasks, by layer and module` +
-    (variable.profile.chance ? "; dashed or grey: chance." : "; its chance level is not known.");
+    (!variable.profile.chance ? "; its chance level is not known." : M > COLOURS.length ? "; pointing at a cell tells its chance." : "; dashed: chance.");
   if (M > COLOURS.length) {
     const rows = page.modules.map((_, m) => column(variable.profile.values, m));
     const names = shortNames(page.modules, width > 700 ? 32 : 14);
     const left = 14 + textWidth(longest(names));
     draw("layers-plot", [{
       type: "heatmap", x, y: page.modules.map((_, m) => m), z: rows, colorscale: "Cividis", reversescale: variable.similar === "small",
-      text: page.modules.map((m) => x.map(() => plain(m))), hovertemplate: "%{text}, layer %{x}: %{z:.4g}<extra></extra>", colorbar: { thickness: 12, outlinewidth: 0 },
+      text: page.modules.map((module, m) => column(variable.profile.chance || [], m).map((c) => `${plain(module)}, chance ${number(c)}`)),
+      hovertemplate: "layer %{x}, %{text}<br><b>%{z:.4g}</b><extra></extra>", colorbar: { thickness: 12, outlinewidth: 0 },
     }], {
       height: 80 + 16 * M, margin: { l: left, r: 70, t: 10, b: 46 },
       xaxis: axis({ title: "layer", type: "category" }),

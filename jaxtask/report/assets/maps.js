@@ -87,7 +87,8 @@ function drawGraph() {
   const column = (width - 24) / columns;
   const most = Math.max(4, Math.floor((column - 34) / 6.7));
   const members = (n) => n.tasks.map((t) => tasks[t]).join(" = ");
-  const text = shortNames(graph.nodes.map(members), most);
+  const short = shortNames(tasks, most - 3);
+  const text = graph.nodes.map((n) => short[n.tasks[0]] + (n.tasks.length > 1 ? ` +${n.tasks.length - 1}` : ""));
   const ends = graph.edges.map(([a, b]) => {
     const [from, to] = [graph.nodes[a], graph.nodes[b]];
     return {
