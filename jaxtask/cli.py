@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 import jaxtask as jt
-from jaxtask import cli_analyze, cli_compare, cli_doctor, cli_report, cli_tasks, cli_train
+from jaxtask import (
+    cli_analyze,
+    cli_compare,
+    cli_doctor,
+    cli_extract,
+    cli_report,
+    cli_reproduce,
+    cli_tasks,
+    cli_train,
+)
 from jaxtask.cli_shared import (
     EXIT,
     AnyBase,
@@ -18,6 +27,7 @@ from jaxtask.cli_shared import (
     Directional,
     Paths,
     load,
+    show_adapter,
     show_pooled,
     standard_error,
     standard_output,
@@ -32,11 +42,16 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_tasks.app, name="tasks")
-app.command(epilog=EXIT)(cli_train.train)
-app.command(epilog=EXIT)(cli_compare.compare)
-app.command(epilog=EXIT)(cli_analyze.analyze)
-app.command(epilog=EXIT)(cli_report.report)
-app.command(epilog=EXIT)(cli_doctor.doctor)
+for command in (
+    cli_train.train,
+    cli_extract.extract,
+    cli_compare.compare,
+    cli_analyze.analyze,
+    cli_report.report,
+    cli_reproduce.reproduce,
+    cli_doctor.doctor,
+):
+    app.command(epilog=EXIT)(command)
 
 
 @app.command(epilog=EXIT)
@@ -74,20 +89,10 @@ def inspect(
     if as_json:
         print(json.dumps(description, ensure_ascii=False))
         return
-    from jaxtask.report import adapter_table
-
-    console = standard_output()
     for adapter in description["adapters"]:
-        console.print(adapter_table(adapter))
-        for item, reason in adapter["excluded"].items():
-            console.print(f"  left out: {item} – {reason}", markup=False, highlight=False)
-        notes = adapter["notes"]
-        if adapter["approximate"]:
-            notes = [*notes, f"approximate: {adapter['approximate']}"]
-        for note in notes:
-            console.print(f"  note: {note}", markup=False, highlight=False)
+        show_adapter(adapter)
     for note in description["notes"]:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        standard_output().print(f"note: {note}", markup=False, highlight=False)
 
 
 @app.command(epilog=EXIT)

@@ -13,6 +13,8 @@ from jax import Array
 
 from jaxtask.metrics import Metric, Pair, Side
 
+_Moments = tuple[Array, Array]
+
 DRAWS = 64
 """A standard deviation is then right to 9%, a mean to an eighth of it."""
 
@@ -46,11 +48,11 @@ def by_chance(pairs: Pair, metrics: Sequence[Metric], width: int) -> dict[str, A
     def draw(n: Array, key: Array) -> Array:
         return jax.random.normal(jax.random.fold_in(key, n), gram.shape[1:], gram.dtype)
 
-    def step(n: Array, moments: dict[str, Array]) -> dict[str, Array]:
+    def step(n: Array, moments: dict[str, _Moments]) -> dict[str, _Moments]:
         G = jnp.where(live, jax.vmap(draw, (None, 0))(n, keys), 0) / jnp.sqrt(width)
         outside = eye - jnp.einsum("pkl,pkm->plm", G, G, precision="highest")
         drawn = pairs._replace(out=Side(G, jnp.full_like(G[:, 0], jnp.nan), k, l, outside))
-        found = {}
+        found: dict[str, _Moments] = {}
         for metric in metrics:
             x = jax.vmap(metric)(drawn)
             mean, squares = moments[metric.name]  # Welford's
