@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from jaxtask.analysis.dimensions import Updates
-from jaxtask.analysis.expected import LARGER, UNDIRECTED, Expected
+from jaxtask.analysis.expected import LARGER, UNDIRECTED
 from jaxtask.analysis.pooling import Weights, cell_weights
+from jaxtask.analysis.rows import Null
 from jaxtask.analysis.significance import Draws, draws_of, p_values
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def norms_of(updates: Updates, pairs: Pairs, weights: Weights) -> np.ndarray | N
 
 
 def against_chance(
-    null: Expected,
+    null: Null,
     values: np.ndarray,
     pairs: Pairs,
     norms: np.ndarray | None = None,

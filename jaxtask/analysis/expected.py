@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxtask.analysis.dimensions import Updates
+from jaxtask.analysis.kept import Kept
 from jaxtask.analysis.null import (
     diagonal_null,
     energy_null,
@@ -19,6 +20,7 @@ from jaxtask.analysis.null import (
     space_null,
     update_grams,
 )
+from jaxtask.analysis.rows import IDENTICAL, Rows
 from jaxtask.metrics import METRICS, Metric
 
 LARGER = frozenset(
@@ -28,13 +30,6 @@ LARGER = frozenset(
 
 UNDIRECTED = frozenset(["entropy_source", "entropy_projected"])
 """Metrics that say nothing of similarity: their p values are two-sided."""
-
-# Values of a pair of equal updates, where they do not depend on the update.
-_IDENTICAL = {
-    **{"cosine": 1.0, "rec": 1.0, "residual": 0.0, "negative_mass": 0.0, "l2": 0.0},
-    **{"spectral_l1": 0.0, "spectral_l2": 0.0},
-    **{"energy_diag": 1.0, "energy_core": 1.0, "energy_out": 1.0, "energy_in": 1.0},
-}
 
 # How much is drawn for all nulls of a module together, of metrics that have one for every target
 # or for every pair, and the least and most that each of them gets.
@@ -50,18 +45,6 @@ _OF_TARGET = (*_ENERGIES, "energy_diag", "residual", "negative_mass", "entropy_p
 """Depend on the target's spectrum, and of the source on the rank alone."""
 _OF_SOURCE = ("rec", "spectral_l1", "spectral_l2")
 """Depend on the source's spectrum so much that nothing can stand in its place."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Nulls of one module, N of them."""
-
-    values: np.ndarray
-    """[N, draws]"""
-    mean: np.ndarray | None
-    """[N] the closed form of their means, where there is one."""
-    identical: np.ndarray | None
-    """[N] the value of identical (for spaces of unequal dimensions: nested) updates, or None."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +102,8 @@ class Expected:
             k = one if self.metric in _OF_TARGET else rank[one].astype(int)
             l = rank[two].astype(int)  # noqa: E741
             values = self._updates(at, one, two, k, l)
-            known = self.metric in _IDENTICAL
-            identical = np.full(len(labels), _IDENTICAL[self.metric]) if known else None
+            known = self.metric in IDENTICAL
+            identical = np.full(len(labels), IDENTICAL[self.metric]) if known else None
         return Rows(values, self._closed_form(at, k, l), identical)
 
     @property
@@ -213,13 +196,22 @@ class Expected:
         return formulas.get(self.metric)
 
 
-def expected(ds: Any, variable: str, updates: Updates) -> Expected | str:
+def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
     """What `variable` comes to by chance, or why that is not known."""
     metric = metric_of(ds, variable)
     if metric is None:
         return "it is a metric of your own, of which no chance level is known"
     if metric.name == "entropy_source":
         return "it does not depend on the target"
+    if f"{variable}_chance" in ds:
+        if metric.name == "energy_in":
+            return "it does not depend on output sides, which alone are at random here"
+        order = ("layer", "module", "source", "target")
+        mean, sd = (
+            ds[f"{variable}_chance{of}"].transpose(*order).values.astype(float)
+            for of in ("", "_sd")
+        )
+        return Kept(metric.name, mean, sd)
     if not np.isfinite(updates.d_out).any():
         return "the result does not tell the dimensions of its modules: run `jaxtask compare` again"
     if metric.name in _OF_SOURCE and updates.flat:

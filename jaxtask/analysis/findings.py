@@ -157,15 +157,24 @@ def analyze(
         pooled[name] = _pooled(ds, name, weights, pairs, (low, high), chance)
         profiles[name] = _over_pairs(values)
     start = shared_start(chances)
-    if start is not None and start.detected:
-        notes.append(told(start))
-    if updates.flat and chances.keys() & {"cosine", *ENERGIES}:
+    kept = any(f"{name}_chance" in ds for name in chances)
+    shared = start is not None and start.detected
+    if start is not None and shared:
+        notes.append(told(start, kept))
+    if kept:
+        notes.append(
+            "Chance levels of metrics of both sides are of output sides at random; input sides are "
+            "as they are."
+        )
+    elif updates.flat and chances.keys() & {"cosine", *ENERGIES}:
         notes.append(
             "Chance levels of what reads both sides are those of flat spectra, since none were "
             "kept; real ones spread more: `jaxtask compare … --keep spectra`."
         )
     notes += [f"No chance level of {', '.join(names)}: {why}." for why, names in reasons.items()]
-    holds = _inclusion(chances, ds, level, resamples, seed, notes)
+    # The energy of both sides is beyond chance by a shared start alone, unless that is chance.
+    energies = ("energy_out",) if shared and not kept else ENERGIES
+    holds = _inclusion(chances, ds, energies, level, resamples, seed, notes)
     apart = None
     if own_groups is not None and main is not None:
         matrix = pooled[main].values
@@ -261,23 +270,24 @@ def _cell_tests(chance: Chance, level: float) -> CellTests:
 def _inclusion(
     chances: Mapping[str, Chance],
     ds: "xr.Dataset",
+    energies: Sequence[str],
     level: float,
     resamples: int,
     seed: int,
     notes: list[str],
 ) -> Inclusion | None:
-    energy = [name for name in ENERGIES if name in chances][:1]
+    energy = [name for name in energies if name in chances][:1]
     parts = {
         name: chances[name]
         for name in (*energy, "rec", "residual")
         if name in chances and chances[name].calibrated is not None
     }
-    missing = [name for name in ("energy_core", "rec", "residual") if name not in parts]
+    missing = [name for name in (energies[0], "rec", "residual") if name not in parts]
     if missing:
         lacking = ", ".join(missing)
         what = "Inclusion was not judged" if not parts else "Inclusion is judged"
         notes.append(
-            f"{what} without {lacking}: `jaxtask compare … --metrics energy_core,rec,residual "
+            f"{what} without {lacking}: `jaxtask compare … --metrics {energies[0]},rec,residual "
             "--keep spectra` computes all parts."
         )
     if not parts:
