@@ -54,6 +54,10 @@ function number(x) {
   return size !== 0 && (size < 1e-3 || size >= 1e5) ? x.toExponential(2) : String(+x.toPrecision(4));
 }
 
+function probability(p) {
+  return p !== null && p < 1e-15 ? "< 1e-15" : number(p);
+}
+
 function axis(more) {
   return {
     gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"),

@@ -53,7 +53,7 @@ function drawMatrix() {
     if (known.low) lines.push(`95% over layers: ${number(known.low[i][j])} to ${number(known.high[i][j])}`);
     if (known.chance) lines.push(`chance ${number(known.chance[i][j])}`);
     else if (chance !== null) lines.push(`chance ${number(chance)} (mean over pairs)`);
-    if (known.z) lines.push(`z ${number(known.z[i][j])}, p ${number(known.p[i][j])}`);
+    if (known.z) lines.push(`z ${number(known.z[i][j])}, p ${probability(known.p[i][j])}`);
     return lines.join("<br>");
   }));
   const flat = z.flat().filter((x) => x !== null);
@@ -70,7 +70,7 @@ function drawMatrix() {
   }
   const ticks = { tickmode: "array", tickvals: shown, ticktext: names, showgrid: false, zeroline: false, ticks: "" };
   const level = room < side / tasks.length;
-  const bottom = level ? 24 : 14 + 0.8 * room;
+  const bottom = level ? 24 : 20 + 0.86 * room;
   const size = tasks.length > 40 ? 9 : 11;
   draw("matrix-plot", [trace], {
     width: left + side + right, height: side + bottom + 26, margin: { l: left, r: right, t: 26, b: bottom },

@@ -81,8 +81,8 @@ function tabulate(pair) {
   const rows = page.variables.flatMap((variable) => {
     const ways = variable.symmetric ? [[a, b, "both ways"]] : [[a, b, "→"], [b, a, "←"]];
     return ways.map(([i, j, way]) => {
-      const parts = ["values", "chance", "z", "p"].map((part) => number(pooledAt(variable, part, i, j)));
-      return [variable.name, way, ...parts];
+      const parts = ["values", "chance", "z"].map((part) => number(pooledAt(variable, part, i, j)));
+      return [variable.name, way, ...parts, probability(pooledAt(variable, "p", i, j))];
     });
   });
   const row = (cells, kind) => {
