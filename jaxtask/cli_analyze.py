@@ -64,7 +64,8 @@ def analyze(
         def draw(folder: Path) -> None:
             from jaxtask.report.figures import draw_figures
 
-            draw_figures(ds, found, folder, figures)
+            (folder / "figures").mkdir()
+            draw_figures(ds, found, folder / "figures", figures, chosen)
 
         write_findings(
             found, out, pairs=chosen, overwrite=overwrite, draw=draw if figures else None

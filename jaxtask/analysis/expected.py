@@ -150,11 +150,9 @@ class Expected:
             own = (k == ranks[0]) & (l == ranks[1])
             G, H = update_grams(*self._dimensions(at), *ranks)
             if not (self.updates.flat and self.metric in (*_OF_TARGET, "cosine")):
-                each = (
-                    _DRAWS_OF_TARGETS // len(self.updates.rank[at])
-                    if self.metric in _OF_TARGET
-                    else _DRAWS_OF_PAIRS // len(i)
-                )
+                tasks = len(self.updates.rank[at])
+                of_targets = self.metric in _OF_TARGET
+                each = _DRAWS_OF_TARGETS // tasks if of_targets else _DRAWS_OF_PAIRS // tasks**2
                 few = min(max(each, _FEWEST), _MOST, len(G))
                 # Others for each module, or the errors of few draws would add up in pooled means.
                 chosen = rng.choice(len(G), few, replace=False)

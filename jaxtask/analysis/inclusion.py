@@ -58,9 +58,9 @@ class Inclusion:
     resampled: str
     """"layers", "cells" (too few layers) or "nothing" (one cell, no intervals)."""
     edges: tuple[tuple[int, int], ...]
-    """(including, included), by number: the transitive reduction over all significant inclusions.
-    Tasks that are equal or include each other in a circle stand in a circle of edges, and the first
-    of them has the edges of all."""
+    """(including, included), by number: the significant inclusions, see `inclusion_graph`. Tasks
+    that are equal or include each other in a circle stand in a circle of edges, and the first of
+    them has the edges of all."""
     classes: tuple[tuple[int, ...], ...]
     """Those circles."""
 
@@ -120,7 +120,7 @@ def inclusion(
     words = np.where(equal, "equal", words)
     direction = np.full((T, T), "", dtype="<U8")
     direction[pairs.i, pairs.j] = words
-    edges, classes = inclusion_graph(direction)
+    edges, classes = inclusion_graph(direction, pairs.square(held))
     square = pairs.square
     return Inclusion(
         score=square(score),
@@ -142,12 +142,17 @@ def inclusion(
 
 
 def inclusion_graph(
-    direction: np.ndarray,
+    direction: np.ndarray, held: np.ndarray
 ) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, ...], ...]]:
-    """The least graph with the same inclusions, directly or in steps (Aho, Garey, Ullman 1972).
+    """The inclusions that do not follow from others, a transitive reduction.
+
+    An edge is left out if steps lead to its end of which each holds as much as it does (less 5%).
+    Where all hold everything, that is the usual reduction (Aho, Garey, Ullman 1972); steps that
+    hold little do not make up for an edge that holds much.
 
     Args:
         direction: [T, T] as in `Inclusion`.
+        held: [T, T] how much of the target the source holds.
 
     Returns:
         Edges and classes, as in `Inclusion`.
@@ -158,14 +163,25 @@ def inclusion_graph(
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(direction)))
     graph.add_edges_from(np.argwhere((direction == "includes") | (direction == "equal")).tolist())
-    condensed = nx.condensation(graph)
-    members = {n: sorted(data["members"]) for n, data in condensed.nodes(data=True)}
-    reduced = nx.transitive_reduction(condensed)
-    edges = [(members[a][0], members[b][0]) for a, b in reduced.edges]
-    classes = sorted(own for own in members.values() if len(own) > 1)
-    for own in classes:
-        edges += zip(own, own[1:] + own[:1], strict=True)
-    return tuple(sorted(edges)), tuple(map(tuple, classes))
+    members = sorted(sorted(own) for own in nx.strongly_connected_components(graph))
+    N = len(members)
+    direct = np.full((N, N), -np.inf)
+    known = np.where(direction == "includes", held, -np.inf)
+    for a, b in np.ndindex(N, N):
+        if a != b:
+            direct[a, b] = known[np.ix_(members[a], members[b])].max()
+    widest = direct.copy()  # the least that a way's steps hold, for the best way
+    for x in range(N):
+        widest = np.maximum(widest, np.minimum(widest[:, x, None], widest[None, x]))
+    by_steps = np.full((N, N), -np.inf)
+    for x in range(N):
+        by_steps = np.maximum(by_steps, np.minimum(direct[:, x, None], widest[None, x]))
+    own = np.isfinite(direct) & (by_steps < direct - _MARGIN * np.abs(direct))
+    edges = [(members[a][0], members[b][0]) for a, b in np.argwhere(own)]
+    classes = [tuple(tasks) for tasks in members if len(tasks) > 1]
+    for tasks in classes:
+        edges += zip(tasks, tasks[1:] + tasks[:1], strict=True)
+    return tuple(sorted(edges)), tuple(classes)
 
 
 def _mean_of(values: list[np.ndarray]) -> np.ndarray:

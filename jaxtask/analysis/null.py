@@ -44,20 +44,18 @@ def random_grams(rng: np.random.Generator, n: int, k: int, l: int, draws: int) -
         singular values are 1.
 
     """
-    A = rng.standard_normal((draws, k, l))
     freedom = n - k
-    if freedom >= l:
-        T = np.zeros((draws, l, l))
-        row, column = np.tril_indices(l, -1)
-        T[:, row, column] = rng.standard_normal((draws, len(row)))
-        diagonal = np.arange(l)
-        T[:, diagonal, diagonal] = np.sqrt(rng.chisquare(freedom - diagonal, (draws, l)))
-        wishart = T @ T.swapaxes(1, 2)
-    else:
-        # A singular Wishart matrix has no triangular factor to draw; its Gaussian is small.
-        B = rng.standard_normal((draws, freedom, l))
-        wishart = B.swapaxes(1, 2) @ B
-    lower = np.linalg.cholesky(A.swapaxes(1, 2) @ A + wishart)
+    if freedom < l:
+        # A singular Wishart matrix has no triangular factor to draw, and the space is small.
+        Q, R = np.linalg.qr(rng.standard_normal((draws, n, l)))
+        return Q[:, :k] * np.sign(np.einsum("nll->nl", R))[:, None]
+    A = rng.standard_normal((draws, k, l))
+    T = np.zeros((draws, l, l))
+    row, column = np.tril_indices(l, -1)
+    T[:, row, column] = rng.standard_normal((draws, len(row)))
+    diagonal = np.arange(l)
+    T[:, diagonal, diagonal] = np.sqrt(rng.chisquare(freedom - diagonal, (draws, l)))
+    lower = np.linalg.cholesky(A.swapaxes(1, 2) @ A + T @ T.swapaxes(1, 2))
     return np.linalg.solve(lower, A.swapaxes(1, 2)).swapaxes(1, 2)
 
 
@@ -170,7 +168,6 @@ def diagonal_null(
     """
     S, r = sources.shape
     N, draws, _ = diagonals.shape
-    # Few sizes, so that few programs are compiled.
     wide = np.zeros((_power_of_two(N), draws, r), np.float32)
     wide[:N, :, :k] = diagonals
     scale = np.ones(len(wide), np.float32)
@@ -216,7 +213,8 @@ def energy_null(
 
 
 def _power_of_two(n: int) -> int:
-    return 1 << max(0, n - 1).bit_length()
+    """At least n, and 8: few sizes, so that few programs are compiled."""
+    return max(8, 1 << (n - 1).bit_length())
 
 
 def _chunks(draws: int, r: int) -> list[slice]:
