@@ -59,9 +59,7 @@ def write_page(
     check_file(path, overwrite=overwrite)
     known = list(findings.pooled)
     chosen = mapped_variables(ds, known) if with_maps is None else list(with_maps)
-    for name in chosen:
-        if name not in known:
-            raise ReportError(f"no pooled variable {name!r} in this result: {', '.join(known)}")
+    check_variables(chosen, known)
     text = render(ds, findings, telling_pairs(findings) if pairs is None else pairs, chosen)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
     try:
@@ -73,6 +71,13 @@ def write_page(
         raise ReportError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         Path(draft).unlink(missing_ok=True)
+
+
+def check_variables(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise a `ReportError` unless all names are of pooled variables that are known."""
+    for name in names:
+        if name not in known:
+            raise ReportError(f"no pooled variable {name!r} in this result: {', '.join(known)}")
 
 
 def check_file(path: Path, *, overwrite: bool) -> None:

@@ -182,6 +182,7 @@ def angles(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: 
         style = {"color": _COLOURS[n % 8], "marker": _SHAPES[n % 8], "markersize": 3}
         axes.plot(np.arange(1, len(mean) + 1), mean, label=label, **style)
     axes.set_ylim(0, 1.62)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(f"principal angle ({side}put side)")
     axes.set_ylabel("radians")
     figure.legend(loc="outside upper center", ncols=1 if len(pairs) < 4 else 2)
@@ -196,9 +197,9 @@ def spectra(ds: "xr.Dataset", findings: "Findings", pair: Pair) -> "Figure":
         spectrum = _mean_of_cells(own.isel(task=source).values)
         projected = _mean_of_cells(pair_vectors(ds, "projected", [(source, target)])[0])
         x = np.arange(1, len(spectrum) + 1)
-        axes.bar(x - 0.2, spectrum, 0.4, color=_COLOURS[0], label="$S_1$ of the source")
+        axes.bar(x - 0.2, spectrum, 0.4, color=_COLOURS[0], label="S₁ of the source")
         axes.bar(x[: len(projected)] + 0.2, projected, 0.4, color=_COLOURS[1], hatch="/////",
-                 edgecolor="white", linewidth=0, label="$S_2$ of the target")  # fmt: skip
+                 edgecolor="white", linewidth=0, label="S₂ of the target")  # fmt: skip
         axes.set_title("\n→ ".join(shorten(findings.tasks[n], 24) for n in (source, target)))
         axes.set_xticks(x[:: -(-len(x) // 8)])
         axes.set_xlabel("singular direction")

@@ -1,5 +1,7 @@
 """One small result, what was found in it, and its page."""
 
+from dataclasses import replace
+
 import pytest
 
 import jaxtask as jt
@@ -28,8 +30,6 @@ def page(result, findings, tmp_path_factory):
 @pytest.fixture(scope="session")
 def bare(result, findings):
     """The same result and findings without anything that an option adds."""
-    from dataclasses import replace
-
     kept = [name for name in result.data_vars if name in ("cosine", "valid", "frobenius", "rank")]
     pooled = {"cosine": findings.pooled["cosine"]}
     less = {"pooled": pooled, "groups": None, "separation": None, "inclusion": None, "maps": None}

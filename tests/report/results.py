@@ -6,7 +6,7 @@ import jaxtask as jt
 
 METRICS = ("grassmann", "cosine", "spectral_l1", "rec", "entropy_source", "entropy_projected",
            "energy_core", "residual")  # fmt: skip
-TASKS = ("one", "two", "three & <b>more</b>", "narrow", "a-name-that-is-much-longer-than-others")
+TASKS = ("one", "two", "three & <b>more</b>", "narrow", "a-$name$-that-is-much-longer-than-others")
 GROUPS = {"first": ["one", "two", "narrow"], "second": [TASKS[2], TASKS[4]]}
 
 

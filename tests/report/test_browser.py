@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks.browser import Browser
 from jaxtask.report.page import render, write_page
 
-from .browser import Browser
 from .results import TASKS
 
 SIZES = [1280, 400]

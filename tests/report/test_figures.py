@@ -39,6 +39,7 @@ def test_figures_keep_their_names_as_text_and_fit_a_column(drawn):
         if name in ("matrix", "pca", "mds", "clusters"):
             assert ">one</text>" in text, name
             assert "more&lt;/b" in text, name
+            assert "a-$name$" in text, name
         width = float(re.search(r'width="([0-9.]+)pt"', text)[1]) / 72
         assert width < plots.COLUMN * 1.12, name
 

@@ -5,6 +5,7 @@ import html
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,19 @@ def test_maps_fill_the_room_there_is(result, findings, monkeypatch):
     text = render(result, findings, [(0, 1)], chosen)
     assert [v["name"] for v in data_of(text)["variables"] if "maps" in v] == chosen
     assert "jaxtask report … --maps" in section_of(text, "matrix")
+
+
+def test_pairs_without_a_value_are_holes(result, findings):
+    own = findings.pooled["grassmann_out"]
+    values = own.values.copy()
+    values[0, 1] = values[1, 0] = np.nan
+    changed = replace(own, values=values, z=None, low=np.full_like(values, np.nan))
+    lacking = replace(findings, pooled={**findings.pooled, "grassmann_out": changed})
+    data = data_of(render(result, lacking, [(0, 1)], []))
+    (found,) = (v["pooled"] for v in data["variables"] if v["name"] == "grassmann_out")
+    assert np.isnan(unpacked(found["values"], symmetric=True)[0, 1])
+    assert "z" not in found
+    assert "low" not in found
 
 
 def test_writing_replaces_only_when_asked_and_leaves_nothing_half(

@@ -83,7 +83,7 @@ function drawGraph() {
   const columns = 1 + Math.max(...graph.nodes.map((n) => n.column));
   const rows = 1 + Math.max(...graph.nodes.map((n) => n.row));
   // Names need room: where the page is narrow, the graph is wider and scrolls in its place.
-  const width = Math.max(document.getElementById("graph-plot").parentElement.clientWidth, 130 * columns);
+  const width = Math.max(document.getElementById("graph-plot").parentElement.clientWidth, 150 * columns);
   const column = (width - 24) / columns;
   const most = Math.max(4, Math.floor((column - 34) / 6.7));
   const members = (n) => n.tasks.map((t) => tasks[t]).join(" = ");

@@ -62,7 +62,7 @@ function drawMatrix() {
     type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: true,
     colorscale: "Cividis", reversescale: variable.similar === "small",
     zmin: low, zmax: high > low ? high : low + 1e-9, xgap: tasks.length > 40 ? 0 : 1, ygap: tasks.length > 40 ? 0 : 1,
-    showscale: width > 500, colorbar: { thickness: 12, outlinewidth: 0, len: 1 },
+    showscale: width > 500 && high > low, colorbar: { thickness: 12, outlinewidth: 0, len: 1 },
   };
   if (side / tasks.length >= 38) {
     trace.texttemplate = "%{z:.3~g}";

@@ -1,4 +1,4 @@
-"""A headless Chromium with one window, driven as a reader would."""
+"""A headless Chromium with one window, driven as a reader would; the tests use it as well."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _KEYS = {"down": "\ue015"}
 
 
 class Browser:
-    """Selenium, as far as the tests need it."""
+    """Selenium, as far as it is needed here."""
 
     def __init__(self, profile):
         from selenium import webdriver
@@ -31,6 +31,7 @@ class Browser:
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         self._driver = webdriver.Chrome(options, service)
         self._driver.get("about:blank")
+        self._driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
         self.requests()
 
     def close(self):
@@ -52,6 +53,11 @@ class Browser:
             "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))"
         )
         return time.perf_counter() - start
+
+    def busy(self):
+        """Seconds of processor time that the page's thread has taken since it was opened."""
+        told = self._driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return next(m["value"] for m in told if m["name"] == "ThreadTime")
 
     def run(self, script):
         return self._driver.execute_script(script)
