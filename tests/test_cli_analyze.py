@@ -69,7 +69,7 @@ def test_what_is_printed(folder, printed):
         "topic-a1 and topic-a1-again",
         "By grassmann_out, the groups lie apart: PERMANOVA F =",
         "(all labelings)",
-        "topic-a1 includes topic-a-narrow: holds 1.000 of it",
+        "topic-a1 includes topic-a-narrow by 100.0%, the reverse is",
         "topic-a1 → topic-a-narrow",
         f"Written: {folder / 'findings'}",
     ):

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxtask.analysis.dimensions import Updates
 from jaxtask.analysis.expected import LARGER, UNDIRECTED, Expected
-from jaxtask.analysis.pooling import cell_weights
+from jaxtask.analysis.pooling import Weights, cell_weights
 from jaxtask.analysis.significance import Draws, draws_of, p_values
 
 if TYPE_CHECKING:
@@ -88,28 +88,32 @@ def cells_of(ds: "xr.Dataset", name: str, pairs: Pairs) -> np.ndarray:
     return values[:, :, pairs.i, pairs.j].astype(float)
 
 
-def weights_of(values: np.ndarray, updates: Updates, pairs: Pairs, weights: str) -> np.ndarray:
-    """[L, M, P] what each cell weighs in its pair's mean; 0 where there is no number."""
-    norms = None
-    if weights == "norm":
-        norms = np.nan_to_num(updates.norm[:, :, pairs.i] * updates.norm[:, :, pairs.j])
-    return cell_weights(np.isfinite(values), norms)
+def norms_of(updates: Updates, pairs: Pairs, weights: Weights) -> np.ndarray | None:
+    """[L, M, P] ‖ΔW_source‖·‖ΔW_target‖ if that is what cells weigh, else None."""
+    if weights == "equal":
+        return None
+    return np.nan_to_num(updates.norm[:, :, pairs.i] * updates.norm[:, :, pairs.j])
 
 
 def against_chance(
-    null: Expected, values: np.ndarray, weights: np.ndarray, pairs: Pairs, seed: int = 0
+    null: Expected,
+    values: np.ndarray,
+    pairs: Pairs,
+    norms: np.ndarray | None = None,
+    seed: int = 0,
 ) -> Chance:
     """How the cells of one variable, and their pooled means, stand to chance.
 
     Args:
         null: What the variable comes to by chance.
         values: [L, M, P]
-        weights: [L, M, P], of `weights_of`.
         pairs: The P pairs.
+        norms: [L, M, P], of `norms_of`.
         seed: Of the shuffling of draws among the cells of a pooled mean.
 
     """
     L, M, P = values.shape
+    weights = cell_weights(np.isfinite(values), norms)
     sign = 1 if null.metric in LARGER else -1
     labels = np.full((L, M, P), -1)
     for at in np.ndindex(L, M):

@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtask.analysis.bootstrap import FEW_LAYERS, layer_interval
+from jaxtask.analysis.bootstrap import layer_interval
 from jaxtask.analysis.chance import (
     Chance,
     Pairs,
     Towards,
     against_chance,
     cells_of,
+    norms_of,
     pairs_of,
     towards_of,
-    weights_of,
 )
-from jaxtask.analysis.dimensions import Updates, updates_of
+from jaxtask.analysis.dimensions import updates_of
 from jaxtask.analysis.expected import expected, metric_of
 from jaxtask.analysis.groups import Separation, group_of, separation
 from jaxtask.analysis.inclusion import ENERGIES, Inclusion, inclusion
 from jaxtask.analysis.maps import Maps, make_maps
+from jaxtask.analysis.notes import check_result, few_layers
 from jaxtask.analysis.pooling import Weights, check_weights, pool, poolable
-from jaxtask.analysis.shared_init import shared_start
+from jaxtask.analysis.shared_init import shared_start, told
 from jaxtask.analysis.significance import discoveries
 from jaxtask.errors import AnalysisError
 from jaxtask.metrics import METRICS
@@ -135,7 +136,7 @@ def analyze(
     check_weights(weights)
     tasks = tuple(str(t) for t in ds["source"].values)
     updates = updates_of(ds)
-    notes = _check(ds, tasks, updates)
+    notes = check_result(ds, tasks, updates)
     own_groups = None if groups is None else group_of(groups, tasks)
     main = _distance(ds, distance, needed=groups is not None)
     chances: dict[str, Chance] = {}
@@ -145,25 +146,19 @@ def analyze(
     for name in poolable(ds):
         pairs = pairs_of(ds, name)
         values = cells_of(ds, name, pairs)
-        norms = _norms(updates, pairs) if weights == "norm" else None
+        norms = norms_of(updates, pairs, weights)
         low, high = layer_interval(values, norms, resamples=resamples, seed=seed)
         null = expected(ds, name, updates)
         chance = None
         if isinstance(null, str):
             reasons.setdefault(null, []).append(name)
         else:
-            mass = weights_of(values, updates, pairs, weights)
-            chance = chances[name] = against_chance(null, values, mass, pairs, seed)
+            chance = chances[name] = against_chance(null, values, pairs, norms, seed)
         pooled[name] = _pooled(ds, name, weights, pairs, (low, high), chance)
         profiles[name] = _over_pairs(values)
     start = shared_start(chances)
     if start is not None and start.detected:
-        notes.append(
-            "The adapters seem to have started from one A: the median pair has a "
-            f"{start.variable} of {start.median:.3f}, where chance is {start.chance:.3f}, "
-            f"{start.calibrated:.0%} of the way to equal input spaces. Input-side similarity then "
-            "says little of the tasks."
-        )
+        notes.append(told(start))
     if updates.flat and chances.keys() & {"cosine", *ENERGIES}:
         notes.append(
             "Chance levels of what reads both sides are those of flat spectra, since none were "
@@ -175,16 +170,7 @@ def analyze(
     if own_groups is not None and main is not None:
         matrix = pooled[main].values
         apart = _separation(main, matrix, tasks, own_groups, permutations, seed, notes)
-    if len(ds["layer"]) < FEW_LAYERS:
-        notes.append(
-            f"There are {len(ds['layer'])} layers: intervals over layers say little"
-            + (
-                ""
-                if holds is None or holds.resampled == "layers"
-                else f", and those of inclusion are over {holds.resampled}"
-            )
-            + "."
-        )
+    notes += few_layers(ds, "layers" if holds is None else holds.resampled)
     return Findings(
         tasks=tasks,
         groups=own_groups,
@@ -199,45 +185,6 @@ def analyze(
         agreement=_agreement(pooled),
         notes=tuple(notes),
     )
-
-
-def _check(ds: "xr.Dataset", tasks: tuple[str, ...], updates: Updates) -> list[str]:
-    """Notes on modules that nothing is known of; an error where there is nothing to find."""
-    if len(tasks) < 2:
-        raise AnalysisError(
-            f"the result is of one adapter ({', '.join(tasks)}); findings need two or more"
-        )
-    if not poolable(ds):
-        raise AnalysisError(
-            "the result has no metric that can be pooled: "
-            "`jaxtask compare … --metrics grassmann,cosine,rec,energy_core,residual` computes some"
-        )
-    shared = (np.isfinite(updates.rank)).sum(axis=2) > 1
-    if not shared.any():
-        raise AnalysisError(
-            "no module is adapted in two of the adapters, so all numbers of the result are NaN"
-        )
-    used = np.isfinite(updates.rank).any(axis=2)
-    notes = []
-    if alone := _cells(ds, used & ~shared):
-        notes.append(f"Left out, since only one adapter has them: {alone}.")
-    zero = updates.rank == 0
-    if zero.any():
-        at = _cells(ds, zero.any(axis=2))
-        notes.append(f"Some updates are zero, and are not tested against chance: {at}.")
-    about = json.loads(ds.attrs.get("adapters", "{}"))
-    for adapter in about.get("adapters", []):
-        if why := adapter.get("approximate"):
-            notes.append(f"{adapter['name']} is approximate: {why}.")
-    return notes + [f"{note}." for note in about.get("notes", [])]
-
-
-def _cells(ds: "xr.Dataset", chosen: np.ndarray) -> str:
-    """Layers and modules in words, the first five of them."""
-    layers, modules = ds["layer"].values, ds["module"].values
-    names = [f"{modules[m]} of layer {layers[l]}" for l, m in np.argwhere(chosen)]  # noqa: E741
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def distances(ds: "xr.Dataset") -> list[str]:
@@ -265,10 +212,6 @@ def _distance(ds: "xr.Dataset", asked: str | None, *, needed: bool) -> str | Non
             "`jaxtask compare … --metrics grassmann` computes one"
         )
     return asked or next(iter(known), None)
-
-
-def _norms(updates: Updates, pairs: Pairs) -> np.ndarray:
-    return np.nan_to_num(updates.norm[:, :, pairs.i] * updates.norm[:, :, pairs.j])
 
 
 def _pooled(

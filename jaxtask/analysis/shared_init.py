@@ -49,3 +49,12 @@ def shared_start(chances: Mapping[str, Chance]) -> SharedStart | None:
         calibrated=median,
         detected=bool(median >= _ALIKE and beyond >= _SHARE),
     )
+
+
+def told(start: SharedStart) -> str:
+    """A detected shared start in words."""
+    return (
+        f"The adapters seem to have started from one A: {start.variable} of the median pair is "
+        f"{start.median:.3f}, where chance is {start.chance:.3f}; that is {start.calibrated:.0%} "
+        "of the way to equal input spaces. Input-side similarity then says little of the tasks."
+    )

@@ -38,7 +38,8 @@ def p_values(null: Draws, row: np.ndarray, x: np.ndarray) -> np.ndarray:
 
     Where fewer than ten draws reach x, the tail of a gamma distribution with the null's mean,
     variance and skewness (Pearson III; of a normal one where the skewness is not positive) goes on
-    from the tenth largest draw, where it is joined continuously.
+    from the tenth largest draw, where it is joined continuously. That is an approximation: nulls
+    with heavier tails, of updates whose spectra have one large value, get too small a p there.
 
     Args:
         null: N nulls.

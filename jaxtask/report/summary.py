@@ -108,23 +108,23 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
     assert found is not None
     tasks = findings.tasks
     T = len(tasks)
-    words = found.direction
+    words, held = found.direction, found.parts[found.decided_by]
     yield (
         f"Of {T * (T - 1) // 2} pairs, {int((words == 'includes').sum())} have one task that "
         f"includes the other, more than the reverse and more than chance, and "
-        f"{int((words == 'equal').sum()) // 2} are equal; judged by {found.decided_by}, where 0 is "
-        "chance and 1 all of the target."
+        f"{int((words == 'equal').sum()) // 2} are equal; judged by {found.decided_by}, where 0% "
+        "is chance and 100% all of the target. Which way it goes is sure; how much it is, is the "
+        "percentage."
     )
     i, j = np.nonzero(words == "includes")
     order = np.argsort(-found.lead[i, j], kind="stable")
     for n in order[:_LISTED]:
         a, b = i[n], j[n]
-        held = found.parts[found.decided_by]
         yield (
-            f"{tasks[a]} includes {tasks[b]}: holds {held[a, b]:.3f} of it, the reverse is "
-            f"{held[b, a]:.3f} (difference {found.lead_low[a, b]:.3f} to "
-            f"{found.lead_high[a, b]:.3f}, adjusted p {probability(found.p_adjusted[a, b])}); "
-            f"scores {found.score[a, b]:.3f} and {found.score[b, a]:.3f}."
+            f"{tasks[a]} includes {tasks[b]} by {held[a, b]:.1%}, the reverse is {held[b, a]:.1%} "
+            f"(difference {found.lead_low[a, b]:.1%} to {found.lead_high[a, b]:.1%}, adjusted "
+            f"p {probability(found.p_adjusted[a, b])}); scores {found.score[a, b]:.3f} and "
+            f"{found.score[b, a]:.3f}."
         )
     if len(order) > _LISTED:
         yield f"and {len(order) - _LISTED} more."

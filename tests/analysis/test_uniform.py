@@ -6,7 +6,7 @@ from scipy.stats import kstest
 
 import jaxtask as jt
 from analysis.random_banks import random_bank
-from jaxtask.analysis.chance import against_chance, cells_of, pairs_of, weights_of
+from jaxtask.analysis.chance import against_chance, cells_of, norms_of, pairs_of
 from jaxtask.analysis.dimensions import updates_of
 from jaxtask.analysis.expected import expected
 
@@ -29,8 +29,8 @@ def p_of_banks():
         for name in VARIABLES:
             pairs = pairs_of(ds, name)
             values = cells_of(ds, name, pairs)
-            weights = weights_of(values, updates, pairs, "equal" if bank % 2 else "norm")
-            chance = against_chance(expected(ds, name, updates), values, weights, pairs, bank)
+            norms = norms_of(updates, pairs, "equal" if bank % 2 else "norm")
+            chance = against_chance(expected(ds, name, updates), values, pairs, norms, bank)
             found[name].append((chance.pooled_p[0], chance.p[0, 0, 0]))
     return {name: np.array(values).T for name, values in found.items()}
 

@@ -1,0 +1,69 @@
+"""What a reader of findings must know of the result that they are made of."""
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxtask.analysis.bootstrap import FEW_LAYERS
+from jaxtask.analysis.dimensions import Updates
+from jaxtask.analysis.pooling import poolable
+from jaxtask.errors import AnalysisError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def check_result(ds: "xr.Dataset", tasks: tuple[str, ...], updates: Updates) -> list[str]:
+    """Notes on what is left out of a result and on its adapters.
+
+    Raises:
+        AnalysisError: There is nothing to be found in it.
+
+    """
+    if len(tasks) < 2:
+        raise AnalysisError(
+            f"the result is of one adapter ({', '.join(tasks)}); findings need two or more"
+        )
+    if not poolable(ds):
+        raise AnalysisError(
+            "the result has no metric that can be pooled: "
+            "`jaxtask compare … --metrics grassmann,cosine,rec,energy_core,residual` computes some"
+        )
+    shared = (np.isfinite(updates.rank)).sum(axis=2) > 1
+    if not shared.any():
+        raise AnalysisError(
+            "no module is adapted in two of the adapters, so all numbers of the result are NaN"
+        )
+    used = np.isfinite(updates.rank).any(axis=2)
+    notes = []
+    if alone := _cells(ds, used & ~shared):
+        notes.append(f"Left out, since only one adapter has them: {alone}.")
+    zero = updates.rank == 0
+    if zero.any():
+        at = _cells(ds, zero.any(axis=2))
+        notes.append(f"Some updates are zero, and are not tested against chance: {at}.")
+    about = json.loads(ds.attrs.get("adapters", "{}"))
+    for adapter in about.get("adapters", []):
+        if why := adapter.get("approximate"):
+            notes.append(f"{adapter['name']} is approximate: {why}.")
+    return notes + [f"{note}." for note in about.get("notes", [])]
+
+
+def _cells(ds: "xr.Dataset", chosen: np.ndarray) -> str:
+    """Layers and modules in words, the first five of them."""
+    layers, modules = ds["layer"].values, ds["module"].values
+    names = [f"{modules[m]} of layer {layers[l]}" for l, m in np.argwhere(chosen)]  # noqa: E741
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def few_layers(ds: "xr.Dataset", resampled: str) -> list[str]:
+    """A note where there are few layers; `resampled` is what intervals of inclusion rest on."""
+    count = ds.sizes["layer"]
+    if count >= FEW_LAYERS:
+        return []
+    note = f"There are few layers ({count}), so that intervals over them say little"
+    return [
+        note + (f"; those of inclusion are over {resampled}." if resampled != "layers" else ".")
+    ]
