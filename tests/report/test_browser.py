@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+import jaxtask as jt
 from benchmarks.browser import Browser
 from jaxtask.report.page import render, write_page
 
@@ -147,7 +148,7 @@ def test_pairs_show_their_angles_and_spectra(browser, result, findings):
         expected = angles.values[:, :, i, j].mean(axis=(0, 1))
         np.testing.assert_allclose(shown, expected[np.isfinite(expected)], atol=1e-5)
         assert [t["name"] for t in browser.plot("angles-out", "data")[1:3]] == [
-            "chance, 95% of draws",
+            "chance, 95% of single modules",
             "chance, mean",
         ]
         own = spectra[:, :, i].mean(axis=(0, 1))
@@ -205,6 +206,28 @@ def test_a_variable_without_maps_says_how_to_have_them(chromium, result, finding
     assert "jaxtask report … --maps grassmann_out" in text
     chromium.choose("matrix-metric", "rec")
     assert chromium.plot("matrix-plot", "data[0].type") == "heatmap"
+
+
+def test_tasks_that_share_nothing_or_everything_are_drawn(chromium, tmp_path):
+    rng = np.random.default_rng(0)
+    B, A = rng.standard_normal((2, 16, 2)).astype("f4")
+    same, other = {"layers.0.q": (B, A.T)}, {"embed": (B, A.T)}
+    bank = jt.AdapterBank.from_factors({"a": same, "b": same, "c": other, "d": other})
+    made = jt.compare(bank, metrics=["grassmann"], keep=["angles"])
+    path = tmp_path / "odd.html"
+    write_page(made, jt.analyze(made), path)
+    chromium.size(400)
+    chromium.open(path)
+    chromium.scroll_through()
+    pairs = chromium.run("return page.pairs.map(p => p.tasks)")
+    chromium.choose("pair-pair", str(pairs.index([0, 2])))
+    text = chromium.run("return document.getElementById('angles-out-text').textContent")
+    assert "share no module here" in text
+    chromium.choose("matrix-layer", "0")  # outside layers
+    chromium.choose("matrix-order", "given")
+    assert matrix(chromium)[2, 3] == pytest.approx(0, abs=1e-3)
+    assert np.isnan(matrix(chromium)[0, 1])
+    assert chromium.console() == []
 
 
 def test_data_are_what_json_can_hold(page):
