@@ -66,7 +66,7 @@ def _alike(findings: "Findings") -> Iterator[str]:
                 f"pair) are more alike than chance, at a false discovery rate of {cells.level:g}."
             )
     for (a, b), rho in findings.agreement.items():
-        if (a, b) == (name, "cosine"):
+        if (a, b) == (name, "cosine") and np.isfinite(rho):
             yield (
                 f"{a} and {b} have a rank correlation of {rho:.2f} over pairs; −1 would be the "
                 "same order, one being a distance."
@@ -107,14 +107,13 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
     found = findings.inclusion
     assert found is not None
     tasks = findings.tasks
-    T = len(tasks)
     words, held = found.direction, found.parts[found.decided_by]
+    pairs = len(tasks) * (len(tasks) - 1) // 2
     yield (
-        f"Of {T * (T - 1) // 2} pairs, {int((words == 'includes').sum())} have one task that "
-        f"includes the other, more than the reverse and more than chance, and "
-        f"{int((words == 'equal').sum()) // 2} are equal; judged by {found.decided_by}, where 0% "
-        "is chance and 100% all of the target. Which way it goes is sure; how much it is, is the "
-        "percentage."
+        f"Pairs: {pairs}. One task includes the other, more than the reverse and more than chance: "
+        f"{int((words == 'includes').sum())}. Equal: {int((words == 'equal').sum()) // 2}. Judged "
+        f"by {found.decided_by}; percentages are of the target, 0% being chance. A direction may "
+        "be sure where the percentage is small."
     )
     i, j = np.nonzero(words == "includes")
     order = np.argsort(-found.lead[i, j], kind="stable")

@@ -67,7 +67,7 @@ def _value(
 def talk_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows as a table for the terminal."""
     table = Table(title="Spectral projection of the target on the source", title_justify="left")
-    table.add_column("source → target")
+    table.add_column("source → target", overflow="fold")
     for title in list(rows[0])[2:]:
         table.add_column(title.replace(" chance", "\nchance"), justify="right")
     for row in rows:
