@@ -41,8 +41,9 @@ def report(
     ] = False,
 ) -> None:
     """Draw a result: one HTML page that opens offline, or figures for papers."""
+    from jaxtask.analysis import poolable
     from jaxtask.report.figures import FORMATS, check_figures, write_figures
-    from jaxtask.report.page import check_file, write_page
+    from jaxtask.report.page import check_file, check_variables, write_page
     from jaxtask.report.pairs import named_pairs
 
     if form not in ("html", *FORMATS):
@@ -55,11 +56,13 @@ def report(
     else:
         check_figures(out, overwrite=overwrite)
     ds = jt.open_result(result)
+    with_maps = split(maps)
+    check_variables(with_maps, poolable(ds))
     chosen = named_pairs(pairs, [str(t) for t in ds["source"].values]) if pairs else None
     found = jt.analyze(ds, None if groups is None else read_groups(groups))
     console = standard_output()
     if form == "html":
-        write_page(ds, found, out, pairs=chosen, with_maps=split(maps) or None, overwrite=overwrite)
+        write_page(ds, found, out, pairs=chosen, with_maps=with_maps or None, overwrite=overwrite)
         size = out.stat().st_size / 1e6
         console.print(f"Written: {out} ({size:.1f} MB)", markup=False, soft_wrap=True)
         return

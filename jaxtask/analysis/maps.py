@@ -1,4 +1,4 @@
-"""Pictures of a matrix of distances: PCA, classical scaling, clusters, profiles of layers."""
+"""Pictures of a matrix of distances: PCA, classical scaling, clusters."""
 
 from dataclasses import dataclass
 
@@ -189,22 +189,6 @@ def clusters(
     varies = min(np.ptp(heights), np.ptp(condensed)) > 1e-12 * condensed.max(initial=0)
     cophenetic = float(np.corrcoef(condensed, heights)[0, 1]) if varies else float("nan")
     return tree, cophenetic, hierarchy.leaves_list(tree).astype(int)
-
-
-def layer_profile(values: np.ndarray) -> np.ndarray:
-    """Mean over the pairs of different tasks for every layer and module.
-
-    Args:
-        values: [L, M, T, T], NaN where a pair has none.
-
-    Returns:
-        [L, M], NaN where no pair has a value.
-
-    """
-    pairs = np.isfinite(values) & ~np.eye(values.shape[-1], dtype=bool)
-    total = np.sum(values, axis=(-2, -1), where=pairs, dtype=np.float64)
-    count = pairs.sum(axis=(-2, -1))
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _two(scores: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -59,20 +58,23 @@ def write_page(
     check_file(path, overwrite=overwrite)
     known = list(findings.pooled)
     chosen = mapped_variables(ds, known) if with_maps is None else list(with_maps)
-    for name in chosen:
-        if name not in known:
-            raise ReportError(f"no pooled variable {name!r} in this result: {', '.join(known)}")
+    check_variables(chosen, known)
     text = render(ds, findings, telling_pairs(findings) if pairs is None else pairs, chosen)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(draft, 0o666 & ~_umask())
+        draft.write_text(text, encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
         raise ReportError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+
+
+def check_variables(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise a `ReportError` unless all names are of pooled variables that are known."""
+    for name in names:
+        if name not in known:
+            raise ReportError(f"no pooled variable {name!r} in this result: {', '.join(known)}")
 
 
 def check_file(path: Path, *, overwrite: bool) -> None:
@@ -123,9 +125,3 @@ def _script_json(data: Mapping[str, Any]) -> str:
     """JSON that cannot end the script element that it stands in."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -45,6 +45,11 @@ def _groups(findings: "Findings") -> tuple[list[str], list[int]]:
     return names, [names.index(group) for group in own]
 
 
+def _mark(group: int) -> tuple[str, str]:
+    """Colour and shape; 64 groups differ in one or both."""
+    return _COLOURS[group % 8], _SHAPES[(group + group // 8) % 8]
+
+
 def matrix(findings: "Findings", variable: str) -> "Figure":
     """The pooled values of all pairs, near tasks beside each other."""
     T = len(findings.tasks)
@@ -85,7 +90,8 @@ def scatter(findings: "Findings", at: np.ndarray, shares: np.ndarray, axis: str)
     figure, axes = _figure(COLUMN, 0.85 * COLUMN)
     for g, name in enumerate(names):
         here = np.array(own) == g
-        axes.scatter(*at[here].T, s=22, marker=_SHAPES[g % 8], color=_COLOURS[g % 8], label=name)
+        colour, shape = _mark(g)
+        axes.scatter(*at[here].T, s=22, marker=shape, color=colour, label=name)
     axes.margins(0.16)
     axes.set_xlabel(f"{axis} 1 ({shares[0]:.0%})")
     axes.set_ylabel(f"{axis} 2 ({shares[1]:.0%})")
@@ -114,7 +120,7 @@ def tree(findings: "Findings", maps: "Maps") -> "Figure":
     names, own = _groups(findings)
     if len(names) > 1:
         for n, task in enumerate(drawn["leaves"]):
-            shape, colour = _SHAPES[own[task] % 8], _COLOURS[own[task] % 8]
+            colour, shape = _mark(own[task])
             axes.plot(start, n, shape, color=colour, markersize=4, clip_on=False)
     short = short_names(findings.tasks, 28)
     axes.set_yticks(range(T), [short[n] for n in drawn["leaves"]])
@@ -174,7 +180,7 @@ def angles(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: 
 
         x = np.arange(1, size + 1)
         low, high = mean_of("low"), mean_of("high")
-        axes.fill_between(x, low, high, color="0.85", label="chance, 95%")
+        axes.fill_between(x, low, high, color="0.85", label="chance, 95% of single modules")
         axes.plot(x, mean_of("mean"), "--", color=_QUIET, linewidth=0.9)
     for n, ((i, j), own) in enumerate(zip(pairs, kept, strict=True)):
         mean = _mean_of_cells(own)
@@ -182,6 +188,7 @@ def angles(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: 
         style = {"color": _COLOURS[n % 8], "marker": _SHAPES[n % 8], "markersize": 3}
         axes.plot(np.arange(1, len(mean) + 1), mean, label=label, **style)
     axes.set_ylim(0, 1.62)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(f"principal angle ({side}put side)")
     axes.set_ylabel("radians")
     figure.legend(loc="outside upper center", ncols=1 if len(pairs) < 4 else 2)
@@ -196,9 +203,9 @@ def spectra(ds: "xr.Dataset", findings: "Findings", pair: Pair) -> "Figure":
         spectrum = _mean_of_cells(own.isel(task=source).values)
         projected = _mean_of_cells(pair_vectors(ds, "projected", [(source, target)])[0])
         x = np.arange(1, len(spectrum) + 1)
-        axes.bar(x - 0.2, spectrum, 0.4, color=_COLOURS[0], label="$S_1$ of the source")
+        axes.bar(x - 0.2, spectrum, 0.4, color=_COLOURS[0], label="S₁ of the source")
         axes.bar(x[: len(projected)] + 0.2, projected, 0.4, color=_COLOURS[1], hatch="/////",
-                 edgecolor="white", linewidth=0, label="$S_2$ of the target")  # fmt: skip
+                 edgecolor="white", linewidth=0, label="S₂ of the target")  # fmt: skip
         axes.set_title("\n→ ".join(shorten(findings.tasks[n], 24) for n in (source, target)))
         axes.set_xticks(x[:: -(-len(x) // 8)])
         axes.set_xlabel("singular direction")
@@ -218,8 +225,8 @@ def graph(findings: "Findings", layout: Layout) -> "Figure":
     for node in layout.nodes:
         first, *others = node.tasks
         name = f"{short[first]} +{len(others)}" if others else short[first]
-        kind = own[first] % 8
-        axes.plot(node.column, node.row, _SHAPES[kind], color=_COLOURS[kind], markersize=4)
+        colour, shape = _mark(own[first])
+        axes.plot(node.column, node.row, shape, color=colour, markersize=4)
         text = axes.annotate(name, (node.column, node.row), (4, 0), fontsize=7,
                              textcoords="offset points", va="center")  # fmt: skip
         texts.append(text)

@@ -28,8 +28,8 @@ SECTIONS = {
 }
 """Headings by the names that links and scripts know them by."""
 
-# Names in one sentence.
-_LISTED = 12
+# Names in one sentence, and of one class of equal tasks.
+_LISTED, _EQUAL = 12, 4
 # Settings of a result, and what they are called; what is longer than a line has a table.
 _ABOUT = {
     "base_model": "base model",
@@ -115,7 +115,7 @@ def _maps(findings: "Findings") -> dict[str, Any]:
         )
         return {"maps_absent": absent, "pca_text": "", "mds_text": "", "tree_text": ""}
     rest = (
-        f" {made.filled} pairs had no distance, and were given a mean one." if made.filled else ""
+        f" Pairs without a distance, drawn with a mean one: {made.filled}." if made.filled else ""
     )
     if findings.groups:
         rest = f" Colours and shapes are the groups.{rest}"
@@ -138,7 +138,7 @@ def _inclusion(findings: "Findings") -> dict[str, Any]:
         )
         return {"inclusion_absent": absent, "inclusion_drawn": False, "inclusion_text": ""}
     names = findings.tasks
-    equal = "".join(f" Equal: {_listed([names[n] for n in own])}." for own in found.classes)
+    equal = "".join(f" Equal: {_listed([names[n] for n in own], _EQUAL)}." for own in found.classes)
     layout = layered(found)
     if layout is None:
         none = f"No task was found to include another more than the reverse.{equal}"
@@ -154,10 +154,10 @@ def _inclusion(findings: "Findings") -> dict[str, Any]:
     }
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], most: int = _LISTED) -> str:
     """Names in words, the first ones if there are many."""
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _pairs(findings: "Findings", pairs: Sequence[Pair]) -> str:

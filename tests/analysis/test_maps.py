@@ -9,7 +9,6 @@ from jaxtask.analysis.maps import (
     classical_scaling,
     clusters,
     complete,
-    layer_profile,
     make_maps,
     pca,
 )
@@ -142,20 +141,3 @@ def test_few_or_equal_tasks_have_maps_without_warnings(tasks):
 def test_what_cannot_be_mapped_is_said(distances, words):
     with pytest.raises(JaxtaskError, match=f"rec.*{words}"):
         make_maps(distances, "rec")
-
-
-def test_profile_is_the_mean_over_pairs_of_different_tasks():
-    values = np.random.default_rng(0).random((2, 3, 4, 4))
-    values[0, 1] = np.nan
-    values[1, 2, 0, 3] = np.nan
-    found = layer_profile(values)
-    for layer, module in itertools.product(range(2), range(3)):
-        pairs = [
-            values[layer, module, i, j]
-            for i, j in itertools.permutations(range(4), 2)
-            if not np.isnan(values[layer, module, i, j])
-        ]
-        if pairs:
-            assert found[layer, module] == pytest.approx(np.mean(pairs))
-        else:
-            assert np.isnan(found[layer, module])

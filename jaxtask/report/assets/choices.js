@@ -1,10 +1,14 @@
 // Choices that several sections share: groups, variables, layers, modules.
 
 const groupNames = [...new Set(page.groups || [])];
-const byName = new Map(page.variables.map((v) => [v.name, v]));
 
 function groupOf(task) {
   return page.groups ? groupNames.indexOf(page.groups[task]) : 0;
+}
+
+/** Colour and shape of a group's marks; 64 groups differ in one or both. */
+function mark(group) {
+  return { color: COLOURS[group % 8], symbol: SHAPES[(group + Math.floor(group / 8)) % 8] };
 }
 
 /** Two selects for one variable: the metric, and the side where it has one. */

@@ -3,7 +3,6 @@
 // Okabe and Ito's colours, which colour-blind people tell apart; shapes say the same again.
 const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C", "#B8A800"];
 const SHAPES = ["circle", "square", "diamond", "triangle-up", "x", "star", "hexagon", "cross"];
-const DASHES = ["solid", "dash", "dot", "dashdot"];
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 function colour(name) {
@@ -52,6 +51,10 @@ function number(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
   const size = Math.abs(x);
   return size !== 0 && (size < 1e-3 || size >= 1e5) ? x.toExponential(2) : String(+x.toPrecision(4));
+}
+
+function probability(p) {
+  return p !== null && p < 1e-15 ? "< 1e-15" : number(p);
 }
 
 function axis(more) {

@@ -24,7 +24,7 @@ function drawScatter(id, at, shares, xname, yname) {
       text: own.map((n) => (places[n] ? plain(texts[n]) : "")),
       textposition: own.map((n) => places[n] || "middle right"), textfont: { size: 11 },
       hovertext: own.map((n) => plain(tasks[n])), hovertemplate: "%{hovertext}<extra></extra>",
-      marker: { size: 9, symbol: SHAPES[g % SHAPES.length], color: COLOURS[g % COLOURS.length] },
+      marker: { size: 9, ...mark(g) },
     };
   });
   const share = (c) => `${(100 * shares[c]).toFixed(0)}%`;
@@ -41,8 +41,6 @@ function drawMaps() {
   drawScatter("mds-plot", page.maps.mds, page.maps.mds_shares, "dimension 1", "dimension 2");
 }
 
-// Clusters
-
 function drawTree() {
   if (!page.maps) return;
   const width = widthOf("tree-plot");
@@ -51,8 +49,8 @@ function drawTree() {
   const { joins, order } = page.tree;
   // Where the first join stands near the last one, an axis from zero would show nothing else.
   const heights = joins.flatMap((join) => join.height).filter((h) => h > 0);
-  const [low, high] = [Math.min(...heights), Math.max(...heights)];
-  const start = heights.length ? Math.max(0, low - 0.25 * (high - low || high)) : 0;
+  const [low, high] = heights.length ? [Math.min(...heights), Math.max(...heights)] : [0, 1];
+  const start = Math.max(0, low - 0.25 * (high - low || high));
   const x = joins.flatMap((join) => [...join.height.map((h) => Math.max(h, start)), null]);
   const y = joins.flatMap((join) => [...join.place, null]);
   const leaf = {
@@ -60,8 +58,8 @@ function drawTree() {
     hovertext: order.map((n) => plain(tasks[n] + (page.groups ? `, ${page.groups[n]}` : ""))),
     hovertemplate: "%{hovertext}<extra></extra>",
     marker: {
-      size: page.groups ? 8 : 1, color: order.map((n) => COLOURS[groupOf(n) % COLOURS.length]),
-      symbol: order.map((n) => SHAPES[groupOf(n) % SHAPES.length]),
+      size: page.groups ? 8 : 1, color: order.map((n) => mark(groupOf(n)).color),
+      symbol: order.map((n) => mark(groupOf(n)).symbol),
     },
   };
   const lines = { type: "scatter", mode: "lines", x, y, line: { color: colour("quiet"), width: 1.5 }, hoverinfo: "x" };
@@ -75,15 +73,13 @@ function drawTree() {
   });
 }
 
-// Inclusion
-
 function drawGraph() {
   const graph = page.graph;
   if (!graph || !document.getElementById("graph-plot")) return;
   const columns = 1 + Math.max(...graph.nodes.map((n) => n.column));
   const rows = 1 + Math.max(...graph.nodes.map((n) => n.row));
   // Names need room: where the page is narrow, the graph is wider and scrolls in its place.
-  const width = Math.max(document.getElementById("graph-plot").parentElement.clientWidth, 130 * columns);
+  const width = Math.max(document.getElementById("graph-plot").parentElement.clientWidth, 150 * columns);
   const column = (width - 24) / columns;
   const most = Math.max(4, Math.floor((column - 34) / 6.7));
   const members = (n) => n.tasks.map((t) => tasks[t]).join(" = ");
@@ -103,8 +99,8 @@ function drawGraph() {
     text: text.map(plain), textposition: "middle right", textfont: { size: 12 },
     hovertext: graph.nodes.map((n) => plain(members(n))), hovertemplate: "%{hovertext}<extra></extra>",
     marker: {
-      size: 9, color: graph.nodes.map((n) => COLOURS[groupOf(n.tasks[0]) % COLOURS.length]),
-      symbol: graph.nodes.map((n) => SHAPES[groupOf(n.tasks[0]) % SHAPES.length]),
+      size: 9, color: graph.nodes.map((n) => mark(groupOf(n.tasks[0])).color),
+      symbol: graph.nodes.map((n) => mark(groupOf(n.tasks[0])).symbol),
     },
   };
   draw("graph-plot", [node], {

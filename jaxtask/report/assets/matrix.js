@@ -53,7 +53,7 @@ function drawMatrix() {
     if (known.low) lines.push(`95% over layers: ${number(known.low[i][j])} to ${number(known.high[i][j])}`);
     if (known.chance) lines.push(`chance ${number(known.chance[i][j])}`);
     else if (chance !== null) lines.push(`chance ${number(chance)} (mean over pairs)`);
-    if (known.z) lines.push(`z ${number(known.z[i][j])}, p ${number(known.p[i][j])}`);
+    if (known.z) lines.push(`z ${number(known.z[i][j])}, p ${probability(known.p[i][j])}`);
     return lines.join("<br>");
   }));
   const flat = z.flat().filter((x) => x !== null);
@@ -62,7 +62,7 @@ function drawMatrix() {
     type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: true,
     colorscale: "Cividis", reversescale: variable.similar === "small",
     zmin: low, zmax: high > low ? high : low + 1e-9, xgap: tasks.length > 40 ? 0 : 1, ygap: tasks.length > 40 ? 0 : 1,
-    showscale: width > 500, colorbar: { thickness: 12, outlinewidth: 0, len: 1 },
+    showscale: width > 500 && high > low, colorbar: { thickness: 12, outlinewidth: 0, len: 1 },
   };
   if (side / tasks.length >= 38) {
     trace.texttemplate = "%{z:.3~g}";
@@ -70,7 +70,7 @@ function drawMatrix() {
   }
   const ticks = { tickmode: "array", tickvals: shown, ticktext: names, showgrid: false, zeroline: false, ticks: "" };
   const level = room < side / tasks.length;
-  const bottom = level ? 24 : 14 + 0.8 * room;
+  const bottom = level ? 24 : 20 + 0.86 * room;
   const size = tasks.length > 40 ? 9 : 11;
   draw("matrix-plot", [trace], {
     width: left + side + right, height: side + bottom + 26, margin: { l: left, r: right, t: 26, b: bottom },

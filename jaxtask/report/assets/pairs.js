@@ -39,7 +39,7 @@ function drawAngles(pair, side, cells) {
     traces.push({ type: "scatter", mode: "lines", x: index(low), y: low, line: { width: 0 }, hoverinfo: "skip", showlegend: false });
     traces.push({
       type: "scatter", mode: "lines", x: index(high), y: high, fill: "tonexty", line: { width: 0 },
-      fillcolor: dark.matches ? "rgba(180,190,200,.28)" : "rgba(90,100,110,.22)", name: "chance, 95% of draws", hoverinfo: "skip",
+      fillcolor: dark.matches ? "rgba(180,190,200,.28)" : "rgba(90,100,110,.22)", name: "chance, 95% of single modules", hoverinfo: "skip",
     });
     traces.push({ type: "scatter", mode: "lines", x: index(middle), y: middle, name: "chance, mean", line: { color: colour("quiet"), dash: "dash", width: 1.5 } });
   }
@@ -48,11 +48,11 @@ function drawAngles(pair, side, cells) {
     line: { color: COLOURS[0], width: 2 }, marker: { size: 7, color: COLOURS[0] },
   });
   const where = side === "out" ? "output side" : "input side";
-  const below = legendHeight(["chance, 95% of draws", "", ""], widthOf(`angles-${side}`));
+  const below = legendHeight(["chance, 95% of single modules", "", ""], widthOf(`angles-${side}`));
   const empty = found.every((x) => x === null);
   draw(`angles-${side}`, traces, {
     height: 280 + below, margin: { l: 48, r: 12, t: 26, b: 50 + below }, showlegend: true, legend: legend(),
-    xaxis: axis({ title: "angle, from the least", zeroline: false, tickformat: "d", dtick: Math.ceil(found.length / 16) }),
+    xaxis: axis({ title: "angle, from the least", zeroline: false, tickformat: "d", dtick: Math.ceil(Math.max(1, found.length) / 16) }),
     yaxis: axis({ title: "radians", range: [0, 1.62] }),
   }, empty ? `Principal angles, ${where}: the two tasks share no module here.`
     : `Principal angles, ${where}: ${tasks[pair.tasks[0]]} and ${tasks[pair.tasks[1]]}. π/2 is 1.571.` +
@@ -71,7 +71,7 @@ function drawSpectra(id, pair, way, cells) {
   const below = legendHeight(["S1 of ".concat(names[0]), "S2 of ".concat(names[1])], widthOf(id));
   draw(id, [bar(own, `S1 of ${names[0]}`, 0), bar(other, `S2 of ${names[1]}`, 1)], {
     height: 280 + below, margin: { l: 56, r: 12, t: 26, b: 50 + below }, barmode: "group", showlegend: true, legend: legend(),
-    xaxis: axis({ title: "singular direction of the source", zeroline: false, tickformat: "d", dtick: Math.ceil(own.length / 16) }),
+    xaxis: axis({ title: "singular direction of the source", zeroline: false, tickformat: "d", dtick: Math.ceil(Math.max(1, own.length) / 16) }),
     yaxis: axis({ title: "singular value" }),
   }, `${tasks[source]} → ${tasks[target]}: the source's spectrum S1, and the target's projection S2 on its singular directions.`);
 }
@@ -81,8 +81,8 @@ function tabulate(pair) {
   const rows = page.variables.flatMap((variable) => {
     const ways = variable.symmetric ? [[a, b, "both ways"]] : [[a, b, "→"], [b, a, "←"]];
     return ways.map(([i, j, way]) => {
-      const parts = ["values", "chance", "z", "p"].map((part) => number(pooledAt(variable, part, i, j)));
-      return [variable.name, way, ...parts];
+      const parts = ["values", "chance", "z"].map((part) => number(pooledAt(variable, part, i, j)));
+      return [variable.name, way, ...parts, probability(pooledAt(variable, "p", i, j))];
     });
   });
   const row = (cells, kind) => {
