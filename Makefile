@@ -25,7 +25,7 @@ PEERS := .venv-peers-$(VERSION)
 REQUIREMENTS := -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], *(r for name in sys.argv[1:] for r in project["optional-dependencies"][name]), sep="\n")'
 PIP := -m pip --disable-pip-version-check install --quiet
 
-# Files of tests go to one process for each core, four at most.
+# Files of tests go to one process for each core, four at most, and so NumPy's products to one core.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
 
 NATIVE := kernels/jaxtask_kernels/native
@@ -38,7 +38,7 @@ demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest $(WORKERS)
+	OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS)
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -46,7 +46,7 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 parity: $(PEERS)/parity
-	PYTHONPATH=.:kernels $(PEERS)/bin/python -m pytest $(WORKERS) -m parity tests/parity
+	OPENBLAS_NUM_THREADS=1 PYTHONPATH=.:kernels $(PEERS)/bin/python -m pytest $(WORKERS) -m parity tests/parity
 
 # In parts, because each level of instructions takes its time to compile.
 sanitize:
@@ -77,7 +77,7 @@ $(VENV)/core: pyproject.toml
 
 # What is required by itself: installing the package again would compile its C++ again.
 $(VENV)/test: $(VENV)/core
-	$(VENV)/bin/python $(REQUIREMENTS) test gguf parquet | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	$(VENV)/bin/python $(REQUIREMENTS) test gguf parquet browser | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 $(VENV)/dev: $(VENV)/test

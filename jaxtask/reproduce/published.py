@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jaxtask.finetune import checks
+from jaxtask.report import talk
 from jaxtask.reproduce.settings import setting
 
-COLUMNS = ("spectral_l1", "rec", "entropy_source", "entropy_projected")
+COLUMNS = tuple(talk.COLUMNS)
 """What a table of pairs has of every source and target."""
 
 DISTANCE = "grassmann_out"

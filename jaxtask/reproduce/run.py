@@ -128,7 +128,12 @@ def _compare(run: Run, seed: int) -> None:
         run.say(f"Comparison of seed {seed}: there already.")
         return
     bank = load_adapters([str(place / "adapters" / name) for name in run.experiment.names])
-    compare(bank, keep=["angles", "spectra", "chance"], out=place / "result.zarr", command=run.command)
+    compare(
+        bank,
+        keep=["angles", "spectra", "chance"],
+        out=place / "result.zarr",
+        command=run.command,
+    )
     run.say(f"Seed {seed}: compared, {place}/result.zarr.")
 
 
