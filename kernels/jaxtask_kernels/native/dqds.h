@@ -75,7 +75,7 @@ JAXTASK_INLINE void sweep(const V* q, const V* e, V* next_q, V* next_e, int64_t 
 constexpr int kCaution = 2;
 
 // In eps of the sum of shifts so far.
-constexpr int kNoise = 8;
+constexpr int kNoise = 16;
 
 // A part of the matrix that has come apart at the top and is singular keeps the shifts of what lies below
 // it at zero. So many sweeps of that, and bisection is quicker, and more accurate too.
