@@ -205,3 +205,11 @@ def test_the_installed_command_knows_it(folder):
     assert done.returncode == 1
     assert done.stderr.startswith("jaxtask: the result has no distance 'x' (there: none)")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_group_of_one_has_no_distance_within(folder, tmp_path):
+    (tmp_path / "groups.yaml").write_text("a: [topic-a1, topic-a2]\nb: [topic-b1]\n")
+    text = run(folder / "result.zarr", "--groups", tmp_path / "groups.yaml")
+    assert "within a;" in text
+    assert "within b" not in text
+    assert "nan" not in text

@@ -91,7 +91,9 @@ def _pair(findings: "Findings", name: str, pooled: "Pooled", i: int, j: int) -> 
 
 def _groups(apart: "Separation") -> list[str]:
     test = apart.test
-    within = ", ".join(f"{d:.4g} within {group}" for group, d in apart.within.items())
+    within = ", ".join(
+        f"{d:.4g} within {group}" for group, d in apart.within.items() if np.isfinite(d)
+    )
     words = "lie apart" if test.p <= _LEVEL else "cannot be told from labels at random"
     how = "all labelings" if test.exact else f"{test.permutations:,} permutations"
     return [
