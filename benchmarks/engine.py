@@ -6,7 +6,6 @@ One process, all cores, a fresh bank in main memory for each call, and the least
 import argparse
 import json
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 import jaxtask as jt
 from benchmarks.machine import command, describe_machine, describe_process
+from benchmarks.memory import PeakMemory
 
 _RESULTS = Path(__file__).parent / "results"
 _DRIFT = 0.03
@@ -124,24 +124,9 @@ def growth(size: dict[str, int]) -> dict[str, Any]:
 
 def _peak(every: Factors, options: dict[str, Any]) -> int:
     """Most bytes of anonymous memory while they are compared."""
-    peak, done = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.002):
-            peak = max(peak, _anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    seconds(every, options)
-    done.set()
-    watcher.join()
-    return max(peak, _anonymous())
-
-
-def _anonymous() -> int:
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    with PeakMemory() as memory:
+        seconds(every, options)
+    return memory.peak
 
 
 def main() -> None:

@@ -57,44 +57,30 @@ def write_checkpoints(folder: Path, layers: int) -> list[Path]:
     return folders
 
 
-# Anonymous memory only: pages of mapped files are the system's to take back.
 _CHILD = """
-import json, sys, threading, time
+import json, sys, time
 base, tuned, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
 import numpy as np, scipy.linalg
 import jaxtask as jt
 from jaxtask.extract.checkpoint import open_checkpoint
 from jaxtask.extract.low_rank import low_rank
 from jaxtask.extract.shared_rows import row_blocks
-
-def anonymous():
-    with open("/proc/self/status") as lines:
-        return next(int(l.split()[1]) * 1024 for l in lines if l.startswith("RssAnon"))
+from benchmarks.memory import PeakMemory
 
 low_rank(np.ones((300, 300), "f"), 8, None, np.random.default_rng(0))
-before, peak, done = anonymous(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.wait(0.01):
-        peak = max(peak, anonymous())
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-start, worked, found = time.perf_counter(), time.process_time(), {}
-if rank:
-    modules = jt.from_checkpoints(base, tuned, rank=rank).provenance["extracted"]["modules"]
-    found["least_kept"] = min(module["kept"] for module in modules.values())
-else:
-    for checkpoint in (base, tuned):
-        for tensor in open_checkpoint(checkpoint).tensors.values():
-            for rows in row_blocks(np.empty(tensor.shape, "f"), 1 << 20):
-                tensor.raw(rows)
-found["seconds"] = time.perf_counter() - start
-found["processor_seconds"] = time.process_time() - worked
-done.set()
-watcher.join()
-print(json.dumps(found | {"peak_anonymous_bytes": peak - before}))
+with PeakMemory() as memory:
+    start, worked, found = time.perf_counter(), time.process_time(), {}
+    if rank:
+        modules = jt.from_checkpoints(base, tuned, rank=rank).provenance["extracted"]["modules"]
+        found["least_kept"] = min(module["kept"] for module in modules.values())
+    else:
+        for checkpoint in (base, tuned):
+            for tensor in open_checkpoint(checkpoint).tensors.values():
+                for rows in row_blocks(np.empty(tensor.shape, "f"), 1 << 20):
+                    tensor.raw(rows)
+    found["seconds"] = time.perf_counter() - start
+    found["processor_seconds"] = time.process_time() - worked
+print(json.dumps(found | {"peak_anonymous_bytes": memory.risen}))
 """
 
 

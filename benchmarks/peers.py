@@ -96,16 +96,8 @@ def _torch_inputs(problem: Problem, sample: Sample) -> _TorchInputs:
 
 def _torch_plain(inputs: _TorchInputs) -> np.ndarray:
     """As one would write it: module by module, one product each, torch's own threads."""
-    import torch
-
-    def one_module(factors: list) -> np.ndarray:
-        with torch.inference_mode():
-            B = torch.stack(factors).to(inputs.device)
-            tasks, d, r = B.shape
-            rows = _basis_by_qr(B).reshape(tasks * r, d)
-            return _torch_distances(rows @ rows.mT, r, inputs)
-
-    return np.stack([one_module(factors) for factors in inputs.modules])
+    modules = (_torch_module(B, inputs, _basis_by_qr, _torch_square) for B in inputs.modules)
+    return np.stack(list(modules))
 
 
 def _torch(inputs: _TorchInputs) -> np.ndarray:
@@ -117,7 +109,7 @@ def _torch_cholesky(inputs: _TorchInputs) -> np.ndarray:
 
 
 def _torch_side_by_side(inputs: _TorchInputs, basis: Callable) -> np.ndarray:
-    """Modules side by side, one thread each, and hardly more than the upper triangle of products.
+    """Modules side by side, one thread each, and hardly more than the upper half of products.
 
     Torch's own threads do nothing for batches of small decompositions: this is twice as fast on two
     cores, and the same on one.
@@ -125,17 +117,33 @@ def _torch_side_by_side(inputs: _TorchInputs, basis: Callable) -> np.ndarray:
     import torch
 
     def one_module(factors: list) -> np.ndarray:
-        with torch.inference_mode():
-            B = torch.stack(factors).to(inputs.device)
-            tasks, d, r = B.shape
-            rows = basis(B).reshape(tasks * r, d)
-            return _torch_distances(_torch_upper_half(rows, r), r, inputs)
+        return _torch_module(factors, inputs, basis, _torch_upper_half)
 
     if inputs.device.type == "cuda":
         return np.stack([one_module(factors) for factors in inputs.modules])
     workers = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return np.stack(list(pool.map(one_module, inputs.modules)))
+
+
+def _torch_module(
+    factors: list, inputs: _TorchInputs, basis: Callable, product: Callable
+) -> np.ndarray:
+    """Distances of all pairs in one module, [pairs]."""
+    import torch
+
+    with torch.inference_mode():
+        B = torch.stack(factors).to(inputs.device)
+        tasks, d, r = B.shape
+        gram = product(basis(B).reshape(tasks * r, d), r)
+        blocks = gram.reshape(tasks, r, tasks, r)[inputs.first, :, inputs.second, :]
+        cosines = torch.linalg.svdvals(blocks).clamp(-1, 1)
+        return torch.arccos(cosines).sum(-1).cpu().numpy()
+
+
+def _torch_square(rows: Any, r: int) -> Any:
+    """Products of the rows, all of them."""
+    return rows @ rows.mT
 
 
 def _torch_upper_half(rows: Any, r: int) -> Any:
@@ -148,14 +156,6 @@ def _torch_upper_half(rows: Any, r: int) -> Any:
         slab = slice(start, start + step)
         torch.mm(rows[slab], rows[start:].mT, out=gram[slab, start:])
     return gram
-
-
-def _torch_distances(gram: Any, r: int, inputs: _TorchInputs) -> np.ndarray:
-    import torch
-
-    blocks = gram.reshape(len(gram) // r, r, -1, r)[inputs.first, :, inputs.second, :]
-    cosines = torch.linalg.svdvals(blocks).clamp(-1, 1)
-    return torch.arccos(cosines).sum(-1).cpu().numpy()
 
 
 def _basis_by_qr(B: Any) -> Any:

@@ -58,42 +58,28 @@ def write_adapters(folder: Path, adapters: int, layers: int) -> int:
     return written
 
 
-# Anonymous memory only: pages of mapped files are the system's to take back.
 _CHILD = """
-import json, sys, threading, time
+import json, sys, time
 start = time.perf_counter()
 folder, out, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-
-def anonymous():
-    with open("/proc/self/status") as lines:
-        return next(int(l.split()[1]) * 1024 for l in lines if l.startswith("RssAnon"))
-
-peak, done, first = 0, threading.Event(), []
-
-def watch():
-    global peak
-    while not done.wait(0.01):
-        peak = max(peak, anonymous())
-
-watcher = threading.Thread(target=watch)
-watcher.start()
+from benchmarks.memory import PeakMemory
 import jaxtask as jt
+first = []
 
 def progress(compared, total):
     if not first:
         first.append(time.perf_counter() - start)
 
-bank = jt.load_adapters(folder)
-opened = time.perf_counter() - start
-ds = jt.compare(bank, out=out, progress=progress, **options)
-whole = time.perf_counter() - start
-done.set()
-watcher.join()
+with PeakMemory() as memory:
+    bank = jt.load_adapters(folder)
+    opened = time.perf_counter() - start
+    ds = jt.compare(bank, out=out, progress=progress, **options)
+    whole = time.perf_counter() - start
 cells = sum(len(bank.present(k)) * (len(bank.present(k)) - 1) // 2 for k in bank.modules)
 print(json.dumps({
     "seconds": whole, "seconds_to_open": opened, "seconds_to_first_tile": first[0],
     "cells": cells, "microseconds_per_cell": 1e6 * whole / cells,
-    "peak_anonymous_gigabytes": peak / 1e9,
+    "peak_anonymous_gigabytes": memory.peak / 1e9,
     "variables": len(ds.data_vars), "uncompressed_gigabytes": ds.nbytes / 1e9,
     "native": ds.attrs["native"],
 }))

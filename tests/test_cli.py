@@ -1,12 +1,10 @@
 """The command line, run as a user runs it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,25 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import jaxtask as jt
 from planted import write_family
-
-ROOT = Path(__file__).parents[1]
-ENV = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
-    "COLUMNS": "100",
-}
-
-
-def run(*arguments, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxtask", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=ENV,
-        timeout=180,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+from shell import ENV, run
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +13,8 @@ from typer.testing import CliRunner
 import jaxtask as jt
 from jaxtask.cli_analyze import analyze
 from planted import write_family
+from shell import ENV
 
-ROOT = Path(__file__).parents[1]
-ENV = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
-    "COLUMNS": "100",
-}
 GROUPS = """
 a: [topic-a1, topic-a2, topic-a3, topic-a1-again, topic-a-narrow]
 b: [topic-b1, topic-b2]

@@ -19,7 +19,7 @@ ALLOWED = {
     "jaxtask.folders": set(),
     "jaxtask.adapters": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
     "jaxtask.extract": {"jaxtask.adapters", "jaxtask.errors"},
-    "jaxtask.corpora": {"jaxtask.errors", "jaxtask.version"},
+    "jaxtask.corpora": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
         "jaxtask.adapters",
@@ -39,7 +39,7 @@ ALLOWED = {
         "jaxtask.machine",
         "jaxtask.version",
     },
-    "jaxtask.report": {"jaxtask.analysis", "jaxtask.errors"},
+    "jaxtask.report": {"jaxtask.analysis", "jaxtask.errors", "jaxtask.folders"},
 }
 HEAVY = (
     "transformers",

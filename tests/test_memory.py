@@ -13,36 +13,21 @@ ROOT = Path(__file__).parents[1]
 WIDTH, RANK, LAYERS = 1024, 16, 12
 BUDGET = 64 << 20
 
-# Anonymous memory only: pages of mapped files are the system's to take back.
 CHILD = """
-import sys, threading
-from pathlib import Path
+import sys
 root, folder, budget = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.path[:0] = [root, root + "/kernels"]
 import numpy as np
 import jaxtask as jt
-
-def anonymous():
-    fields = dict(l.split(":", 1) for l in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["RssAnon"].split()[0]) * 1024
+from benchmarks.memory import PeakMemory
 
 B, A = np.ones((8, 2), "f"), np.ones((2, 8), "f")
 jt.compare(jt.AdapterBank.from_factors({n: {"layers.0.q": (B, A)} for n in "ab"}))
 bank = jt.load_adapters(folder)
-before, peak, done = anonymous(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.wait(0.002):
-        peak = max(peak, anonymous())
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-ds = jt.compare(bank, metrics=["grassmann", "cosine"], memory_budget=budget)
-done.set()
-watcher.join()
+with PeakMemory() as memory:
+    ds = jt.compare(bank, metrics=["grassmann", "cosine"], memory_budget=budget)
 assert np.isfinite(ds["grassmann_out"].values).all()
-print(peak - before - ds.nbytes)
+print(memory.risen - ds.nbytes)
 """
 
 

@@ -204,13 +204,13 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
     if metric.name == "entropy_source":
         return "it does not depend on the target"
     if f"{variable}_chance" in ds:
-        if metric.name == "energy_in":
-            return "it does not depend on output sides, which alone are at random here"
         order = ("layer", "module", "source", "target")
         mean, sd = (
             ds[f"{variable}_chance{of}"].transpose(*order).values.astype(float)
             for of in ("", "_sd")
         )
+        if not (sd > 0).any():
+            return "it does not depend on output sides, which alone are at random here"
         return Kept(metric.name, mean, sd)
     if not np.isfinite(updates.d_out).any():
         return "the result does not tell the dimensions of its modules: run `jaxtask compare` again"

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxtask.errors import CorpusError, JaxtaskError
+from jaxtask.folders import new_file as whole_file
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -94,12 +94,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         CorpusError: It cannot be written.
 
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("wb") as file:
+        with whole_file(path) as file:
             yield file
-        draft.replace(path)
     except OSError as error:
         raise CorpusError(f"{path}: cannot be written: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)

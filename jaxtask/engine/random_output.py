@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxtask.metrics import Metric, Pair, Side
+from jaxtask_kernels.angles import complement
 
 _Moments = tuple[Array, Array]
 
@@ -42,7 +43,6 @@ def by_chance(pairs: Pair, metrics: Sequence[Metric], width: int) -> dict[str, A
     index = jnp.arange(gram.shape[-1])
     rows, columns = index < k[:, None], index < l[:, None]
     live = rows[:, :, None] & columns[:, None, :]
-    eye = columns[:, :, None] * jnp.eye(len(index), dtype=gram.dtype)
     keys = jax.vmap(_key)(pairs.s_source[:, 0], pairs.s_target[:, 0])
 
     def draw(n: Array, key: Array) -> Array:
@@ -50,7 +50,7 @@ def by_chance(pairs: Pair, metrics: Sequence[Metric], width: int) -> dict[str, A
 
     def step(n: Array, moments: dict[str, _Moments]) -> dict[str, _Moments]:
         G = jnp.where(live, jax.vmap(draw, (None, 0))(n, keys), 0) / jnp.sqrt(width)
-        outside = eye - jnp.einsum("pkl,pkm->plm", G, G, precision="highest")
+        outside = complement(jnp.swapaxes(G, 1, 2), columns)
         drawn = pairs._replace(out=Side(G, jnp.full_like(G[:, 0], jnp.nan), k, l, outside))
         found: dict[str, _Moments] = {}
         for metric in metrics:

@@ -24,7 +24,7 @@ from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import SIDES, Metric, Pair, Side, projected_spectrum
 from jaxtask_kernels import native
 from jaxtask_kernels._linalg import after
-from jaxtask_kernels.angles import angles_between, complement_gram, residual_sines
+from jaxtask_kernels.angles import angles_between, complement, complement_gram, residual_sines
 from jaxtask_kernels.factor_rows import FactorRows
 from jaxtask_kernels.gram import gram_rows
 from jaxtask_kernels.singular_values import singular_values
@@ -250,8 +250,8 @@ def _from_gram(
     if program.needs_angles(side):
         found["sines"] = _sines(cosines)
     if program.needs_outside(side):
-        found["there"] = _complement(jnp.swapaxes(gram, 1, 2), live["there"])
-        found["back"] = _complement(gram, live["back"])
+        found["there"] = complement(jnp.swapaxes(gram, 1, 2), live["there"])
+        found["back"] = complement(gram, live["back"])
     return found
 
 
@@ -265,12 +265,6 @@ def _of_itself(own: dict[str, Array], same: Array, live: Array) -> dict[str, Arr
 
 def _sines(cosines: Array) -> Array:
     return jnp.sqrt(jnp.maximum((1 - cosines) * (1 + cosines), 0))
-
-
-def _complement(Gt: Array, live: Array) -> Array:
-    """I − G Gᵀ on the live directions."""
-    eye = live[..., None] * jnp.eye(live.shape[-1], dtype=Gt.dtype)
-    return eye - jnp.einsum("plk,pmk->plm", Gt, Gt, precision="highest")
 
 
 _Values = dict[str, dict[str, Array]]

@@ -1,14 +1,13 @@
 """Figures for papers, by Matplotlib: which there are, and files of them."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
+from jaxtask.folders import new_folder
 from jaxtask.report.graph import layered
 from jaxtask.report.pairs import Pair, angle_sides, has_spectra, telling_pairs, telling_variable
 
@@ -116,18 +115,11 @@ def write_figures(
 
     """
     check_figures(folder, overwrite=overwrite)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
     try:
-        (made / "new").mkdir()
-        told = draw_figures(ds, findings, made / "new", format, pairs)
-        if folder.exists():
-            os.rename(folder, made / "old")
-        os.rename(made / "new", folder)
+        with new_folder(folder) as draft:
+            return draw_figures(ds, findings, draft, format, pairs)
     except OSError as error:
         raise ReportError(f"{folder} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return told
 
 
 def check_figures(folder: Path, *, overwrite: bool) -> None:

@@ -4,10 +4,7 @@ import csv
 import io
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.errors import ResultError
+from jaxtask.folders import new_folder
 from jaxtask.report.summary import summary
 from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
 
@@ -52,7 +50,7 @@ def write_findings(
     """
     check_folder(folder, overwrite=overwrite)
     rows = talk_rows(findings, default_pairs(findings) if pairs is None else pairs)
-    with _replacing(folder) as draft:
+    with new_folder(folder) as draft:
         (draft / _MARK).write_text(json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n")
         (draft / "pooled").mkdir()
         for name, pooled in findings.pooled.items():
@@ -130,18 +128,3 @@ def _cell(x: Any) -> str:
     if isinstance(x, float | np.floating):
         return f"{x:.9g}" if np.isfinite(x) else ""
     return str(x)
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A fresh folder beside `folder` that takes its place if the block ends well, else vanishes."""
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
-    draft = made / "new"
-    try:
-        draft.mkdir()
-        yield draft
-        if folder.exists():
-            os.rename(folder, made / "old")
-        os.rename(draft, folder)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

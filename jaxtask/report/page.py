@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
+from jaxtask.folders import new_file
 from jaxtask.report import sections
 from jaxtask.report.page_data import mapped_variables, page_data
 from jaxtask.report.pairs import telling_pairs
@@ -60,14 +61,11 @@ def write_page(
     chosen = mapped_variables(ds, known) if with_maps is None else list(with_maps)
     check_variables(chosen, known)
     text = render(ds, findings, telling_pairs(findings) if pairs is None else pairs, chosen)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        with new_file(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ReportError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def check_variables(names: Sequence[str], known: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jaxtask.errors import ExperimentError
+from jaxtask.folders import new_file
 
 _MARK = "experiment.json"
 # Where files and folders are made under hidden names before they take their places.
@@ -85,11 +85,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file, complete or not at all. Raises `ExperimentError` if it cannot be."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        with new_file(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ExperimentError(f"{path}: cannot be written: {error.strerror}.") from error
-    finally:
-        draft.unlink(missing_ok=True)

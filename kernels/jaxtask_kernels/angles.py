@@ -88,6 +88,23 @@ def residual_sines(R: Array, live: Array) -> Array:
     return singular_values(T * live[..., None, :] + _diagonal(dead))[..., ::-1]
 
 
+def complement(Gt: Array, live: Array) -> Array:
+    """What of live directions lies outside another space, from the Gram blocks alone.
+
+    Right where no angle is small; `complement_gram` is right everywhere.
+
+    Args:
+        Gt: [P, l, k] products of an orthonormal basis with that of the other space.
+        live: [P, l] bool, the rows that are directions; the others are zero.
+
+    Returns:
+        [P, l, l] I − Gᵀ G on the live directions.
+
+    """
+    eye = live[..., None] * jnp.eye(live.shape[-1], dtype=Gt.dtype)
+    return eye - jnp.einsum("plk,pmk->plm", Gt, Gt, precision="highest")
+
+
 def complement_gram(R: Array) -> Array:
     """R Rᵀ of [..., l, d]: how much of each pair of directions lies outside the other space."""
     return einsum("...kd,...ld->...kl", R, R)

@@ -13,36 +13,21 @@ ROOT = Path(__file__).parents[2]
 WIDTH, MATRICES, RANK = 1536, 8, 8
 MATRIX = 4 * WIDTH * WIDTH
 
-# Anonymous memory only: pages of mapped files are the system's to take back.
 CHILD = """
-import sys, threading
-from pathlib import Path
+import sys
 root, before, after, rank, width = sys.argv[1:]
 sys.path[:0] = [root, root + "/kernels"]
 import numpy as np, scipy.linalg
 import jaxtask as jt
 from jaxtask.extract.low_rank import low_rank
-
-def anonymous():
-    fields = dict(l.split(":", 1) for l in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["RssAnon"].split()[0]) * 1024
+from benchmarks.memory import PeakMemory
 
 # What BLAS takes for itself at its first use does not count.
 low_rank(np.ones((int(width),) * 2, "f"), int(rank), None, np.random.default_rng(0))
-start, peak, done = anonymous(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.wait(0.001):
-        peak = max(peak, anonymous())
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-adapter = jt.from_checkpoints(before, after, rank=int(rank))
-done.set()
-watcher.join()
+with PeakMemory() as memory:
+    adapter = jt.from_checkpoints(before, after, rank=int(rank))
 assert len(adapter.modules) > 1
-print(peak - start)
+print(memory.risen)
 """
 
 

@@ -1,32 +1,16 @@
 """`jaxtask report`, run as a user runs it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import jaxtask as jt
+from shell import run
 
 from .results import GROUPS, bank
 
-ROOT = Path(__file__).parents[2]
-ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
 
-
-def run(*arguments, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxtask", "report", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=ENV,
-        timeout=180,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+def report(*arguments, code=0):
+    return run("report", *arguments, code=code)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +34,13 @@ def home(tmp_path_factory):
 def test_a_page_and_figures(home, tmp_path):
     page, figures = tmp_path / "report.html", tmp_path / "figures"
     options = ("--groups", home / "groups.yaml", "--pairs", "narrow:one")
-    said = run(home / "result.zarr", "--out", page, *options, "--maps", "cosine").stdout
+    said = report(home / "result.zarr", "--out", page, *options, "--maps", "cosine").stdout
     assert said.startswith(f"Written: {page} (")
     text = page.read_text()
     assert '"pairs":[{"tasks":[2,0]' in text
     assert "--keep spectra" in text
     assert '"groups":["first","first","second"]' in text
-    said = run(home / "result.zarr", "--out", figures, *options, "--format", "svg").stdout
+    said = report(home / "result.zarr", "--out", figures, *options, "--format", "svg").stdout
     assert "matrix: matrix.svg" in said
     assert "spectra: not drawn: the result keeps no spectra" in said
     assert (figures / "angles.svg").is_file()
@@ -81,7 +65,7 @@ def test_a_page_and_figures(home, tmp_path):
 def test_bad_input_is_one_line_and_status_1(arguments, words, home, tmp_path):
     before = sorted(home.iterdir())
     out = tmp_path / "report.html"
-    done = run(*(a.format(home=home, out=out) for a in arguments), code=1)
+    done = report(*(a.format(home=home, out=out) for a in arguments), code=1)
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("jaxtask: ")
     for word in words:
