@@ -1,6 +1,7 @@
 """Results on disk: the same numbers, labelled, complete or not there."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_save_and_open(result, tmp_path):
     jt.save(result[["cosine"]], tmp_path / "r.zarr", overwrite=True)
     assert list(jt.open_result(tmp_path / "r.zarr").data_vars) == ["cosine"]
     assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]
+
+
+def test_a_zip_file_of_a_result_is_opened(result, tmp_path):
+    jt.save(result, tmp_path / "r.zarr")
+    zipped = shutil.make_archive(tmp_path / "r", "zip", tmp_path / "r.zarr")
+    xr.testing.assert_identical(jt.open_result(zipped).load(), result)
+    with open(zipped, "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(jt.ResultError, match=r"r\.zip is not a Zarr result: .*zip"):
+        jt.open_result(zipped)
 
 
 def test_existing_result_stands_until_the_new_one_is_complete(tmp_path):

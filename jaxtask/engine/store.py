@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,18 +149,29 @@ def save(ds: "xr.Dataset", path: str | os.PathLike[str], *, overwrite: bool = Fa
 def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
     """Open a result; its variables are read when they are used.
 
+    Args:
+        path: The result's folder, or a zip file of what is in it.
+
     Raises:
         ResultError: There is none at `path`.
 
     """
     import xarray as xr
+    from zarr.storage import ZipStore
 
     path = Path(path)
     if not path.exists():
         raise ResultError(f"{path}: no such result")
     try:
-        ds = xr.open_zarr(path, consolidated=False, chunks=None)
-    except (FileNotFoundError, KeyError, ValueError, json.JSONDecodeError) as error:
+        store = ZipStore(path, mode="r") if path.is_file() else path
+        ds = xr.open_zarr(store, consolidated=False, chunks=None)
+    except (
+        FileNotFoundError,
+        KeyError,
+        ValueError,
+        json.JSONDecodeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ResultError(f"{path} is not a Zarr result: {error}") from error
     if ds.attrs.get("format") != FORMAT:
         found = ds.attrs.get("format", "none")
