@@ -226,9 +226,11 @@ def graph(findings: "Findings", layout: Layout) -> "Figure":
         first, *others = node.tasks
         name = f"{short[first]} +{len(others)}" if others else short[first]
         colour, shape = _mark(own[first])
-        axes.plot(node.column, node.row, shape, color=colour, markersize=4)
+        axes.plot(node.column, node.row, shape, color=colour, markersize=4, zorder=3)
+        # On white, since arrows of other tasks pass below names.
         text = axes.annotate(name, (node.column, node.row), (4, 0), fontsize=7,
-                             textcoords="offset points", va="center")  # fmt: skip
+                             textcoords="offset points", va="center", zorder=3,
+                             bbox={"color": "white", "pad": 0.6})  # fmt: skip
         texts.append(text)
     axes.set_xlim(-0.1, columns - 0.2)
     axes.set_ylim(rows - 0.5, -0.5)
@@ -239,7 +241,7 @@ def graph(findings: "Findings", layout: Layout) -> "Figure":
         box = texts[a].get_window_extent()
         start = axes.transData.inverted().transform((box.x1 + 2, (box.y0 + box.y1) / 2))
         end = layout.nodes[b]
-        axes.annotate("", (end.column, end.row), (start[0], layout.nodes[a].row),
+        axes.annotate("", (end.column, end.row), (start[0], layout.nodes[a].row), zorder=2,
                       arrowprops={"arrowstyle": "-|>", "color": _QUIET, "linewidth": 0.7,
                                   "shrinkA": 0, "shrinkB": 4, "mutation_scale": 7})  # fmt: skip
     return figure

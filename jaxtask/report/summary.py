@@ -51,14 +51,11 @@ def _alike(findings: "Findings") -> Iterator[str]:
     name = findings.maps.variable if findings.maps else next(iter(findings.pooled))
     pooled = findings.pooled[name]
     order = _order(pooled)
-    small = pooled.towards != "large"
-    nearest = order if small else order[::-1]
-    yield f"By {name}, the {'smallest' if small else 'largest'} are:"
-    for i, j in nearest[:_LISTED]:
-        yield _pair(findings, name, pooled, i, j)
-    if len(order) > _LISTED:
-        i, j = nearest[-1]
-        yield f"and at the other end {_pair(findings, name, pooled, i, j)}"
+    nearest = order[::-1] if pooled.towards == "large" else order
+    shown = [*nearest[:_LISTED], *nearest[_LISTED:][-1:]]
+    words = [f"Most alike, by {name}:", *["Then"] * (_LISTED - 1), "At the other end"]
+    for word, (i, j) in zip(words, shown, strict=False):
+        yield f"{word} {_pair(findings, pooled, i, j)}"
     for variable, cells in findings.cells.items():
         if variable in (name, "cosine", "rec", "energy_core"):
             yield (
@@ -80,7 +77,7 @@ def _order(pooled: "Pooled") -> list[tuple[int, int]]:
     return [(int(i[n]), int(j[n])) for n in known[np.argsort(values[known], kind="stable")]]
 
 
-def _pair(findings: "Findings", name: str, pooled: "Pooled", i: int, j: int) -> str:
+def _pair(findings: "Findings", pooled: "Pooled", i: int, j: int) -> str:
     text = f"{findings.tasks[i]} and {findings.tasks[j]}, {pooled.values[i, j]:.4g}"
     if np.isfinite(pooled.low[i, j]):
         text += f" (95%: {pooled.low[i, j]:.4g} to {pooled.high[i, j]:.4g})"
