@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,9 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 import jaxtask as jt
+import shell
 from jaxtask.cli_analyze import analyze
 from planted import write_family
-from shell import ENV
 
 GROUPS = """
 a: [topic-a1, topic-a2, topic-a3, topic-a1-again, topic-a-narrow]
@@ -192,11 +190,7 @@ def test_other_bad_input(folder, tmp_path):
 
 
 def test_the_installed_command_knows_it(folder):
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxtask", "analyze", folder / "cosine.zarr", "--distance", "x"],
-        capture_output=True, text=True, env=ENV, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 1
+    done = shell.run("analyze", folder / "cosine.zarr", "--distance", "x", code=1)
     assert done.stderr.startswith("jaxtask: the result has no distance 'x' (there: none)")
     assert len(done.stderr.splitlines()) == 1
 

@@ -174,12 +174,19 @@ def test_the_numbers_are_those_of_the_result(whole):
         for name in ("rec", "spectral_l1", "entropy_source", "entropy_projected"):
             np.testing.assert_allclose(row[name], one[name].mean().item(), rtol=1e-5)
     for way in found["directions"]:
-        there = ds[way["column"]].sel(source=way["source"], target=way["target"])
-        back = ds[way["column"]].sel(source=way["target"], target=way["source"])
-        difference = (there - back).values.ravel()
-        np.testing.assert_allclose(way["difference"], difference.mean(), rtol=1e-4, atol=1e-7)
-        assert difference.min() - 1e-6 <= way["low"] <= way["difference"] + 1e-6
-        assert way["difference"] - 1e-6 <= way["high"] <= difference.max() + 1e-6
+        cells = ds[way["column"]]
+        told = [(cells, way)]
+        if way["column"] != "entropy_source":
+            told.append((cells - ds[f"{way['column']}_chance"], way["beyond_chance"]))
+        else:
+            assert way["beyond_chance"] is None
+        for values, said in told:
+            there = values.sel(source=way["source"], target=way["target"])
+            back = values.sel(source=way["target"], target=way["source"])
+            difference = (there - back).values.ravel()
+            np.testing.assert_allclose(said["difference"], difference.mean(), rtol=1e-4, atol=1e-6)
+            assert difference.min() - 1e-6 <= said["low"] <= said["difference"] + 1e-6
+            assert said["difference"] - 1e-6 <= said["high"] <= difference.max() + 1e-6
     tasks = list(found["held_out_loss"])
     distance = ds["grassmann_out"].sel(source=tasks, target=tasks).mean(("layer", "module")).values
     homes = np.array(["one"] * 3 + ["two"] * 2)
@@ -377,10 +384,14 @@ THERE, BACK = ("sum", "ner"), ("ner", "sum")
 
 def seed_numbers(silhouette=0.0, p=1.0, rho=0.0, low=0.0, high=0.0, chance=0.0, rec=()):
     """What the rules read; `low` and `high` bound how far rec of sum → ner is above ner → sum."""
+
+    def lead(sign, low, high):
+        low, high = sorted((sign * low, sign * high))
+        return {"difference": (low + high) / 2, "low": low, "high": high}
+
     ways = [
-        {"column": "rec", "source": i, "target": j, "difference": sign * (low + high) / 2,
-         "low": min(sign * low, sign * high), "high": max(sign * low, sign * high),
-         "chance": sign * chance}
+        {"column": "rec", "source": i, "target": j, **lead(sign, low, high),
+         "beyond_chance": lead(sign, low - chance, high - chance)}
         for (i, j), sign in ((THERE, 1), (BACK, -1))
     ]  # fmt: skip
     return {

@@ -78,6 +78,9 @@ def test_a_zip_file_of_a_result_is_opened(result, tmp_path):
     jt.save(result, tmp_path / "r.zarr")
     zipped = shutil.make_archive(tmp_path / "r", "zip", tmp_path / "r.zarr")
     xr.testing.assert_identical(jt.open_result(zipped).load(), result)
+    nested = shutil.make_archive(tmp_path / "nested", "zip", tmp_path, "r.zarr")
+    with pytest.raises(jt.ResultError, match=r"nested\.zip is not .*zip what is in the folder"):
+        jt.open_result(nested)
     with open(zipped, "r+b") as file:
         file.truncate(1000)
     with pytest.raises(jt.ResultError, match=r"r\.zip is not a Zarr result: .*zip"):

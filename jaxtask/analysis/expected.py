@@ -209,8 +209,8 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
             ds[f"{variable}_chance{of}"].transpose(*order).values.astype(float)
             for of in ("", "_sd")
         )
-        if not (sd > 0).any():
-            return "it does not depend on output sides, which alone are at random here"
+        if np.isfinite(sd).any() and not (sd > 0).any():
+            return "output sides, which alone are at random here, do not change it"
         return Kept(metric.name, mean, sd)
     if not np.isfinite(updates.d_out).any():
         return "the result does not tell the dimensions of its modules: run `jaxtask compare` again"

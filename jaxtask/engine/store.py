@@ -150,35 +150,50 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
     """Open a result; its variables are read when they are used.
 
     Args:
-        path: The result's folder, or a zip file of what is in it.
+        path: The result's folder, or a zip file of what is in it (not of the folder itself).
 
     Raises:
         ResultError: There is none at `path`.
 
     """
     import xarray as xr
-    from zarr.storage import ZipStore
 
     path = Path(path)
     if not path.exists():
         raise ResultError(f"{path}: no such result")
     try:
-        store = ZipStore(path, mode="r") if path.is_file() else path
-        ds = xr.open_zarr(store, consolidated=False, chunks=None)
-    except (
-        FileNotFoundError,
-        KeyError,
-        ValueError,
-        json.JSONDecodeError,
-        zipfile.BadZipFile,
-    ) as error:
+        if path.is_file():
+            ds = _open_zip(path)
+        else:
+            ds = xr.open_zarr(path, consolidated=False, chunks=None)
+    except (FileNotFoundError, KeyError, ValueError, json.JSONDecodeError) as error:
         raise ResultError(f"{path} is not a Zarr result: {error}") from error
     if ds.attrs.get("format") != FORMAT:
+        ds.close()
         found = ds.attrs.get("format", "none")
         raise ResultError(f"{path}: expected the attribute format={FORMAT!r}, found {found}")
     # A folder has no order; the one that the result was made in reads better.
     order = [name for name in ds.attrs.get("variables", ()) if name in ds]
     return ds[[*order, *(name for name in ds.data_vars if name not in order)]]
+
+
+def _open_zip(path: Path) -> "xr.Dataset":
+    import xarray as xr
+    from zarr.storage import ZipStore
+
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{error}") from error
+    if "zarr.json" not in names:
+        raise ValueError("its zip file has no zarr.json: zip what is in the folder, not the folder")
+    store = ZipStore(path, mode="r")
+    try:
+        return xr.open_zarr(store, consolidated=False, chunks=None)
+    except BaseException:
+        store.close()
+        raise
 
 
 def _umask() -> int:

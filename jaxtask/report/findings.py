@@ -50,21 +50,26 @@ def write_findings(
     """
     check_folder(folder, overwrite=overwrite)
     rows = talk_rows(findings, default_pairs(findings) if pairs is None else pairs)
-    with new_folder(folder) as draft:
-        (draft / _MARK).write_text(json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n")
-        (draft / "pooled").mkdir()
-        for name, pooled in findings.pooled.items():
-            _write_pairs(draft / "pooled" / f"{name}.csv", findings.tasks, _matrices(pooled))
-        if findings.inclusion is not None:
-            parts = findings.inclusion.parts
-            columns = _matrices(findings.inclusion) | {f"part_{n}": x for n, x in parts.items()}
-            _write_pairs(draft / "inclusion.csv", findings.tasks, columns)
-        (draft / "table.txt").write_text(talk_text(rows))
-        (draft / "table.tex").write_text(talk_latex(rows))
-        (draft / "table.csv").write_text(_csv(list(rows[0]), [row.values() for row in rows]))
-        (draft / "summary.md").write_text(summary(findings))
-        if draw is not None:
-            draw(draft)
+    try:
+        with new_folder(folder) as draft:
+            (draft / _MARK).write_text(
+                json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n"
+            )
+            (draft / "pooled").mkdir()
+            for name, pooled in findings.pooled.items():
+                _write_pairs(draft / "pooled" / f"{name}.csv", findings.tasks, _matrices(pooled))
+            if findings.inclusion is not None:
+                parts = findings.inclusion.parts
+                columns = _matrices(findings.inclusion) | {f"part_{n}": x for n, x in parts.items()}
+                _write_pairs(draft / "inclusion.csv", findings.tasks, columns)
+            (draft / "table.txt").write_text(talk_text(rows))
+            (draft / "table.tex").write_text(talk_latex(rows))
+            (draft / "table.csv").write_text(_csv(list(rows[0]), [row.values() for row in rows]))
+            (draft / "summary.md").write_text(summary(findings))
+            if draw is not None:
+                draw(draft)
+    except OSError as error:
+        raise ResultError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:

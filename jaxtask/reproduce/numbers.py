@@ -42,7 +42,7 @@ def numbers(ds: "xr.Dataset", findings: "Findings", experiment: Experiment) -> d
             if DISTANCE in (a, b)
         },
         "table": [_row(findings, where[i], where[j]) for i, j in permutations(experiment.table, 2)],
-        "directions": _directions(ds, findings, experiment, where),
+        "directions": _directions(ds, findings, experiment),
         "inclusion": _inclusion(findings, experiment, where),
         "notes": list(findings.notes),
     }
@@ -123,31 +123,44 @@ def _row(findings: "Findings", i: int, j: int) -> dict[str, Any]:
 
 
 def _directions(
-    ds: "xr.Dataset", findings: "Findings", experiment: Experiment, where: Mapping[str, int]
+    ds: "xr.Dataset", findings: "Findings", experiment: Experiment
 ) -> list[dict[str, Any]]:
-    """By how much i → j is above j → i, with 95% intervals over layers."""
-    from jaxtask.analysis.bootstrap import interval
-
+    """By how much i → j is above j → i, as it is and beyond chance where the result has chance."""
     found = []
     for column in COLUMNS:
-        cells = ds[column].transpose("layer", "module", "source", "target").values.astype(float)
-        chance = findings.pooled[column].chance
+        # What does not depend on the target is kept with a chance level that is the value itself.
+        told = findings.pooled[column].chance is not None
+        chance = ds.get(f"{column}_chance") if told else None
         for one, other in permutations(experiment.table, 2):
-            i, j = where[one], where[other]
-            low, high, _ = interval((cells[..., i, j] - cells[..., j, i])[..., None])
-            values = findings.pooled[column].values
             found.append(
                 {
                     "column": column,
                     "source": one,
                     "target": other,
-                    "difference": _number(values[i, j] - values[j, i]),
-                    "low": _number(low[0]),
-                    "high": _number(high[0]),
-                    "chance": None if chance is None else _number(chance[i, j] - chance[j, i]),
+                    **_lead(ds[column], one, other),
+                    # Cell by cell: what layers differ by in chance alone makes no interval wide.
+                    "beyond_chance": (
+                        None if chance is None else _lead(ds[column] - chance, one, other)
+                    ),
                 }
             )
     return found
+
+
+def _lead(cells: "xr.DataArray", one: str, other: str) -> dict[str, float | None]:
+    """Pooled one → other less other → one, with its 95% interval over layers."""
+    from jaxtask.analysis.bootstrap import interval
+
+    lead = (
+        cells.sel(source=one, target=other, drop=True)
+        - cells.sel(source=other, target=one, drop=True)
+    ).astype(float)
+    low, high, _ = interval(lead.transpose("layer", "module").values[..., None])
+    return {
+        "difference": _number(lead.mean("layer").mean("module").item()),
+        "low": _number(low[0]),
+        "high": _number(high[0]),
+    }
 
 
 def _inclusion(

@@ -151,24 +151,17 @@ def _directions(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Ite
                 for one in seeds
             ]
             says = f"{column}: {source}→{target} above {target}→{source}"
-            yield _direction(says, f"{high:.3f} above {low:.3f}", ours, [0.0] * len(ours))
-            chances = [d["chance"] for d in ours]
-            if None not in chances:
-                yield _direction(
-                    f"the same of {column} minus its chance level", "not said", ours, chances
-                )
+            yield _direction(says, f"{high:.3f} above {low:.3f}", ours)
+            beyond = [d["beyond_chance"] for d in ours]
+            if None not in beyond:
+                yield _direction(f"the same of {column} minus its chance level", "not said", beyond)
 
 
-def _direction(
-    says: str, published: str, ours: Sequence[Mapping[str, Any]], less: Sequence[float]
-) -> Claim:
-    """A claim on differences, each with something taken off."""
-    found, agrees = [], []
-    for d, off in zip(ours, less, strict=True):
-        value, low, high = (None if d[k] is None else d[k] - off for k in _INTERVAL)
-        found.append(interval(value, low, high))
-        agrees.append(_above(low, high))
-    return Claim(says, f"the difference: {_ABOVE}", published, tuple(found), tuple(agrees))
+def _direction(says: str, published: str, ours: Sequence[Mapping[str, Any]]) -> Claim:
+    """A claim on differences."""
+    found = tuple(interval(*(d[key] for key in _INTERVAL)) for d in ours)
+    agrees = tuple(_above(d["low"], d["high"]) for d in ours)
+    return Claim(says, f"the difference: {_ABOVE}", published, found, agrees)
 
 
 def _above(low: float | None, high: float | None) -> bool | None:

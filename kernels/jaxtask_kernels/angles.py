@@ -94,11 +94,11 @@ def complement(Gt: Array, live: Array) -> Array:
     Right where no angle is small; `complement_gram` is right everywhere.
 
     Args:
-        Gt: [P, l, k] products of an orthonormal basis with that of the other space.
+        Gt: [P, l, k] products Gᵀ of an orthonormal basis with that of the other space.
         live: [P, l] bool, the rows that are directions; the others are zero.
 
     Returns:
-        [P, l, l] I − Gᵀ G on the live directions.
+        [P, l, l] I − Gᵀ G, where I is 1 for live directions alone.
 
     """
     eye = live[..., None] * jnp.eye(live.shape[-1], dtype=Gt.dtype)

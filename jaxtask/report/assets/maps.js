@@ -93,10 +93,14 @@ function drawGraph() {
       arrowhead: 2, arrowsize: 1, arrowwidth: 1.2, arrowcolor: colour("quiet"),
     };
   });
+  // Above the arrows, and not struck through by those of others.
+  const named = graph.nodes.map((n, at) => ({
+    x: n.column, y: n.row, text: plain(text[at]), font: { size: 12 }, showarrow: false,
+    xanchor: "left", xshift: 7, borderpad: 0, bgcolor: colour("paper"),
+  }));
   const node = {
-    type: "scatter", mode: "markers+text", cliponaxis: false,
+    type: "scatter", mode: "markers", cliponaxis: false,
     x: graph.nodes.map((n) => n.column), y: graph.nodes.map((n) => n.row),
-    text: text.map(plain), textposition: "middle right", textfont: { size: 12 },
     hovertext: graph.nodes.map((n) => plain(members(n))), hovertemplate: "%{hovertext}<extra></extra>",
     marker: {
       size: 9, color: graph.nodes.map((n) => mark(groupOf(n.tasks[0])).color),
@@ -104,7 +108,7 @@ function drawGraph() {
     },
   };
   draw("graph-plot", [node], {
-    width, height: Math.max(90, 36 * rows + 40), margin: { l: 10, r: 14, t: 24, b: 10 }, annotations: ends,
+    width, height: Math.max(90, 36 * rows + 40), margin: { l: 10, r: 14, t: 24, b: 10 }, annotations: [...ends, ...named],
     xaxis: { visible: false, range: [-0.05, columns], fixedrange: true },
     yaxis: { visible: false, range: [rows - 0.4, -0.6], fixedrange: true },
   });
