@@ -32,7 +32,7 @@ NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
 SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: demo test parity lint sanitize bench clean
+.PHONY: demo test parity lint sanitize bench clean environment peers
 
 demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
@@ -63,6 +63,11 @@ build/sanitize/%.o: $(NATIVE)/%.cc $(wildcard $(NATIVE)/*.h $(NATIVE)/*.inc)
 build/sanitize/%.o: tests/native/%.cc $(wildcard $(NATIVE)/*.h)
 	mkdir -p $(@D)
 	$(CXX) $(SANITIZE) -I$(NATIVE) -c $< -o $@
+
+# Set-up alone.
+environment: $(VENV)/test
+
+peers: $(PEERS)/parity
 
 bench: $(PEERS)/bench
 	PYTHONPATH=.:kernels $(PEERS)/bin/python -m benchmarks.pairwise
