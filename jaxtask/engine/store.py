@@ -1,6 +1,5 @@
 """Results on disk: one Zarr group, a chunk for every module and variable, complete or not there."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -166,7 +165,7 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
             ds = _open_zip(path)
         else:
             ds = xr.open_zarr(path, consolidated=False, chunks=None)
-    except (FileNotFoundError, KeyError, ValueError, json.JSONDecodeError) as error:
+    except (FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ResultError(f"{path} is not a Zarr result: {error}") from error
     if ds.attrs.get("format") != FORMAT:
         ds.close()
@@ -181,11 +180,8 @@ def _open_zip(path: Path) -> "xr.Dataset":
     import xarray as xr
     from zarr.storage import ZipStore
 
-    try:
-        with zipfile.ZipFile(path) as file:
-            names = file.namelist()
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{error}") from error
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
     if "zarr.json" not in names:
         raise ValueError("its zip file has no zarr.json: zip what is in the folder, not the folder")
     store = ZipStore(path, mode="r")

@@ -128,20 +128,19 @@ def _directions(
     """By how much i → j is above j → i, as it is and beyond chance where the result has chance."""
     found = []
     for column in COLUMNS:
+        cells, beyond = ds[column].astype(float), None
         # What does not depend on the target is kept with a chance level that is the value itself.
-        told = findings.pooled[column].chance is not None
-        chance = ds.get(f"{column}_chance") if told else None
+        if f"{column}_chance" in ds and findings.pooled[column].chance is not None:
+            # Cell by cell: what layers differ by in chance alone makes no interval wide.
+            beyond = cells - ds[f"{column}_chance"]
         for one, other in permutations(experiment.table, 2):
             found.append(
                 {
                     "column": column,
                     "source": one,
                     "target": other,
-                    **_lead(ds[column], one, other),
-                    # Cell by cell: what layers differ by in chance alone makes no interval wide.
-                    "beyond_chance": (
-                        None if chance is None else _lead(ds[column] - chance, one, other)
-                    ),
+                    **_lead(cells, one, other),
+                    "beyond_chance": None if beyond is None else _lead(beyond, one, other),
                 }
             )
     return found
@@ -151,10 +150,10 @@ def _lead(cells: "xr.DataArray", one: str, other: str) -> dict[str, float | None
     """Pooled one → other less other → one, with its 95% interval over layers."""
     from jaxtask.analysis.bootstrap import interval
 
-    lead = (
-        cells.sel(source=one, target=other, drop=True)
-        - cells.sel(source=other, target=one, drop=True)
-    ).astype(float)
+    there, back = (
+        cells.sel(source=i, target=j, drop=True) for i, j in ((one, other), (other, one))
+    )
+    lead = there - back
     low, high, _ = interval(lead.transpose("layer", "module").values[..., None])
     return {
         "difference": _number(lead.mean("layer").mean("module").item()),
