@@ -29,6 +29,14 @@ from jaxtask.finetune.progress import Show, TaskView, View
 from jaxtask.finetune.scores import Scored
 from jaxtask.finetune.stop import StopOnSignal
 
+# Of an identity: how many differences are told, and what may be behind those that say little.
+_MOST = 5
+_HINTS = {
+    "encoded examples": "Examples are other tokens if the tokenizer, the chat template (which may "
+    "write a date) or the data changed.",
+    "base model": "The base model's files were changed.",
+}
+
 
 class Report(Protocol):
     """What a step says of each task, a named tuple of [T] arrays. `loss` is among them."""
@@ -325,11 +333,21 @@ class _Loop:
         names = [run.name for run in self.runs]
         # Through JSON, as what was saved: tuples are lists there.
         now = json.loads(json.dumps({**self.identity, "tasks": names}))
-        different = _differences({**record["identity"], "tasks": list(record["tasks"])}, now)
-        if different:
+        before = {**record["identity"], "tasks": list(record["tasks"])}
+        if unknown := [key for key in now if key not in before]:
+            raise CheckpointError(
+                f"{self.checkpoints.folder}: the checkpoint does not record its run's "
+                f"{' and '.join(unknown)}, so an older jaxtask made it, and whether it belongs to "
+                "this run cannot be known. Finish that run with the version that began it, or "
+                "start anew (--overwrite, overwrite=True)."
+            )
+        if different := _differences(before, now):
+            more = f"; and {len(different) - _MOST} more" if len(different) > _MOST else ""
+            hints = "".join(f" {_HINTS[key]}" for key in _HINTS if before.get(key) != now.get(key))
             raise CheckpointError(
                 f"{self.checkpoints.folder}: is the checkpoint of another run: "
-                f"{'; '.join(different)}. Give another work folder, or remove this one."
+                f"{'; '.join(different[:_MOST])}{more}.{hints} Give another work folder, or remove "
+                "this one."
             )
         arrays = self.checkpoints.arrays({"state": self.state, "best": self.best})
         self.state, self.best = arrays["state"], arrays["best"]

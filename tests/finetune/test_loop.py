@@ -233,6 +233,22 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
         train(toy, [run_of("ner")], options, tmp_path, identity)
 
 
+def test_what_differs_is_told_in_short(tmp_path):
+    toy, runs, options = functions([1]), [run_of("sum")], LoopOptions()
+    many = {"encoded examples": {f"t{n}": n for n in range(9)}, "base model": {"f": "1"}}
+    train(toy, runs, options, tmp_path, many)
+    other = {**many, "encoded examples": {f"t{n}": -n for n in range(9)}}
+    said = r"examples\.t1 was 1 and is -1; .*t5 was .* and 3 more\. Examples are other tokens if"
+    with pytest.raises(CheckpointError, match=said) as told:
+        train(toy, runs, options, tmp_path, other)
+    assert "base model" not in str(told.value)
+    with pytest.raises(CheckpointError, match=r"base model\.f was '1' and is '2'\. The base model"):
+        train(toy, runs, options, tmp_path, {**many, "base model": {"f": "2"}})
+    said = "does not record its run's newer things and more, so an older jaxtask made it.*overwrite"
+    with pytest.raises(CheckpointError, match=said):
+        train(toy, runs, options, tmp_path, {**many, "newer things": 1, "more": 2})
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     toy = functions([1, 2])
 
