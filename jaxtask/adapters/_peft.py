@@ -47,7 +47,7 @@ def read_peft(
         if target is not None:
             A, B = _complete(file, path, found, "lora_A", "lora_B")
             _check_full(file, A, B)
-            entries.extend(expert_entries(file, path, target, (A, B), config))
+            entries.extend(expert_entries(file, target, (A, B), config))
         else:
             entries.append(_entry(file, path, found, config, notes))
     if not entries:

@@ -109,6 +109,7 @@ class Wrapper(torch.nn.Module):
         self.pretrained_model = model
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside torch.compile
 @pytest.mark.parametrize(
     "wrap",
     [torch.nn.DataParallel, Wrapper, torch.compile, lambda m: torch.nn.DataParallel(Wrapper(m))],
