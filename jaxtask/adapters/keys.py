@@ -56,8 +56,8 @@ _BACKBONES = frozenset({
     "nezha", "nomic_bert", "nystromformer", "opt", "rembert", "roberta", "roberta_prelayernorm",
     "roc_bert", "roformer", "rwkv", "segformer", "sew", "sew_d", "siglip", "splinter",
     "squeezebert", "swin", "swinv2", "text_model", "thinker", "unispeech", "unispeech_sat",
-    "videomae", "vilt", "vit", "vit_mae", "wav2vec2", "wav2vec2_bert", "wav2vec2_conformer", "wavlm", "xlm_roberta",
-    "xmod", "yoso",
+    "videomae", "vilt", "vit", "vit_mae", "wav2vec2", "wav2vec2_bert", "wav2vec2_conformer",
+    "wavlm", "xlm_roberta", "xmod", "yoso",
 })
 # fmt: on
 _TOWERS = frozenset({"audio_tower", "image_tower", "video_tower", "vision_tower"})
