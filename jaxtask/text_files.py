@@ -30,13 +30,13 @@ def parse_json(text: str | bytes, source: str, error: type[JaxtaskError]) -> Any
         error: What is raised.
 
     Raises:
-        error: It is no JSON, is nested too deeply, or holds numbers of thousands of digits.
+        error: It is no JSON, is nested too deeply, has a key twice, or holds numbers of thousands of digits.
 
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_each_key_once)
         _check_depth(value)
     except (ValueError, RecursionError) as found:
         raise error(f"{source}: is not valid JSON: {_said(found)}.") from found
@@ -87,6 +87,15 @@ def read_text(
         raise error(
             f"{path}: is not UTF-8 text: byte {content[found.start]:#04x} at {found.start}."
         ) from found
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for n, key in enumerate(keys) if key in keys[:n])
+        raise ValueError(f"the key {twice[:40]!r} is given twice")
+    return found
 
 
 def _check_depth(value: Any, depth: int = 0) -> None:

@@ -26,7 +26,13 @@ ALLOWED = {
     "jaxtask.text_files": {"jaxtask.errors"},
     "jaxtask.adapters": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
     "jaxtask.extract": {"jaxtask.adapters", "jaxtask.errors"},
-    "jaxtask.corpora": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
+    "jaxtask.corpora": {
+        "jaxtask.errors",
+        "jaxtask.folders",
+        "jaxtask.names",
+        "jaxtask.text_files",
+        "jaxtask.version",
+    },
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
         "jaxtask.adapters",

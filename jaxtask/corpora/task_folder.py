@@ -6,20 +6,35 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from jaxtask.errors import TaskError
 
 SPLITS = ("train", "dev", "test")
+T = TypeVar("T")
+_ALSO = {"valid": "dev", "validation": "dev", "eval": "dev"}
 
 
-def check_splits(splits: Mapping[str, Any]) -> None:
-    """Raise `TaskError` unless there are `train` and no other splits than `SPLITS`."""
-    for name in splits:
-        if name not in SPLITS:
-            raise TaskError(f"unknown split {name!r} (known: {', '.join(SPLITS)})")
-    if not splits.get("train"):
+def by_split(given: Mapping[str, T]) -> dict[str, T]:
+    """What is given for each split, in order: ``valid``, ``validation`` and ``eval`` are ``dev``.
+
+    Raises:
+        TaskError: There is no ``train``, a split has another name, or one comes by two names.
+
+    """
+    found: dict[str, T] = {}
+    for name, value in given.items():
+        split = _ALSO.get(name, name)
+        if split not in SPLITS:
+            raise TaskError(
+                f"unknown split {name[:40]!r} (known: {', '.join(SPLITS)}; {', '.join(_ALSO)} are dev)"
+            )
+        if split in found:
+            raise TaskError(f"the split {split} is given by two names: {', '.join(given)}")
+        found[split] = value
+    if not found.get("train"):
         raise TaskError("no corpus to train on: give train=PATH")
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
