@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +31,7 @@ from jaxtask.cli_shared import (
     standard_error,
     standard_output,
 )
+from jaxtask.interrupts import Stopped, interrupts
 
 app = typer.Typer(
     name="jaxtask",
@@ -128,12 +128,15 @@ def demo(
 
 def main() -> None:
     """Entry point: errors that users are meant to see become one line and exit status 1."""
-    # So that all ends as it does on Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    interrupts.install()
     # Only tokenizers are wanted of it: that there is no PyTorch is no news.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         app()
+    except Stopped as stop:
+        told = interrupts.told(stop)
+        standard_error().print(f"jaxtask: {told}", markup=False, highlight=False, soft_wrap=True)
+        interrupts.leave(stop)
     except jt.JaxtaskError as error:
         told = "; ".join([str(error), *getattr(error, "__notes__", ())])
         standard_error().print(f"jaxtask: {told}", markup=False, highlight=False, soft_wrap=True)

@@ -107,20 +107,15 @@ def compare(
         _dry_run(bank, options, out, append, as_json)
         return
     with progress_bar(visible=leads, gram_seconds=_gram_seconds(bank, options, append)) as tick:
-        try:
-            ds = jt.compare(
-                bank,
-                **options,
-                out=out,
-                overwrite=overwrite,
-                append=append,
-                command=shlex.join(["jaxtask", *sys.argv[1:]]),
-                progress=tick,
-            )
-        except (KeyboardInterrupt, SystemExit) as stop:
-            for note in getattr(stop, "__notes__", ()):
-                standard_error().print(f"interrupted: {note}", markup=False, soft_wrap=True)
-            raise
+        ds = jt.compare(
+            bank,
+            **options,
+            out=out,
+            overwrite=overwrite,
+            append=append,
+            command=shlex.join(["jaxtask", *sys.argv[1:]]),
+            progress=tick,
+        )
     if not leads:
         return
     show_pooled(ds, show, as_json)

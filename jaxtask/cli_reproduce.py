@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from jaxtask.errors import ExperimentError
+from jaxtask.interrupts import interrupts
 
 
 def reproduce(
@@ -56,6 +57,7 @@ def reproduce(
     given = read_experiment(experiment)
     if seed:
         given = replace(given, seeds=tuple(dict.fromkeys(seed)))
+    interrupts.going_on("the same command goes on from what is there")
     console = standard_error()
     run_experiment(
         Run(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXIT = """
 Exit status: 0 done; 1 something given cannot be used (one line on standard error says what);
-2 wrong usage; 130 interrupted.
+2 wrong usage; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 """
 
 Paths = Annotated[

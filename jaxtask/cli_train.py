@@ -11,6 +11,7 @@ import typer
 
 from jaxtask.cli_shared import read_targets
 from jaxtask.errors import RecipeError
+from jaxtask.interrupts import interrupts
 
 
 def train(
@@ -148,6 +149,7 @@ def train(
     whole = change(first, given, "train")
     if whole.start is not None:
         _check_start(given)
+    interrupts.going_on(f"--resume goes on from what is saved in {work_folder(whole)}")
     progress = Console(stderr=True)
     outcomes = fine_tune(
         whole,

@@ -29,7 +29,11 @@ def check_name(name: object, what: str, error: type[JaxtaskError]) -> str:
         raise error(f"{what} {name!r}: is not UTF-8.") from None
     if length > MAX_BYTES:
         raise error(f"{what} {name[:40]!r}…: has {length} bytes, expected {MAX_BYTES} at most.")
-    if name[0] in ".-" or name != name.strip() or any(c in "/\\:" or not c.isprintable() for c in name):
+    if (
+        name[0] in ".-"
+        or name != name.strip()
+        or any(c in "/\\:" or not c.isprintable() for c in name)
+    ):
         raise error(
             f"{what} {name!r}: expected a name without /, \\, : and control characters that starts "
             "with neither a dot nor a dash."

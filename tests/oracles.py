@@ -6,6 +6,8 @@ Three layers, each used to check the next one where they overlap:
 - `angles`: the same from the stored bits in `numpy.longdouble` (80-bit, eps 1e-19), any size;
 - `DensePair`: both updates as dense float64 matrices with plain SVDs, and `distances`, the
   definitions of the metrics as they are written, in 40-digit arithmetic.
+
+And `sum_error`: how far a sum of products may be from its value, in whatever order it is computed.
 """
 
 from functools import cached_property
@@ -17,6 +19,22 @@ EXTENDED = np.finfo(np.longdouble).eps < 1e-18
 """False where `longdouble` is only float64 (macOS on Arm): truth then comes from mpmath."""
 
 _MP_ENTRIES = 20_000
+
+
+# --------------------------------------------------------------------------- floating point
+
+
+def sum_error(d, dtype):
+    """Share of ‖x‖‖y‖ by which a computed x · y of d terms may be off, in any order of summation.
+
+    Every term meets at most d roundings, of its product and of partial sums, each by a factor 1 + δ
+    with |δ| ≤ u = eps/2; fewer, if products are fused with additions, or if sums are split among
+    lanes, blocks and threads. Together that is at most d·u Σ|xᵢyᵢ| ≤ d·u ‖x‖‖y‖. But their signs
+    differ: independent ones of mean zero exceed 8√d·u with a probability below 2d·e⁻³² (Higham and
+    Mary, SIAM J. Sci. Comput. 41, 2019, with λ = 8). The lesser holds at every level of
+    instructions. Sums of some hundreds of numbers rounded to bfloat16 or TF32 do not keep to it.
+    """
+    return min(d, 8 * np.sqrt(d)) * np.finfo(dtype).eps / 2
 
 
 # --------------------------------------------------------------------------- extended precision

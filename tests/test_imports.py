@@ -20,6 +20,7 @@ ALLOWED = {
     "jaxtask.machine": set(),
     "jaxtask.version": set(),
     "jaxtask.folders": set(),
+    "jaxtask.interrupts": set(),
     "jaxtask.names": {"jaxtask.errors"},
     "jaxtask.patterns": {"jaxtask.errors"},
     "jaxtask.terminal": set(),

@@ -64,3 +64,29 @@ def test_distances_of_known_angles():
     assert oracles.distances([0.0], 1, 3)["martin"] == np.inf
     assert oracles.distances([0.0], 1, 3)["containment"] == pytest.approx(np.pi / np.sqrt(2))
     assert oracles.distances([0.0], 3, 1)["containment"] == 0
+
+
+@pytest.mark.parametrize("d", [3, 200, 5000])
+def test_sum_error_holds_in_any_order_and_tells_narrower_numbers(d):
+    """One after another, in lanes, in pairs; but not, of moderate d, if numbers have 11 bits."""
+    rng = np.random.default_rng(d)
+    x, y = rng.standard_normal((2, 64, d)).astype(np.float32)
+    sizes = np.linalg.norm(x.astype(float), axis=1) * np.linalg.norm(y.astype(float), axis=1)
+    exact = np.einsum("nd,nd->n", x.astype(float), y.astype(float))
+
+    def off(sums):
+        return np.max(np.abs(sums - exact) / sizes)
+
+    def in_lanes(products, lanes):
+        padded = np.pad(products, [(0, 0), (0, -d % lanes)]).reshape(len(products), -1, lanes)
+        return np.cumsum(padded, axis=1, dtype=np.float32)[:, -1].sum(axis=1, dtype=np.float32)
+
+    allowed = oracles.sum_error(d, np.float32)
+    for _ in range(3):
+        order = rng.permutation(d)
+        products = x[:, order] * y[:, order]
+        for lanes in (1, 4, 8, 16):
+            assert off(in_lanes(products, lanes)) <= allowed
+        assert off(np.sum(products, axis=1)) <= allowed
+    narrow = [((z.view(np.int32) + 0x1000) & ~0x1FFF).view(np.float32) for z in (x, y)]
+    assert d > 1000 or off(in_lanes(np.multiply(*narrow), 8)) > 2 * allowed

@@ -83,7 +83,9 @@ def _kept(draft: Draft) -> Iterator[None]:
         done = len(draft.done())
         # Adapters that turn out to be damaged will be others when they are repaired.
         if done and not isinstance(error, AdapterError):
-            error.add_note(f"the {done} modules that are done stay in {draft.folder}")
+            error.add_note(
+                f"the {done} modules that are done stay in {draft.folder}; the same call goes on"
+            )
         elif processes.leads():
             draft.remove()
         raise

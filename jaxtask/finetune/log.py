@@ -13,19 +13,20 @@ from jaxtask.errors import TrainingError
 class MetricsLog:
     """Events of a run, each with its name, its step and the time (seconds since 1970).
 
-    A run that goes on from a checkpoint first drops the events after it, which will happen again,
-    and a last line that was cut off; so the file reads like that of an uninterrupted run.
+    A run that goes on from a checkpoint first drops the events after its step, which will happen
+    again, and a last line that was cut off; so the file reads like that of an uninterrupted run.
+    With `owed`, what follows the step's training happens again as well.
 
     Raises:
         TrainingError: The file cannot be read or written, or is no such log.
 
     """
 
-    def __init__(self, path: Path, after: int | None = None) -> None:
+    def __init__(self, path: Path, after: int | None = None, owed: bool = False) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [] if after is None or not path.exists() else _until(path, after)
+            kept = [] if after is None or not path.exists() else _until(path, after, owed)
             draft = path.with_name(f".{path.name}.new")
             draft.write_text("".join(kept), encoding="utf-8")
             os.replace(draft, path)
@@ -59,12 +60,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _until(path: Path, step: int) -> list[str]:
-    """The lines of events up to a step."""
+def _until(path: Path, step: int, owed: bool) -> list[str]:
+    """The lines of events up to a step, without its evaluation if that is owed."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     try:
-        return [line for line in lines if json.loads(line)["step"] <= step]
+        events = [json.loads(line) for line in lines]
+        return [
+            line
+            for line, event in zip(lines, events, strict=True)
+            if event["step"] < step
+            or (event["step"] == step and not (owed and event["event"] in ("eval", "end")))
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: is no log of a run, so it is left alone.") from error

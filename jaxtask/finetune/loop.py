@@ -27,7 +27,15 @@ from jaxtask.finetune.log import MetricsLog
 from jaxtask.finetune.parameters import Tree
 from jaxtask.finetune.progress import Show, TaskView, View
 from jaxtask.finetune.scores import Scored
-from jaxtask.finetune.stop import StopOnTerm
+from jaxtask.finetune.stop import StopOnSignal
+
+# Of an identity: how many differences are told, and what may be behind those that say little.
+_MOST = 5
+_HINTS = {
+    "encoded examples": "Examples are other tokens if the tokenizer, the chat template (which may "
+    "write a date) or the data changed.",
+    "base model": "The base model's files were changed.",
+}
 
 
 class Report(Protocol):
@@ -103,8 +111,9 @@ def train(
     """Train T tasks at once, from the start or from the newest checkpoint in `work`.
 
     A run that was killed and goes on sees the same batches, and ends with the same adapters bit for
-    bit, as one that was not. On SIGTERM, the step is finished, everything is saved, and the process
-    ends with status 143.
+    bit, as one that was not. On SIGTERM or Ctrl-C, the step is finished (an evaluation is left for
+    later), everything is saved, and what the signal asks for is done: by default the process ends
+    with status 143 on SIGTERM, and KeyboardInterrupt is raised on Ctrl-C.
 
     Args:
         functions: See `Functions`.
@@ -123,9 +132,10 @@ def train(
     if len(kinds) != 1:
         names = ", ".join(run.name for run in runs)
         raise TrainingError(f"tasks of several kinds or shapes cannot train at once: {names}.")
-    with Checkpoints(work / "checkpoints") as checkpoints, StopOnTerm() as stop:
+    with Checkpoints(work / "checkpoints") as checkpoints, StopOnSignal() as stop:
         loop = _Loop(functions, runs, options, checkpoints, identity, show)
-        with MetricsLog(work / "metrics.jsonl", loop.step if loop.resumed else None) as log:
+        after = loop.step if loop.resumed else None
+        with MetricsLog(work / "metrics.jsonl", after, loop.owed) as log:
             loop.run(log, stop)
     return loop.outcomes()
 
@@ -150,6 +160,8 @@ class _Loop:
         self.before: list[float | None] = [None for _ in runs]
         self.losses: list[float | None] = [None for _ in runs]
         self.state = functions.init()
+        self.owed = False
+        """A signal came before the evaluation after this step."""
         # Of every task with patience from the start, so that a checkpoint's form never changes.
         self.best = {
             run.name: functions.adapter(self.state, t)
@@ -162,28 +174,22 @@ class _Loop:
         self.pending: list[tuple[int, list[bool], Any]] = []
         self.tokens, self.speed = 0, _Speed()
 
-    def run(self, log: MetricsLog, stop: StopOnTerm) -> None:
+    def run(self, log: MetricsLog, stop: StopOnSignal) -> None:
         """Until every task has ended."""
         log.write(
             "resume" if self.resumed else "start", self.step, tasks=[r.name for r in self.runs]
         )
         if not self.resumed:
-            self._evaluate(log)
+            self._evaluate(log, stop)
+            if self.owed:
+                stop.leave("before the first step, so nothing is saved")
             self.before = [record.dev_loss for record in self.records]
         self._show()
+        if self.owed:
+            self._finish_step(log, stop)
         while not self._done():
             self._train_step()
-            self._evaluate(log)
-            if self.step % self.options.log_every == 0 or self._done() or stop.asked:
-                self._flush(log)
-            for t, record in enumerate(self.records):
-                if record.ended and record.steps == self.step:
-                    log.write("end", self.step, task=self.runs[t].name, why=record.ended)
-            if self.step % self.options.checkpoint_every == 0 or self._done() or stop.asked:
-                self._flush(log)
-                self._save()
-            if stop.asked:
-                stop.leave()
+            self._finish_step(log, stop)
 
     def outcomes(self) -> list[Outcome]:
         """What became of the tasks."""
@@ -215,8 +221,30 @@ class _Loop:
             for run, record, on in zip(self.runs, self.records, active, strict=True)
         ]
 
-    def _evaluate(self, log: MetricsLog) -> None:
-        """The loss on the evaluation examples of the tasks for which it is time."""
+    def _finish_step(self, log: MetricsLog, stop: StopOnSignal) -> None:
+        """What comes after a step: evaluations, the log, a checkpoint, and the end if asked for."""
+        self._evaluate(log, stop)
+        if self.step % self.options.log_every == 0 or self._done() or stop.asked:
+            self._flush(log)
+        for t, record in enumerate(self.records):
+            if record.ended and record.steps == self.step and not self.owed:
+                log.write("end", self.step, task=self.runs[t].name, why=record.ended)
+        if self.step % self.options.checkpoint_every == 0 or self._done() or stop.asked:
+            self._flush(log)
+            self._save()
+        if stop.asked:
+            last = max(run.total for run in self.runs)
+            stop.leave(
+                f"after step {self.step} of {last}, which is saved in {self.checkpoints.folder}; "
+                "--resume (resume=True) goes on from there"
+            )
+
+    def _evaluate(self, log: MetricsLog, stop: StopOnSignal) -> None:
+        """The loss on the evaluation examples of the tasks for which it is time.
+
+        It is owed if a signal comes before it is known: nobody waits for it then.
+        """
+        self.owed = False
         due = [
             record.steps == self.step and record.due(self.options.eval_every)
             for record in self.records
@@ -228,8 +256,14 @@ class _Loop:
             return
         # Training comes first: its losses belong before this in the log, and must be finite.
         self._flush(log)
-        sums = []
+        sums: list[Any] = []
         for n in range(max(map(len, steps))):
+            jax.block_until_ready(
+                sums[-2:-1]
+            )  # else all would be under way before a signal is seen
+            if stop.asked:
+                self.owed = True
+                return
             rows = [own[n] if n < len(own) else [] for own in steps]
             batch = stack(rows, self.shape.part, self.kind)
             sums.append(self.functions.eval_step(self.state, batch))
@@ -289,6 +323,7 @@ class _Loop:
             "identity": dict(self.identity),
             "tasks": {r.name: d.json() for r, d in zip(self.runs, self.records, strict=True)},
             "before": self.before,
+            "owed": self.owed,
         }
         self.checkpoints.save(self.step, {"state": self.state, "best": self.best}, record)
 
@@ -298,15 +333,26 @@ class _Loop:
         names = [run.name for run in self.runs]
         # Through JSON, as what was saved: tuples are lists there.
         now = json.loads(json.dumps({**self.identity, "tasks": names}))
-        different = _differences({**record["identity"], "tasks": list(record["tasks"])}, now)
-        if different:
+        before = {**record["identity"], "tasks": list(record["tasks"])}
+        if unknown := [key for key in now if key not in before]:
+            raise CheckpointError(
+                f"{self.checkpoints.folder}: the checkpoint does not record its run's "
+                f"{' and '.join(unknown)}, so an older jaxtask made it, and whether it belongs to "
+                "this run cannot be known. Finish that run with the version that began it, or "
+                "start anew (--overwrite, overwrite=True)."
+            )
+        if different := _differences(before, now):
+            more = f"; and {len(different) - _MOST} more" if len(different) > _MOST else ""
+            hints = "".join(f" {_HINTS[key]}" for key in _HINTS if before.get(key) != now.get(key))
             raise CheckpointError(
                 f"{self.checkpoints.folder}: is the checkpoint of another run: "
-                f"{'; '.join(different)}. Give another work folder, or remove this one."
+                f"{'; '.join(different[:_MOST])}{more}.{hints} Give another work folder, or remove "
+                "this one."
             )
         arrays = self.checkpoints.arrays({"state": self.state, "best": self.best})
         self.state, self.best = arrays["state"], arrays["best"]
         self.step, self.before = record["step"], record["before"]
+        self.owed = record.get("owed", False)
         self.records = [read_record(record["tasks"][name]) for name in names]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import RecipeError
+from jaxtask.finetune.contents import encoded_contents
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.loop import Outcome
 from jaxtask.finetune.recipe import Recipe, plain
@@ -43,9 +44,15 @@ def work_folder(recipe: Recipe) -> Path:
 
 
 def identity(
-    recipe: Recipe, tasks: Sequence[EncodedTask], starts: "Mapping[str, Start]"
+    recipe: Recipe,
+    tasks: Sequence[EncodedTask],
+    starts: "Mapping[str, Start]",
+    base: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a run depends on: a checkpoint made with anything else belongs to another run."""
+    """What a run depends on: a checkpoint made with anything else belongs to another run.
+
+    `base` is what `base_contents` says.
+    """
     values = recipe.json()
     for section, names in _CIRCUMSTANCES.items():
         for name in names:
@@ -53,6 +60,8 @@ def identity(
     return {
         "recipe": values,
         "data": {task.name: task.sha256 for task in tasks},
+        "encoded examples": {task.name: encoded_contents(task) for task in tasks},
+        "base model": dict(base),
         "start": {
             task.name: {k: v for k, v in starts[task.name].about.items() if k != "path"}
             for task in tasks

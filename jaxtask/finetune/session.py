@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxtask.finetune.batches import row_length, stack
 from jaxtask.finetune.bookkeeping import TaskRun, make_runs
+from jaxtask.finetune.contents import base_contents
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.judge import judge_labels, judge_texts, write_texts
 from jaxtask.finetune.loop import Functions, LoopOptions, Outcome, train
@@ -53,6 +54,7 @@ class Session:
         self.recipe, self.tokenizer, self.starts = recipe, tokenizer, starts
         self.mesh = make_mesh(**recipe.training.mesh) if recipe.training.mesh else None
         self.model: Model = load_model(base, recipe.dtype, self.mesh)  # type: ignore[arg-type]
+        self._base = base_contents(base)
         # One of each kind, so that stacks of one shape share a compiled program.
         self._steps: dict[str, tuple[Any, Any]] = {}
         self._predict = make_predict(self.model) if isinstance(self.model, Encoder) else None
@@ -71,9 +73,8 @@ class Session:
         t = recipe.training
         options = LoopOptions(t.eval_every, t.checkpoint_every, t.log_every)
         with display() as show:
-            outcomes = train(
-                functions, runs, options, work, identity(recipe, tasks, self.starts), show
-            )
+            own = identity(recipe, tasks, self.starts, self._base)
+            outcomes = train(functions, runs, options, work, own, show)
         found = self._judge(tasks, runs, starts, outcomes, numbers)
         texts = {o.name: s for o, s in zip(outcomes, found, strict=True) if s and s.texts}
         if texts:

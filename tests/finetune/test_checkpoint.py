@@ -16,7 +16,7 @@ import pytest
 
 from jaxtask.errors import CheckpointError
 from jaxtask.finetune.checkpoint import Checkpoints
-from jaxtask.finetune.stop import StopOnTerm
+from jaxtask.finetune.stop import StopOnSignal
 
 
 def tree(step, size=64):
@@ -154,17 +154,35 @@ def test_a_full_disk_is_one_error_and_loses_nothing(small_disk, capfd, monkeypat
         assert checkpoints.record() == {"step": 2}
 
 
-def test_sigterm_only_asks():
-    before = signal.getsignal(signal.SIGTERM)
-    with StopOnTerm() as stop:
-        assert not stop.asked
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked
-        with pytest.raises(SystemExit) as end:
-            stop.leave()
-        assert end.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert not StopOnTerm().asked
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_only_asks(number, raised):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(number)
+    try:
+        with pytest.raises(raised) as end, StopOnSignal() as stop:  # noqa: PT012
+            os.kill(os.getpid(), number)
+            assert stop.asked == number
+            stop.leave("after step 3")
+        assert end.value.__notes__ == ["after step 3"]
+        assert raised is KeyboardInterrupt or end.value.code == 143
+        assert signal.getsignal(number) is before[1]
+        assert not StopOnSignal().asked
+        # One that comes too late for anybody to ask is not lost.
+        with pytest.raises(raised), StopOnSignal():
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopOnSignal() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_in_another_thread_signals_are_left_alone():
@@ -172,10 +190,10 @@ def test_in_another_thread_signals_are_left_alone():
     seen = []
 
     def work():
-        with StopOnTerm() as stop:
+        with StopOnSignal() as stop:
             seen.append((stop.asked, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [(False, before)]
+    assert seen == [(0, before)]

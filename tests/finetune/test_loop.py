@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from finetune.test_batches import encoded
-from finetune.toy import TASKS, functions, run_of, train_toys
+from finetune.toy import RATE, TASKS, functions, run_of, train_toys
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
 from jaxtask.finetune.batches import BatchShape, Position, TaskBatches
 from jaxtask.finetune.bookkeeping import EARLY, FINISHED, TaskRun, by_kind, groups, make_runs
@@ -173,6 +173,43 @@ def test_kills_change_nothing(together, tmp_path):
     assert again == log
 
 
+@pytest.mark.parametrize("late", [0, 10, 25])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_an_evaluation_leaves_it_for_later(number, late, tmp_path):
+    """Before training, in between and at the end; what comes out is what it would have been."""
+    (whole,) = train_toys(["sum"], tmp_path / "whole", checkpoint_every=50)
+    toy, evaluated = functions([TASKS["sum"][0]]), []
+
+    def eval_step(state, batch):
+        evaluated.append(int(state.count.max()))
+        if evaluated[-1] == late:
+            os.kill(os.getpid(), number)
+        return toy.eval_step(state, batch)
+
+    options = LoopOptions(checkpoint_every=50, log_every=5, eval_every=10)
+    asked = Functions(toy.init, toy.train_step, eval_step, toy.adapter)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)) as end:
+            train(asked, [run_of("sum")], options, tmp_path / "cut", {"rate": RATE})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(run_of("sum").batches.evaluation()) > 1
+    assert evaluated.count(late) == 1
+    (told,) = end.value.__notes__
+    assert told.startswith(f"after step {late} of 25, which is saved in" if late else "before the")
+    (again,) = train_toys(["sum"], tmp_path / "cut", checkpoint_every=50)
+    assert same(again.parameters, whole.parameters)
+    assert again.record == whole.record
+    logs = [read_log(tmp_path / n / "metrics.jsonl") for n in ("whole", "cut")]
+    whole_log, log = ([{**e, "time": 0} for e in x if e["event"] != "resume"] for x in logs)
+    assert log == whole_log
+    # Once more: nothing is left to do, and nothing is there twice.
+    train_toys(["sum"], tmp_path / "cut", checkpoint_every=50)
+    log = read_log(tmp_path / "cut" / "metrics.jsonl")
+    assert [{**e, "time": 0} for e in log if e["event"] != "resume"] == whole_log
+
+
 def test_a_run_that_is_complete_trains_no_more(together, tmp_path):
     seen = []
     first = train_toys(["sum"], tmp_path)
@@ -194,6 +231,22 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
         train(toy, runs, options, tmp_path, {"recipe": {"lora": {"r": 4}, "targets": ["a"]}})
     with pytest.raises(CheckpointError, match=r"tasks was \['sum'\] and is \['ner'\]"):
         train(toy, [run_of("ner")], options, tmp_path, identity)
+
+
+def test_what_differs_is_told_in_short(tmp_path):
+    toy, runs, options = functions([1]), [run_of("sum")], LoopOptions()
+    many = {"encoded examples": {f"t{n}": n for n in range(9)}, "base model": {"f": "1"}}
+    train(toy, runs, options, tmp_path, many)
+    other = {**many, "encoded examples": {f"t{n}": -n for n in range(9)}}
+    said = r"examples\.t1 was 1 and is -1; .*t5 was .* and 3 more\. Examples are other tokens if"
+    with pytest.raises(CheckpointError, match=said) as told:
+        train(toy, runs, options, tmp_path, other)
+    assert "base model" not in str(told.value)
+    with pytest.raises(CheckpointError, match=r"base model\.f was '1' and is '2'\. The base model"):
+        train(toy, runs, options, tmp_path, {**many, "base model": {"f": "2"}})
+    said = "does not record its run's newer things and more, so an older jaxtask made it.*overwrite"
+    with pytest.raises(CheckpointError, match=said):
+        train(toy, runs, options, tmp_path, {**many, "newer things": 1, "more": 2})
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):

@@ -6,17 +6,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from finetune.test_batches import encoded
-from jaxtask.errors import RecipeError
+from jaxtask.errors import ModelError, RecipeError
 from jaxtask.finetune.batches import Position
 from jaxtask.finetune.bookkeeping import TaskRecord
+from jaxtask.finetune.contents import base_contents, encoded_contents
+from jaxtask.finetune.examples import Example
 from jaxtask.finetune.loop import Outcome
 from jaxtask.finetune.provenance import identity, provenance, work_folder
 from jaxtask.finetune.recipe import Lora, change, make_recipe
 from jaxtask.finetune.scores import Scored
 from jaxtask.finetune.start import Start
+from jaxtask.finetune.task_data import Line
 
 ROOT = Path(__file__).parents[2]
 RECIPE = make_recipe(
@@ -28,6 +32,7 @@ RECIPE = make_recipe(
     },
     "x",
 )
+BASE = {"config.json": "sha256 1", "model.safetensors": "sha256 2"}
 
 
 def test_logs_and_checkpoints_are_never_among_the_adapters():
@@ -44,7 +49,7 @@ def test_logs_and_checkpoints_are_never_among_the_adapters():
 def test_identity_is_what_the_run_depends_on():
     task = encoded("ner")
     starts = {"ner": Start(RECIPE.lora, about={"path": "a", "sha256": {"f": "1"}})}
-    same = identity(RECIPE, [task], starts)
+    same = identity(RECIPE, [task], starts, BASE)
     circumstances = {
         "training.log_every": 3,
         "training.checkpoint_every": 9,
@@ -54,12 +59,57 @@ def test_identity_is_what_the_run_depends_on():
         "start": "b",
     }
     moved = {"ner": replace(starts["ner"], about={"path": "b", "sha256": {"f": "1"}})}
-    assert identity(change(RECIPE, circumstances, "x"), [task], moved) == same
+    assert identity(change(RECIPE, circumstances, "x"), [task], moved, BASE) == same
     other = {"ner": replace(starts["ner"], about={"path": "a", "sha256": {"f": "2"}})}
-    assert identity(RECIPE, [task], other) != same
+    assert identity(RECIPE, [task], other, BASE) != same
     for key, value in (("lora.r", 3), ("training.seed", 1), ("base", "c"), ("prompt", "plain")):
-        assert identity(change(RECIPE, {key: value}, "x"), [task], starts) != same
+        assert identity(change(RECIPE, {key: value}, "x"), [task], starts, BASE) != same
+    assert identity(RECIPE, [task], starts, {**BASE, "config.json": "sha256 3"}) != same
+    assert identity(RECIPE, [encoded("ner", [9, 5, 7, 4, 8])], starts, BASE) != same
     assert json.loads(json.dumps(same)) == same
+
+
+CHANGES = {
+    "an id": {"tokens": np.array([5, 6, 8], np.int32)},
+    "one id more": {"tokens": np.array([5, 6, 7, 7], np.int32)},
+    "what is learned": {"prompt": 2},
+    "token types": {"types": np.array([0, 1, 1], np.int32)},
+    "a label": {"line": Line("f, line 1", "text", label=1)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_encoded_contents_are_all_that_batches_are_made_of(change):
+    one = Example(np.array([5, 6, 7], np.int32), 1, Line("f, line 1", "text"))
+    task = replace(encoded("ner"), splits={"train": (one, one), "dev": ()})
+    said = encoded_contents(task)
+    assert said["train"].startswith("2 examples, 6 tokens, sha256 ")
+    other = replace(task, splits={"train": (one, replace(one, **CHANGES[change])), "dev": ()})
+    assert encoded_contents(other)["train"] != said["train"]
+    assert encoded_contents(other)["dev"] == said["dev"]
+    # Where a text came from does not matter, nor do texts with the same ids.
+    moved = replace(one, tokens=one.tokens.copy(), line=Line("g, line 9", "Text"))
+    assert encoded_contents(replace(task, splits={"train": (one, moved), "dev": ()})) == said
+
+
+def test_base_contents_are_all_bytes_of_the_files_that_are_read(tmp_path):
+    for name in ("config.json", "model.safetensors", "README.md", "tokenizer.json"):
+        (tmp_path / name).write_bytes(name.encode() * 1000)
+    first = base_contents(tmp_path)
+    assert list(first) == ["config.json", "model.safetensors"]
+    (tmp_path / "README.md").write_text("x")
+    assert base_contents(tmp_path) == first
+    content = bytearray((tmp_path / "model.safetensors").read_bytes())
+    content[7777] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    changed = base_contents(tmp_path)
+    assert changed["config.json"] == first["config.json"]
+    assert changed["model.safetensors"] != first["model.safetensors"]
+    (tmp_path / "m.gguf").write_bytes(b"x")
+    assert list(base_contents(tmp_path / "m.gguf")) == ["m.gguf"]
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json: cannot be read: No such file"):
+        base_contents(tmp_path)
 
 
 def test_provenance_says_what_holds_for_the_task():
@@ -107,7 +157,7 @@ def test_importing_costs_neither_transformers_nor_orbax():
 
 # fmt: off
 OURS = (
-    "batches", "bookkeeping", "checkpoint", "checks", "examples", "gguf_tokenizer",
+    "batches", "bookkeeping", "checkpoint", "checks", "contents", "examples", "gguf_tokenizer",
     "log", "loop", "packing", "parameters", "progress", "provenance", "read", "recipe",
     "recipe_file", "scores", "stop", "task_data", "write",
 )
