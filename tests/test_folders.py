@@ -8,7 +8,17 @@ import sys
 
 import pytest
 
+from jaxtask.adapters.write import check_free
+from jaxtask.corpora.task_folder import check_free as check_tasks
+from jaxtask.demo.run import _clear as clear_demo
+from jaxtask.errors import JaxtaskError
+from jaxtask.finetune.checkpoint import check_checkpoints
+from jaxtask.finetune.run import _earlier
 from jaxtask.folders import clean, foreign, new_file, new_folder
+from jaxtask.report.figures import check_figures
+from jaxtask.report.findings import check_folder
+from jaxtask.report.page import check_file
+from jaxtask.reproduce.folder import holding
 
 
 def held(folder):
@@ -78,10 +88,13 @@ def test_a_folder_with_anything_of_a_stranger_is_left_alone(tmp_path, name):
 
 def test_what_a_stranger_writes_meanwhile_stays(tmp_path):
     path = tmp_path / "made"
-    with pytest.raises(FileExistsError), new_folder(path, ["file"]) as draft:
-        (draft / "file").write_text("ours")
-        path.mkdir()
-        (path / "theirs").write_text("theirs")
+
+    def theirs(folder):
+        folder.mkdir()
+        (folder / "theirs").write_text("theirs")
+
+    with pytest.raises(FileExistsError), new_folder(path, ["file"]):
+        theirs(path)
     assert held(path) == {"theirs": "theirs"}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -212,3 +225,99 @@ def test_permissions_are_those_of_anything_new(tmp_path):
         os.umask(mask)
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def experiment(folder):
+    with holding(folder, {"base": "b"}):
+        pass
+
+
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "jaxtask.json")
+STEP = "checkpoints/10/_CHECKPOINT_METADATA"
+# What may replace or empty a folder: what it leaves there itself, and how it looks at it first.
+WRITERS = {
+    "adapter": (ADAPTER, lambda folder: check_free(folder, True)),
+    "task": (("task.json", "train.jsonl"), lambda f: check_tasks(f.parent, [f.name], True)),
+    "findings": (
+        ("findings.json", "pooled/rec.csv", "table.csv", "figures/pca.png", "mds.svg"),
+        lambda folder: check_folder(folder, overwrite=True),
+    ),
+    "figures": (("pca.png", "mds.pdf"), lambda folder: check_figures(folder, overwrite=True)),
+    "demo": (
+        ("demo.json", "corpus/train.conll", "tasks/ner/task.json", "adapters/ner/jaxtask.json",
+         f"adapters.work/group-1/{STEP}", "result.zarr/zarr.json"),
+        clear_demo,
+    ),
+    "work": ((f"group-1/{STEP}", "group-2/metrics.jsonl", "stacks.json"), _earlier),
+    "checkpoints": (
+        (STEP.partition("/")[2], "3.orbax-checkpoint-tmp-17/arrays/d"), check_checkpoints,
+    ),
+}  # fmt: skip
+THEIR_FILES = (
+    ".git/config", ".env", "notes.txt", "pooled/mine.csv", "tasks/ner/notes", "adapters/mine/x",
+    "group-1/notes.md", "group-9/mine.txt", "group-1/checkpoints/mine/x", "group-1/checkpoints/7/x",
+    "5/data", "x.orbax-checkpoint-tmp-1/x", "corpus/mine.txt", "base/mine", "README.md",
+    "adapter_model.bin", "figures/mine.png",
+)  # fmt: skip
+
+
+def leave(folder, files):
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('{"pooled": {"rec": 1}}' if name == "findings.json" else "x")
+
+
+@pytest.mark.parametrize("theirs", [None, *THEIR_FILES])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_whoever_replaces_a_folder_leaves_that_of_a_stranger(tmp_path, writer, theirs):
+    files, look = WRITERS[writer]
+    folder = tmp_path / "made"
+    leave(folder, files)
+    if theirs is None:
+        look(folder)
+        return
+    leave(folder, [theirs])
+    before = sorted(tmp_path.rglob("*"))
+    elsewhere = writer == "work" and not theirs.startswith("group-")
+    if elsewhere:
+        look(folder)
+    else:
+        with pytest.raises((JaxtaskError, FileExistsError)) as caught:
+            look(folder)
+        parts = theirs.split("/")
+        named = ("/".join(parts[i:j]) for j in range(len(parts) + 1) for i in range(j))
+        assert any(repr(name) in str(caught.value) for name in named)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("theirs", [".git/config", ".env", ".DS_Store", "data/x", "notes.txt"])
+def test_an_experiment_goes_to_an_empty_folder(tmp_path, theirs):
+    folder = tmp_path / "out"
+    leave(folder, [theirs])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(JaxtaskError, match="holds no experiment|and no experiment"):
+        experiment(folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_experiment_goes_on_beside_what_is_not_its_own(tmp_path):
+    experiment(tmp_path / "out")
+    names = (
+        ".git/x",
+        ".env",
+        "seed0/.notes/x",
+        "corpora/.x",
+        "data/.ner.123/x",
+        "seed0/adapters/.y",
+    )
+    leave(tmp_path / "out", names)
+    (tmp_path / "out" / "seed1").symlink_to(tmp_path)
+    before = sorted((tmp_path / "out").rglob("*"))
+    experiment(tmp_path / "out")
+    assert sorted((tmp_path / "out").rglob("*")) == before
+
+
+def test_a_report_replaces_reports_only(tmp_path):
+    (tmp_path / "mine.html").write_text("<!doctype html><p>mine")
+    with pytest.raises(JaxtaskError, match="is no report; it is left alone"):
+        check_file(tmp_path / "mine.html", overwrite=True)

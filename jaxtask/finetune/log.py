@@ -1,13 +1,13 @@
 """What happened in a run, as JSON lines: one event a line, written at once."""
 
 import json
-import os
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from jaxtask.errors import TrainingError
+from jaxtask.folders import new_file
 
 
 class MetricsLog:
@@ -25,11 +25,9 @@ class MetricsLog:
     def __init__(self, path: Path, after: int | None = None, owed: bool = False) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             kept = [] if after is None or not path.exists() else _until(path, after, owed)
-            draft = path.with_name(f".{path.name}.new")
-            draft.write_text("".join(kept), encoding="utf-8")
-            os.replace(draft, path)
+            with new_file(path) as file:
+                file.write("".join(kept).encode())
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise TrainingError(f"{path}: cannot be written: {error}") from error
