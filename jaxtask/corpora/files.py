@@ -76,26 +76,7 @@ def json_lines(
             value = parse_json(line, where, error)
             if not isinstance(value, dict):
                 raise error(f"{where}: expected an object")
-            if "\\ud" in line or "\\uD" in line:
-                _check_unicode(value, where, error)
             yield number, value
-
-
-def _check_unicode(value: Any, where: str, error: type[JaxtaskError]) -> None:
-    """Raise `error` for half a surrogate pair, which JSON can spell but no file can hold."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as found:
-            half = value[found.start]
-            raise error(f"{where}: holds {half!r}, which is half a character") from found
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_unicode(key, where, error)
-            _check_unicode(item, where, error)
-    elif isinstance(value, list):
-        for item in value:
-            _check_unicode(item, where, error)
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

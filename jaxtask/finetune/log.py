@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtask.errors import TrainingError
 from jaxtask.folders import new_file
+from jaxtask.text_files import parse_json
 
 
 class MetricsLog:
@@ -55,7 +56,8 @@ class MetricsLog:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """All events in the order they happened."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [parse_json(line, f"{path}, line {n}", TrainingError) for n, line in enumerate(lines, 1)]
 
 
 def _until(path: Path, step: int, owed: bool) -> list[str]:
@@ -64,7 +66,7 @@ def _until(path: Path, step: int, owed: bool) -> list[str]:
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     try:
-        events = [json.loads(line) for line in lines]
+        events = [parse_json(line, str(path), TrainingError) for line in lines]
         return [
             line
             for line, event in zip(lines, events, strict=True)

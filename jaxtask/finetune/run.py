@@ -24,6 +24,7 @@ from jaxtask.finetune.session import Display, Session
 from jaxtask.finetune.start import Note, find_starts
 from jaxtask.finetune.task_data import find_tasks, read_task
 from jaxtask.folders import check_ours, new_file
+from jaxtask.text_files import read_json
 
 # What one group of tasks leaves in its folder.
 _OURS = ("metrics.jsonl", "generated.jsonl", "checkpoints/**")
@@ -138,7 +139,7 @@ def _stack_sizes(
     """
     if resumed and file.exists():
         try:
-            found = json.loads(file.read_text())
+            found = read_json(file, CheckpointError)
             return {kind: int(found[kind]) for kind in kinds}
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
