@@ -7,6 +7,7 @@ import typer
 
 import jaxtask as jt
 from jaxtask.cli_shared import AsJson, standard_output
+from jaxtask.text_files import read_yaml
 
 
 def analyze(
@@ -82,20 +83,15 @@ def read_groups(path: Path) -> dict[str, list[str]]:
         AnalysisError: The file cannot be read, or is not of this form.
 
     """
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        told = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise jt.AnalysisError(f"{path} cannot be read: {told}") from error
+    found = read_yaml(path, jt.AnalysisError)
     if not isinstance(found, dict):
         raise jt.AnalysisError(
             f"{path}: found {type(found).__name__}, expected groups: {{group: [task, …]}}"
         )
     for group, tasks in found.items():
-        if not isinstance(tasks, list) or not all(isinstance(t, str | int) for t in tasks):
-            raise jt.AnalysisError(f"{path}: group {group!r}: expected a list of task names")
+        # A name of digits alone need not be quoted.
+        if not isinstance(tasks, list) or any(type(t) not in (str, int) for t in tasks):
+            raise jt.AnalysisError(f"{path}: group {group!r:.100}: expected a list of task names")
     return {str(group): [str(task) for task in tasks] for group, tasks in found.items()}
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from jaxtask.errors import ModelError
+from jaxtask.text_files import read_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -22,7 +22,7 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     if not index.exists():
         raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}.")
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = read_json(index, ModelError)["weight_map"]
         files: dict[Path, set[str] | None] = {}
         for name, file in sorted(places.items()):
             held = files.setdefault(folder / file, set())

@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxtask.errors import DataError
+from jaxtask.text_files import as_object, parse_json
 
 Kind = Literal["text", "classification", "regression"]
 
@@ -110,13 +110,7 @@ def _read(file: Path, sha256: dict[str, str]) -> bytes:
 
 
 def _json(content: bytes, source: str) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: is not valid JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{source}: holds a {type(value).__name__}, expected a JSON object.")
-    return value
+    return as_object(parse_json(content, source, DataError), source, DataError)
 
 
 def _line(row: bytes, source: str, kind: Kind, names: dict[str, int]) -> Line:

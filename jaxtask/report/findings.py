@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.errors import ResultError
-from jaxtask.folders import new_folder
+from jaxtask.folders import foreign, new_folder
 from jaxtask.report.summary import summary
 from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
+from jaxtask.text_files import read_json
 
 if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings
 
 # What the folder is told by, so that no other one is replaced.
 _MARK = "findings.json"
+_FILES = (_MARK, "inclusion.csv", "table.txt", "table.tex", "table.csv", "summary.md")
 
 
 def write_findings(
@@ -51,7 +53,7 @@ def write_findings(
     check_folder(folder, overwrite=overwrite)
     rows = talk_rows(findings, default_pairs(findings) if pairs is None else pairs)
     try:
-        with new_folder(folder) as draft:
+        with new_folder(folder, _ours(folder)) as draft:
             (draft / _MARK).write_text(
                 json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n"
             )
@@ -83,6 +85,24 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise ResultError(f"{folder} exists and holds no findings; it is left alone")
     if not overwrite:
         raise ResultError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
+    if other := foreign(folder, _ours(folder)):
+        raise ResultError(
+            f"{folder} exists and holds {other!r:.200}, which is none of its findings; it is left "
+            "alone"
+        )
+
+
+def _ours(folder: Path) -> tuple[str, ...]:
+    """What a folder of findings may hold: the files of the variables that it tells of."""
+    from jaxtask.report.figures import FILES
+
+    if not (folder / _MARK).is_file():
+        return ()
+    told = read_json(folder / _MARK, ResultError)
+    pooled = told.get("pooled") if isinstance(told, dict) else None
+    names = pooled if isinstance(pooled, dict) else ()
+    figures = (*FILES, *(f"figures/{file}" for file in FILES))
+    return (*_FILES, *figures, *(f"pooled/{name}.csv" for name in names))
 
 
 def plain(value: Any) -> Any:

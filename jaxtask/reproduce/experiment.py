@@ -14,6 +14,7 @@ from jaxtask.finetune.recipe import Recipe, make_recipe, plain
 from jaxtask.finetune.recipe_file import read_settings
 from jaxtask.reproduce.published import Published, Row
 from jaxtask.reproduce.settings import check_keys, mapping, setting, settings, take
+from jaxtask.text_files import MAX_YAML_BYTES, read_text
 
 # Where an experiment's runs lie, and which seed each has, is not for the file to say.
 _SET_HERE = ("base", "data", "out", "work", "start", "tasks")
@@ -113,7 +114,7 @@ def read_experiment(source: str) -> Experiment:
     """
     path = Path(source)
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, ExperimentError, MAX_YAML_BYTES)
     elif source in shipped_experiments():
         folder = resources.files("jaxtask.reproduce").joinpath("experiments")
         text = folder.joinpath(f"{source}.yaml").read_text(encoding="utf-8")

@@ -209,7 +209,7 @@ def one(tmp_path):
     ("names", "options", "what"),
     [
         (["ner"], {"corpora": {"dev": ["x"]}}, "no corpus to train on: give train=PATH"),
-        (["ner"], {"corpora": {"train": ["x"], "valid": ["x"]}}, "unknown split 'valid'"),
+        (["ner"], {"corpora": {"train": ["x"], "final": ["x"]}}, "unknown split 'final'"),
         (["ner"], {"max_len": 0}, "max_len is 0"),
         (["ner"], {"prompt": "none"}, "unknown prompt 'none'"),
         (["sum"], {}, "'sum' needs summaries=FILE"),

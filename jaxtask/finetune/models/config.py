@@ -6,13 +6,13 @@ in use; its value is then the one that such files mean.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtask.errors import ModelError
 from jaxtask.finetune.models.rope import Rope, read_rope, rope_fields
+from jaxtask.text_files import read_object
 
 DECODERS = ("llama", "mistral")
 ENCODERS = ("roberta", "bert")
@@ -123,16 +123,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 def read_fields(folder: Path) -> dict[str, Any]:
     """The fields of `folder`/config.json. Raises `ModelError` if it cannot be read."""
-    file = folder / "config.json"
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ModelError(f"{file}: is not valid JSON: {error}.") from error
-    if not isinstance(fields, dict):
-        raise ModelError(f"{file}: holds a {type(fields).__name__}, expected a JSON object.")
-    return fields
+    return read_object(folder / "config.json", ModelError)
 
 
 def parse_config(fields: dict[str, Any], where: str) -> ModelConfig:
