@@ -65,7 +65,7 @@ def text_of(value: Any, column: str, where: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, for messages: ``a number (5)``, ``a list``, …"""
+    """What a value is, for messages, such as ``a number (5)`` or ``a list``."""
     match value:
         case None:
             return "nothing"
