@@ -6,7 +6,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,7 @@ from jaxtask.terminal import print_json, standard_error, standard_output, visibl
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
 # Newer versions of Typer bring their own copy of Click.
-_WRONG_USAGE = typer.BadParameter.__mro__[2]
+_WRONG_USAGE: type[Any] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="jaxtask",
@@ -179,6 +179,8 @@ def _cause(error: Exception) -> list[str] | None:
         return [f"{place}{error.strerror or error}", *notes]
     if isinstance(error, MemoryError):
         return [f"there is not enough memory: {error}".removesuffix(": "), *notes]
+    if isinstance(error, ImportError) and "failed to map segment" in str(error):
+        return ["there is not enough memory: a library cannot be loaded", *notes]
     if isinstance(error, RuntimeError):
         said = " ".join(str(error).split())
         if "RESOURCE_EXHAUSTED" in said or "Out of memory" in said:
@@ -192,8 +194,12 @@ def _cause(error: Exception) -> list[str] | None:
 
 def _begins_devices(error: Exception) -> bool:
     """Whether it comes from where JAX looks for devices, which raises errors of many types."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).name == "xla_bridge.py"
+    chain: list[BaseException | None] = [error, error.__cause__, error.__context__]
+    for link in chain:  # JAX hides its own frames in the cause
+        frames = traceback.extract_tb(link.__traceback__) if link is not None else None
+        if frames and Path(frames[-1].filename).name == "xla_bridge.py":
+            return True
+    return False
 
 
 def _tell(line: str) -> None:
