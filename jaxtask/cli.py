@@ -194,11 +194,12 @@ def _cause(error: Exception) -> list[str] | None:
 
 def _begins_devices(error: Exception) -> bool:
     """Whether it comes from where JAX looks for devices, which raises errors of many types."""
-    chain: list[BaseException | None] = [error, error.__cause__, error.__context__]
-    for link in chain:  # JAX hides its own frames in the cause
-        frames = traceback.extract_tb(link.__traceback__) if link is not None else None
-        if frames and Path(frames[-1].filename).name == "xla_bridge.py":
+    link: BaseException | None = error
+    while link is not None:  # JAX hides its own frames from the last one
+        frames = traceback.extract_tb(link.__traceback__)
+        if any(Path(frame.filename).name == "xla_bridge.py" for frame in frames):
             return True
+        link = link.__cause__ or link.__context__
     return False
 
 

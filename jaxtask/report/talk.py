@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from jaxtask.terminal import Terminal
+from jaxtask.terminal import Terminal, visible
 
 if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings
@@ -114,4 +114,4 @@ def _escaped(text: str) -> str:
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
     }
-    return "".join(special.get(c, c) for c in text)
+    return "".join(special.get(c, c) for c in visible(text))
