@@ -184,7 +184,7 @@ def _check_start(given: dict[str, Any]) -> None:
 
 def _mesh(text: str) -> dict[str, int]:
     """The sizes of a mesh's axes."""
-    pairs = re.fullmatch(r"\w+=\d+(,\w+=\d+)*", text)
+    pairs = re.fullmatch(r"\w+=\d{1,9}(,\w+=\d{1,9})*", text, re.ASCII)
     if not pairs:
         raise RecipeError(f"--mesh {text!r}: expected AXIS=N,..., such as task=2,data=2")
     return {name: int(size) for name, size in (pair.split("=") for pair in text.split(","))}

@@ -264,7 +264,7 @@ THEIR_FILES = (
 def leave(folder, files):
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text('{"pooled": {"rec": 1}}' if name == "findings.json" else "x")
+        (folder / name).write_text("{}" if name == "findings.json" else "source,target,x")
 
 
 @pytest.mark.parametrize("theirs", [None, *THEIR_FILES])

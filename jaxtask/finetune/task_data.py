@@ -1,6 +1,5 @@
 """A task's data folder: `task.json`, and `train.jsonl`, `dev.jsonl`, `test.jsonl` beside it."""
 
-import glob
 import hashlib
 import math
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxtask.errors import DataError
+from jaxtask.names import check_name, check_path, matching
 from jaxtask.text_files import as_object, parse_json
 
 Kind = Literal["text", "classification", "regression"]
@@ -51,12 +51,14 @@ def find_tasks(patterns: Iterable[str]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        paths = [Path(p) for p in sorted(glob.glob(pattern))] or [Path(pattern)]
+        path = check_path(pattern, "data", DataError)
+        paths = [Path(p) for p in matching(str(path), DataError)] or [path]
+        paths = [path] if path.exists() else paths
         for path in paths:
             if not path.is_dir():
                 what = "is a file" if path.exists() else "is not there"
                 raise DataError(f"{path}: {what}, expected a task's folder.")
-            name = path.resolve().name
+            name = check_name(path.resolve().name, f"{path}: the task's name", DataError)
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise DataError(
                     f"{path} and {found[name]} have one name, and so would their adapters."
