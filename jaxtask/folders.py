@@ -43,7 +43,9 @@ def new_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
         OSError: It cannot be made; `FileExistsError` if `path` is a file or holds anything else.
 
     """
-    path = _place(path)
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clean(path.parent, path.name)
     check_ours(path, ours)
     with _draft(path) as draft:
         (draft / _NEW).mkdir()
@@ -59,11 +61,14 @@ def new_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` if the block ends well, else vanishes.
 
+    It is made beside `path`, or beside what that links to, in a folder that is there.
+
     Raises:
         OSError: It cannot be made.
 
     """
-    path = _place(path)
+    path = Path(os.path.realpath(path))
+    clean(path.parent, path.name)
     with _draft(path) as draft:
         with (draft / _NEW).open("wb") as file:
             yield file
@@ -109,14 +114,6 @@ def clean(folder: Path, name: str | None = None) -> None:
                     _remove(Path(entry.path), folder / of)
                 finally:
                     os.close(mark)
-
-
-def _place(path: Path) -> Path:
-    """Where `path` leads to, in a folder that is there, without leftovers of its drafts."""
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clean(path.parent, path.name)
-    return path
 
 
 @contextmanager

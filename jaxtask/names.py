@@ -1,4 +1,4 @@
-"""Names and paths that people give: what may be a name, where a path leads, what a pattern means."""
+"""Names and paths that people give: what may be one, and what a pattern means."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtask.errors import JaxtaskError, shown
 
 # File systems allow 255 bytes; drafts and suffixes need some of it.
 MAX_BYTES = 200
-_MAX_PART, _MAX_PATH = 255, 4095
+_MAX_PART, _MAX_PATH, _MAX_DEPTH = 255, 4095, 200
 # What one pattern may match: far above any sweep, and a second's work.
 MAX_MATCHES = 200_000
 
@@ -83,8 +83,9 @@ def check_path(path: str | os.PathLike[str], what: str, error: type[JaxtaskError
         lengths = [len(part.encode()) for part in text.split("/")]
     except UnicodeEncodeError:
         raise error(f"{what} {shown(text)}: has bytes that are not UTF-8; rename it.") from None
-    if max(lengths) > _MAX_PART or sum(lengths) + len(lengths) > _MAX_PATH:
-        raise error(f"{what} {shown(text, 100)}: is longer than a path can be.")
+    whole = sum(lengths) + len(lengths)
+    if max(lengths) > _MAX_PART or whole > _MAX_PATH or len(lengths) > _MAX_DEPTH:
+        raise error(f"{what} {shown(text, 100)}: is longer or deeper than a path can be.")
     return Path(text)
 
 

@@ -148,6 +148,7 @@ def _stack_sizes(
             ) from error
     sizes = {kind: find(kind) for kind in kinds}
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with new_file(file) as draft:
             draft.write(json.dumps(sizes).encode() + b"\n")
     except OSError as error:

@@ -196,7 +196,7 @@ def _published(value: Any) -> Published:
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
+    if not isinstance(value, list) or not value or len(set(map(shown, value))) < len(value):
         raise ExperimentError(
             f"seeds is {shown(value)}, expected a list of different whole numbers."
         )
