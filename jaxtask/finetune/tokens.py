@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxtask.errors import DataError
+from jaxtask.finetune.foreign import is_fault, said
 from jaxtask.finetune.gguf_tokenizer import read_gguf_tokenizer
 from jaxtask.text_files import parse_json, read_text
 
@@ -139,10 +140,10 @@ class Tokens:
         try:
             return self._backend.encode_batch(given, add_special_tokens=special)
         except BaseException as error:
-            if not _is_fault(error):
+            if not is_fault(error):
                 raise
             raise DataError(
-                f"{self.name}: the tokenizer cannot read a text: {_said(error)}"
+                f"{self.name}: the tokenizer cannot read a text: {said(error)}"
             ) from error
 
     def truncate(self, longest: int | None) -> None:
@@ -193,12 +194,12 @@ def _opened(path: str | os.PathLike[str]) -> Any:
             return kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         # A damaged file can raise nearly anything; the tokenizers library panics outside Exception.
         except BaseException as error:
-            if not _is_fault(error):
+            if not is_fault(error):
                 raise
             faults.append(error)
         if _cached(path, _FILE) is None:
             break
-    raise DataError(f"{path}: no tokenizer can be read there: {_said(faults[0])}") from faults[0]
+    raise DataError(f"{path}: no tokenizer can be read there: {said(faults[0])}") from faults[0]
 
 
 def _as_its_file_says(tokenizer: Any, path: str | os.PathLike[str]) -> None:
@@ -212,9 +213,9 @@ def _as_its_file_says(tokenizer: Any, path: str | os.PathLike[str]) -> None:
     try:
         stated = Tokenizer.from_str(read_text(file, DataError))
     except BaseException as error:
-        if isinstance(error, DataError) or not _is_fault(error):
+        if isinstance(error, DataError) or not is_fault(error):
             raise
-        raise DataError(f"{file}: cannot be read: {_said(error)}") from error
+        raise DataError(f"{file}: cannot be read: {said(error)}") from error
     config = _cached(path, _CONFIG)
     fields = (
         {} if config is None else parse_json(read_text(config, DataError), str(config), DataError)
@@ -292,9 +293,9 @@ def _renamed(fields: dict[str, Any], names: dict[str, str], ids: dict[str, int],
     try:
         made = Tokenizer.from_str(json.dumps(fields))
     except BaseException as error:
-        if not _is_fault(error):
+        if not is_fault(error):
             raise
-        raise DataError(f"{of}: its tokenizer cannot be made anew: {_said(error)}") from error
+        raise DataError(f"{of}: its tokenizer cannot be made anew: {said(error)}") from error
     for token, name in names.items():
         if made.token_to_id(name) != ids[token]:
             raise DataError(f"{of}: the token {token!r} has no place of its own in the tokenizer.")
@@ -306,16 +307,6 @@ def _plainly(tokenizer: Any, text: str, path: str | os.PathLike[str]) -> list[in
     try:
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     except BaseException as error:
-        if not _is_fault(error):
+        if not is_fault(error):
             raise
-        raise DataError(f"{path}: no tokenizer can be read there: {_said(error)}") from error
-
-
-def _is_fault(error: BaseException) -> bool:
-    """Whether a foreign library failed: the tokenizers library's panics are no `Exception`."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
-def _said(error: BaseException) -> str:
-    said = " ".join((str(error).strip() or repr(error)).split())
-    return said if len(said) <= 200 else said[:197] + "..."
+        raise DataError(f"{path}: no tokenizer can be read there: {said(error)}") from error
