@@ -85,7 +85,9 @@ def home(tmp_path_factory):
     for seed, name in enumerate(("one", "two")):
         write_corpus(folder / name, seed, train=9, dev=3, test=1, sentences=(4, 5))
     tokenizer = make_tokenizer([text_of(d) for d in generate(40, seed=2)], size=600)
-    tiny = config(LLAMA, vocab_size=len(tokenizer), num_hidden_layers=2)
+    tiny = config(
+        LLAMA, vocab_size=len(tokenizer), num_hidden_layers=2, max_position_embeddings=128
+    )
     save_model(random_model(tiny, 0), folder / "base")
     tokenizer.save_pretrained(folder / "base")
     (folder / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT, sort_keys=False))

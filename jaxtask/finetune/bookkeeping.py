@@ -80,8 +80,10 @@ def read_record(values: dict[str, Any]) -> TaskRecord:
 
 
 def batch_shape(recipe: Recipe, pad: int) -> BatchShape:
-    """The rows that a recipe asks for; `pad` is the token of padding."""
+    """The rows that a recipe asks for, `max_len` included; `pad` is the token of padding."""
     training = recipe.training
+    if training.max_len is None:
+        raise RecipeError("training.max_len is null: a run needs the number that it stands for.")
     return BatchShape(
         rows=training.batch * training.accumulate,
         max_len=training.max_len,

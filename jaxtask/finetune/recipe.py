@@ -67,8 +67,12 @@ class Training:
     batch: int = _setting(checks.whole(1), 1)
     accumulate: int = _setting(checks.whole(1), 1)
     packing: bool = _setting(checks.flag(), False)
-    max_len: int = _setting(checks.whole(8), 2048)
-    """Tokens. Longer examples are dropped and counted."""
+    max_len: int | None = _setting(checks.optional(checks.whole(8)), None)
+    """Tokens of the longest example. Null for what the base model allows; rows are then as long as
+    the longest example needs, and with packing `PACKED` tokens or more."""
+    truncate: bool = _setting(checks.flag(), False)
+    """Longer examples are cut: a prompt's document at its end, or the text to classify, never the
+    instruction, the target or what a template writes. Otherwise they are dropped and counted."""
     lr: float = _setting(checks.number(0, above=True), 4e-5, per_task=True)
     schedule: str = _setting(
         checks.one_of("constant", "linear", "cosine"), "constant", per_task=True
@@ -121,6 +125,8 @@ class Training:
 
 
 DEFAULT_EPOCHS = 6
+PACKED = 2048
+"""Tokens of a row with packing, where `max_len` is not given and the base model allows it."""
 
 
 @dataclass(frozen=True)
