@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MARK, _NEW, _OLD = "draft", "new", "old"
-_MARKED = b"A draft of jaxtask: removed when its process is gone.\n"
+MARKED = b"A draft of jaxtask: removed when its process is gone.\n"
+"""What a mark says."""
 _NAME = re.compile(r"\.(.+)\.jaxtask-[a-z0-9_]{8}", re.DOTALL)
 
 
@@ -122,7 +123,7 @@ def _draft(path: Path) -> Iterator[Path]:
     # Locked before it has its name: a mark without a lock has no living process.
     mark = os.open(draft / f"{_MARK}.new", os.O_WRONLY | os.O_CREAT, 0o666)
     try:
-        os.write(mark, _MARKED)
+        os.write(mark, MARKED)
         # Without locks (some network disks) nobody takes the draft for a leftover either.
         with suppress(OSError):
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,7 +143,7 @@ def _abandoned(draft: Path) -> int | None:
     except OSError:
         return None
     with suppress(OSError):
-        if stat.S_ISREG(os.fstat(mark).st_mode) and os.read(mark, 100) == _MARKED:
+        if stat.S_ISREG(os.fstat(mark).st_mode) and os.read(mark, 100) == MARKED:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return mark
     os.close(mark)

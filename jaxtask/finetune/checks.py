@@ -10,6 +10,7 @@ from jaxtask.names import check_path
 
 MOST = 2**31 - 1
 """Of what is counted: steps and the like are int32 on devices."""
+MOST_SEED = 2**63 - 1
 LARGEST = 3.4e38
 """What float32 holds."""
 

@@ -50,7 +50,7 @@ class Lora:
     )
     shared_init: bool = _setting(checks.flag(), True)
     """All tasks start from one A; otherwise each from its own."""
-    seed: int = _setting(checks.whole(0), 0, per_task=True)
+    seed: int = _setting(checks.whole(0, checks.MOST_SEED), 0, per_task=True)
     """Of A's initial values: tasks with equal seeds start from equal A."""
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class Training:
     )
     base_dropout: bool = _setting(checks.flag(), True)
     """Encoders' frozen layers drop features and attention as their config says, as in PEFT."""
-    seed: int = _setting(checks.whole(0), 0)
+    seed: int = _setting(checks.whole(0, checks.MOST_SEED), 0)
     """Of the order of the data, and of dropout."""
     eval_every: int | None = _setting(checks.optional(checks.whole(1)), None)
     """Steps between evaluations; null for the end of each epoch of a task."""

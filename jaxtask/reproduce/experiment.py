@@ -200,7 +200,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
         raise ExperimentError(
             f"seeds is {shown(value)}, expected a list of different whole numbers."
         )
-    return tuple(take(checks.whole(0), seed, "seeds") for seed in value)
+    return tuple(take(checks.whole(0, checks.MOST_SEED), seed, "seeds") for seed in value)
 
 
 def _check_names(made: Experiment) -> None:
