@@ -7,6 +7,7 @@ import typer
 
 import jaxtask as jt
 from jaxtask.cli_shared import AsJson
+from jaxtask.names import check_path
 from jaxtask.terminal import print_json, standard_output
 from jaxtask.text_files import read_yaml
 
@@ -29,8 +30,8 @@ def analyze(
     weights: Annotated[
         str, typer.Option(help='Of layers and modules: "equal", or "norm" of the updates.')
     ] = "equal",
-    permutations: Annotated[int, typer.Option(help="Of group labels.", min=1)] = 9999,
-    seed: Annotated[int, typer.Option(help="Of permutations and intervals.")] = 0,
+    permutations: Annotated[int, typer.Option(help="Of group labels.", min=1, max=10**7)] = 9999,
+    seed: Annotated[int, typer.Option(help="Of permutations and intervals.", min=0)] = 0,
     figures: Annotated[
         str, typer.Option("--format", help="Also draw figures: pdf, png or svg; needs --out.")
     ] = "",
@@ -84,7 +85,7 @@ def read_groups(path: Path) -> dict[str, list[str]]:
         AnalysisError: The file cannot be read, or is not of this form.
 
     """
-    found = read_yaml(path, jt.AnalysisError)
+    found = read_yaml(check_path(path, "groups", jt.AnalysisError), jt.AnalysisError)
     if not isinstance(found, dict):
         raise jt.AnalysisError(
             f"{path}: found {type(found).__name__}, expected groups: {{group: [task, …]}}"

@@ -121,7 +121,10 @@ def read_bytes(text: str) -> int | None:
         raise jt.JaxtaskError(
             f"memory budget {text!r}: expected a number of bytes such as 500MB, 4GiB"
         )
-    return int(float(found[1]) * units[found[2]])
+    number = float(found[1]) * units[found[2]]
+    if number > 2**62:
+        raise jt.JaxtaskError(f"memory budget {text[:100]!r}: no machine has so much")
+    return int(number)
 
 
 @contextmanager

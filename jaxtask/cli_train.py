@@ -71,7 +71,17 @@ def train(
     packing: Annotated[
         bool | None, typer.Option("--packing/--no-packing", help="Several examples in a row.")
     ] = None,
-    max_len: Annotated[int | None, typer.Option(help="Longest example, in tokens.")] = None,
+    max_len: Annotated[
+        int | None,
+        typer.Option(help="Longest example, in tokens; by default what the base model allows."),
+    ] = None,
+    truncate: Annotated[
+        bool | None,
+        typer.Option(
+            "--truncate/--no-truncate",
+            help="Cut the documents of longer examples, not their targets; else they are dropped.",
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant, linear or cosine.")] = None,
     patience: Annotated[
@@ -129,6 +139,7 @@ def train(
         "training.accumulate": accumulate,
         "training.packing": packing,
         "training.max_len": max_len,
+        "training.truncate": truncate,
         "training.lr": lr,
         "training.schedule": schedule,
         "training.patience": patience,
@@ -182,7 +193,7 @@ def _check_start(given: dict[str, Any]) -> None:
 
 def _mesh(text: str) -> dict[str, int]:
     """The sizes of a mesh's axes."""
-    pairs = re.fullmatch(r"\w+=\d+(,\w+=\d+)*", text)
+    pairs = re.fullmatch(r"\w+=\d{1,9}(,\w+=\d{1,9})*", text, re.ASCII)
     if not pairs:
         raise RecipeError(f"--mesh {text!r}: expected AXIS=N,..., such as task=2,data=2")
     return {name: int(size) for name, size in (pair.split("=") for pair in text.split(","))}

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MARK, _NEW, _OLD = "draft", "new", "old"
-_MARKED = b"A draft of jaxtask: removed when its process is gone.\n"
+MARKED = b"A draft of jaxtask: removed when its process is gone.\n"
+"""What a mark says."""
 _NAME = re.compile(r"\.(.+)\.jaxtask-[a-z0-9_]{8}", re.DOTALL)
 
 
@@ -43,7 +44,9 @@ def new_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
         OSError: It cannot be made; `FileExistsError` if `path` is a file or holds anything else.
 
     """
-    path = _place(path)
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clean(path.parent, path.name)
     check_ours(path, ours)
     with _draft(path) as draft:
         (draft / _NEW).mkdir()
@@ -59,11 +62,14 @@ def new_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` if the block ends well, else vanishes.
 
+    It is made beside `path`, or beside what that links to, in a folder that is there.
+
     Raises:
         OSError: It cannot be made.
 
     """
-    path = _place(path)
+    path = Path(os.path.realpath(path))
+    clean(path.parent, path.name)
     with _draft(path) as draft:
         with (draft / _NEW).open("wb") as file:
             yield file
@@ -111,21 +117,13 @@ def clean(folder: Path, name: str | None = None) -> None:
                     os.close(mark)
 
 
-def _place(path: Path) -> Path:
-    """Where `path` leads to, in a folder that is there, without leftovers of its drafts."""
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clean(path.parent, path.name)
-    return path
-
-
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.jaxtask-", dir=path.parent))
     # Locked before it has its name: a mark without a lock has no living process.
     mark = os.open(draft / f"{_MARK}.new", os.O_WRONLY | os.O_CREAT, 0o666)
     try:
-        os.write(mark, _MARKED)
+        os.write(mark, MARKED)
         # Without locks (some network disks) nobody takes the draft for a leftover either.
         with suppress(OSError):
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +143,7 @@ def _abandoned(draft: Path) -> int | None:
     except OSError:
         return None
     with suppress(OSError):
-        if stat.S_ISREG(os.fstat(mark).st_mode) and os.read(mark, 100) == _MARKED:
+        if stat.S_ISREG(os.fstat(mark).st_mode) and os.read(mark, 100) == MARKED:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return mark
     os.close(mark)

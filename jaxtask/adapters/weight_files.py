@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxtask.errors import ModelError
+from jaxtask.names import check_name
 from jaxtask.text_files import read_json
 
 SINGLE = "model.safetensors"
@@ -25,6 +26,7 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
         places = read_json(index, ModelError)["weight_map"]
         files: dict[Path, set[str] | None] = {}
         for name, file in sorted(places.items()):
+            check_name(file, "weight_map has", ModelError)
             held = files.setdefault(folder / file, set())
             assert held is not None
             held.add(name)

@@ -18,6 +18,7 @@ from jaxtask.adapters._find import WEIGHT_NAMES
 from jaxtask.adapters._origin import ORIGIN
 from jaxtask.errors import AdapterError
 from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_path
 from jaxtask.version import __version__
 
 CONFIG, WEIGHTS = CONFIG_NAME, WEIGHT_NAMES[0]
@@ -30,6 +31,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
 
     What is there may be replaced if it is one that was written here, and nothing else.
     """
+    check_path(folder, "out", AdapterError)
     if not folder.exists():
         return
     if not overwrite:

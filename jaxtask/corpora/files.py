@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from jaxtask.errors import CorpusError, JaxtaskError
 from jaxtask.folders import new_file as whole_file
+from jaxtask.names import check_path, walk
 from jaxtask.text_files import parse_json
 
 MAX_LINE = 1 << 24
@@ -30,7 +31,7 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             gzipped text never does.
 
     """
-    path = Path(path)
+    path = check_path(path, "corpus", CorpusError)
     if not path.is_file():
         raise CorpusError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
     number = read = 0
@@ -125,22 +126,26 @@ def corpus_files(path: str | Path) -> list[Path]:
 
     Below a folder these are the files whose names end in ``gold_conll`` (or ``gold_conll.gz``); for
     want of these, in ``conll``; for want of these, in ``.jsonl`` and ``.parquet``. So automatic
-    annotation and summaries beside a corpus are left out.
+    annotation and summaries beside a corpus are left out. So are hidden files and folders; links to
+    folders are not followed.
 
     Raises:
         CorpusError: There is nothing.
 
     """
-    path = Path(path)
+    path = check_path(path, "corpus", CorpusError)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise CorpusError(f"{path}: no such file or folder")
-    below = sorted(p for p in path.rglob("*") if p.is_file())
+    try:
+        below = sorted(here / name for here, _, names in walk(path) for name in names)
+    except OSError as error:
+        raise CorpusError(f"{error.filename}: cannot be read: {error.strerror}") from error
     for endings in (("gold_conll",), ("conll",), (".jsonl", ".parquet")):
         found = [p for p in below if p.name.removesuffix(".gz").endswith(endings)]
         if found:
-            return found
+            return [check_path(p, "corpus", CorpusError) for p in found]
     raise CorpusError(f"{path}: no file below ends in conll, .jsonl or .parquet")
 
 

@@ -8,6 +8,7 @@ from typing import Any, TextIO, TypeVar
 
 from jaxtask.errors import TaskError
 from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_names, check_path
 
 SPLITS = ("train", "dev", "test")
 _OURS = ("task.json", *(f"{split}.jsonl" for split in SPLITS))
@@ -40,6 +41,8 @@ def by_split(given: Mapping[str, T]) -> dict[str, T]:
 
 def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
     """Raise `TaskError` if a task's folder is there already and is not to be replaced."""
+    check_path(out, "out", TaskError)
+    check_names(names, "task", TaskError)
     for name in names:
         folder = out / name
         if folder.exists() and not overwrite:

@@ -22,6 +22,7 @@ from jaxtask.finetune.progress import live
 from jaxtask.finetune.recipe import make_recipe
 from jaxtask.finetune.run import fine_tune
 from jaxtask.folders import clean, foreign, new_file
+from jaxtask.names import check_path
 from jaxtask.report import pooled_tables
 from jaxtask.report.tasks import trained_tables
 from jaxtask.version import __version__
@@ -106,6 +107,7 @@ def run(out: Path, console: "Console", sizes: Sizes | None = None) -> "xr.Datase
 
 def _clear(out: Path) -> None:
     """An empty folder; what an earlier demo left there goes."""
+    check_path(out, "out", JaxtaskError)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):

@@ -10,6 +10,7 @@ from jaxtask.adapters._safetensors import read_header
 from jaxtask.adapters._stored import StoredTensor
 from jaxtask.adapters.weight_files import INDEX, SINGLE, weight_files
 from jaxtask.errors import ModelError
+from jaxtask.names import check_path
 from jaxtask.text_files import read_object
 
 
@@ -48,7 +49,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
 
     """
     text = os.fspath(source)
-    path = Path(text).expanduser()
+    path = check_path(text, "checkpoint", ModelError)
     if not path.exists():
         path = _cached(text)
     if path.is_dir():

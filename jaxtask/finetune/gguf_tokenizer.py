@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxtask.errors import DataError
+from jaxtask.finetune.foreign import is_fault, said
+from jaxtask.finetune.models.gguf import open_gguf
 
 _CONTROL, _USER_DEFINED = 3, 4  # token types
 _LLAMA_3 = (
@@ -31,16 +33,7 @@ def read_gguf_tokenizer(file: Path) -> Any:
             another kind.
 
     """
-    try:
-        import gguf
-    except ImportError as error:
-        raise DataError(f"{file}: reading it needs the package: pip install gguf.") from error
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-        fields = {name: field.contents() for name, field in gguf.GGUFReader(file).fields.items()}
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise DataError(f"{file}: is missing, cut off or no GGUF file: {error}.") from error
+    fields = open_gguf(file, DataError).fields
     values = {
         name.removeprefix("tokenizer.").removeprefix("ggml."): value
         for name, value in fields.items()
@@ -49,17 +42,54 @@ def read_gguf_tokenizer(file: Path) -> Any:
     kind, split = values.get("model"), values.get("pre", "default")
     if kind != "gpt2" or split not in _SPLITS:
         raise DataError(
-            f"{file}: holds a tokenizer of the kind {kind!r} ({split}), expected 'gpt2' "
+            f"{file}: holds a tokenizer of the kind {kind!r:.80} ({split!s:.80}), expected 'gpt2' "
             f"({', '.join(_SPLITS)}); give a folder with the model's own tokenizer."
         )
+    _check(values, file)
     tokens = values["tokens"]
     special = {name: tokens[values[key]] for name, key in _SPECIAL.items() if key in values}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level(values, split, special.get("bos_token")),
-        chat_template=values.get("chat_template"),
-        name_or_path=str(file),
-        **special,
-    )
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        return PreTrainedTokenizerFast(
+            tokenizer_object=_byte_level(values, split, special.get("bos_token")),
+            chat_template=values.get("chat_template"),
+            name_or_path=str(file),
+            **special,
+        )
+    # The tokenizers library raises nothing more special, and panics outside Exception.
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        raise DataError(f"{file}: its tokenizer cannot be made: {said(error)}") from error
+
+
+def _check(values: dict[str, Any], file: Path) -> None:
+    """Raise `DataError` unless the tokenizer's fields are what they are in files that work."""
+    tokens = values.get("tokens")
+
+    def listed(name: str, kind: type, most: int | None = None) -> bool:
+        found = values.get(name)
+        right = isinstance(found, list) and all(isinstance(item, kind) for item in found)
+        return right and (most is None or len(found) == most)  # type: ignore[arg-type]
+
+    count = len(tokens) if isinstance(tokens, list) else 0
+    rules = {
+        "tokens": listed("tokens", str) and 0 < len(set(tokens or ())) == count,
+        "merges": listed("merges", str) and all(m.count(" ") == 1 for m in values["merges"]),
+        "token_type": values.get("token_type") is None or listed("token_type", int, count),
+        "chat_template": isinstance(values.get("chat_template", ""), str),
+        **{
+            key: type(values[key]) is int and 0 <= values[key] < count
+            for key in _SPECIAL.values()
+            if key in values
+        },
+    }
+    for name, right in rules.items():
+        if not right:
+            raise DataError(
+                f"{file}: the tokenizer's {name} is missing or not what it is in such files."
+            )
 
 
 def _byte_level(values: dict[str, Any], split: str, begin: str | None) -> Any:

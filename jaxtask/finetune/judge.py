@@ -15,12 +15,13 @@ import numpy as np
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.batches import BatchShape, sample, stack, stack_prompts
 from jaxtask.finetune.bookkeeping import TaskRun
-from jaxtask.finetune.examples import EncodedTask, Example, decode
+from jaxtask.finetune.examples import EncodedTask, Example
 from jaxtask.finetune.generate import generate
 from jaxtask.finetune.lora import Parameters
 from jaxtask.finetune.models.decoder import Decoder
 from jaxtask.finetune.scores import Scored, Text, score, score_classes, score_values
 from jaxtask.finetune.step import TaskNumbers, adapters_of
+from jaxtask.finetune.tokens import Tokens, decode
 from jaxtask.folders import new_file
 
 
@@ -38,7 +39,8 @@ def judge_texts(
 
     Args:
         model: The frozen base.
-        tokenizer: Its end-of-text token ends a text, as the model's own do.
+        tokenizer: Of transformers, or `Tokens` of one. Its end-of-text token ends a text, and those
+            of the model's end tokens that are control tokens of the tokenizer.
         tasks: With dev examples; None comes out for a task without any.
         sides: The parameters of all tasks before training and after.
         numbers: Of the tasks.
@@ -56,7 +58,8 @@ def judge_texts(
     more = -lengths.shape[1] % rows
     prompts = np.pad(prompts, [(0, 0), (0, more), (0, 0)])
     lengths = np.pad(lengths, [(0, 0), (0, more)])
-    ends = tuple(sorted({*model.config.ends, tokenizer.eos_token_id}))
+    tokens = tokenizer if isinstance(tokenizer, Tokens) else Tokens(tokenizer)
+    ends = tokens.ends(model.config.ends)
 
     def texts(parameters: Parameters) -> list[list[str]]:
         adapters = adapters_of(parameters, numbers)
@@ -73,7 +76,7 @@ def judge_texts(
         ]
         written = np.concatenate([np.asarray(part) for part in parts], axis=1)
         return [
-            [decode(tokenizer, row) for row in own[: len(examples)]]
+            [decode(tokens.tokenizer, row) for row in own[: len(examples)]]
             for own, examples in zip(written, chosen, strict=True)
         ]
 

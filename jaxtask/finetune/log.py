@@ -27,6 +27,7 @@ class MetricsLog:
         self.path = path
         try:
             kept = [] if after is None or not path.exists() else _until(path, after, owed)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with new_file(path) as file:
                 file.write("".join(kept).encode())
             self._file = path.open("a", encoding="utf-8")

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,12 +82,15 @@ class Outcome:
     """On the evaluation examples, before training."""
     scored: Scored | None = None
     """What it says on dev examples, where that was asked for; the loop itself does not."""
+    rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of each split, see `EncodedTask.rows`."""
 
     def json(self) -> dict[str, Any]:
         """All but the parameters, JSON-able; of generated texts the first."""
         texts = self.scored.texts if self.scored else ()
         return {
             "task": self.name,
+            "rows": {split: dict(counts) for split, counts in self.rows.items()},
             "steps": self.record.steps,
             "ended": self.record.ended,
             "dev_loss": {
@@ -299,6 +302,12 @@ class _Loop:
 
     def _finite(self, task: int, value: float, what: str) -> float:
         if not math.isfinite(value):
+            if self.step <= 1:  # computed before anything has changed
+                raise TrainingError(
+                    f"task {self.runs[task].name}: {what} is {value} before the first update, "
+                    "expected a finite number: the base model (its weights, or their dtype) or the "
+                    "adapter that is trained further gives no finite scores for these examples."
+                )
             kept = self.checkpoints.latest()
             where = "there is no checkpoint" if kept is None else f"the last checkpoint is {kept}"
             raise TrainingError(

@@ -33,6 +33,10 @@ def completion_loss(
     chunk = max(1, min(N, held // (T * V)))
     chunk -= chunk % _TILE if chunk > _TILE else 0
 
+    # What has no weight may be anything, of padding for instance: 0 times NaN would be NaN.
+    target = jnp.where(weight == 0, 0, target)
+    x = jnp.where(weight[:, :, None] == 0, 0, x)
+
     # Places with weight first, so that the chunks after them can be skipped.
     order = jnp.argsort(weight == 0, axis=1, stable=True)
     x = jnp.take_along_axis(x, order[:, :, None], axis=1)
@@ -43,7 +47,7 @@ def completion_loss(
         return padded.reshape(T, -1, chunk, *a.shape[2:]).swapaxes(0, 1)
 
     def loss(x: Array, target: Array, weight: Array) -> Array:
-        return jnp.sum(weight * _cross_entropy(_scores(x, output), target), axis=1)
+        return _weighted(weight, _cross_entropy(_scores(x, output), target))
 
     def step(total: Array, part: tuple[Array, Array, Array]) -> tuple[Array, None]:
         any_weight = jnp.any(part[2] != 0)
@@ -62,18 +66,26 @@ def classification_loss(
     Task t has the first `classes[t]` of the C classes. Returns (sum, weight), [T] float32.
     """
     scores = own_scores(scores, classes)
-    return jnp.sum(weights * _cross_entropy(scores, labels), axis=1), weights.sum(axis=1)
+    scores = jnp.where(weights[:, :, None] == 0, 0, scores)
+    labels = jnp.where(weights == 0, 0, labels)
+    return _weighted(weights, _cross_entropy(scores, labels)), weights.sum(axis=1)
 
 
 def regression_loss(scores: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
     """Squared error of the first score: `scores` [T, B, C], labels and weights [T, B] float32."""
-    return jnp.sum(weights * (scores[:, :, 0] - labels) ** 2, axis=1), weights.sum(axis=1)
+    error = jnp.where(weights == 0, 0, scores[:, :, 0] - labels)
+    return _weighted(weights, error**2), weights.sum(axis=1)
 
 
 def own_scores(scores: Array, classes: Array) -> Array:
     """`scores` [T, B, C] with those of classes that a task does not have out of reach."""
     own = jnp.arange(scores.shape[-1]) < classes[:, None, None]
     return jnp.where(own, scores, jnp.finfo(scores.dtype).min)
+
+
+def _weighted(weights: Array, losses: Array) -> Array:
+    """The sums [T] of losses [T, N] with weights [T, N]; those without weight may be NaN."""
+    return jnp.sum(jnp.where(weights == 0, 0, weights * losses), axis=1)
 
 
 @jax.custom_vjp

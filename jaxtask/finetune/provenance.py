@@ -96,6 +96,7 @@ def provenance(
             "sha256": dict(task.sha256),
             "examples": {split: len(examples) for split, examples in task.splits.items()},
             "dropped": dict(task.dropped),
+            "truncated": dict(task.truncated),
         },
         "steps": record.steps,
         "ended": record.ended,

@@ -3,11 +3,11 @@
 import difflib
 import os
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from jaxtask.errors import RecipeError
+from jaxtask.errors import RecipeError, shown
 from jaxtask.finetune.recipe import Recipe, make_recipe
+from jaxtask.names import check_path
 from jaxtask.text_files import MAX_YAML_BYTES, parse_yaml, read_text
 
 
@@ -34,17 +34,17 @@ def read_settings(text: str, source: str) -> dict[str, Any]:
     """The names and values in the text of a YAML file, `source`. Raises `RecipeError`."""
     values = parse_yaml(text, source, RecipeError)
     if not isinstance(values, dict):
-        raise RecipeError(f"{source}: holds {values!r:.200}, expected names with values.")
+        raise RecipeError(f"{source}: holds {shown(values)}, expected names with values.")
     return values
 
 
 def read_value(text: str) -> Any:
     """One value as a recipe's file would have it. Raises `RecipeError` if it is no YAML."""
-    return parse_yaml(text, f"{text!r:.100}", RecipeError)
+    return parse_yaml(text, shown(text, 100), RecipeError)
 
 
 def _text(source: str | os.PathLike[str]) -> str:
-    path = Path(source)
+    path = check_path(source, "recipe", RecipeError)
     if not path.exists():
         names = shipped_recipes()
         if str(source) in names:

@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from jaxtask.adapters.write import check_free
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
 from jaxtask.finetune.bookkeeping import by_kind, groups
 from jaxtask.finetune.checkpoint import check_checkpoints
-from jaxtask.finetune.examples import EncodedTask, encode_task, open_tokenizer
+from jaxtask.finetune.examples import EncodedTask, encode_task
+from jaxtask.finetune.lengths import longest_allowed, say_plan, with_length
 from jaxtask.finetune.loop import Outcome
 from jaxtask.finetune.models.config import DecoderConfig, EncoderConfig, ModelConfig
 from jaxtask.finetune.models.find import base_config, find_base
@@ -23,6 +23,7 @@ from jaxtask.finetune.recipe import Recipe
 from jaxtask.finetune.session import Display, Session
 from jaxtask.finetune.start import Note, find_starts
 from jaxtask.finetune.task_data import find_tasks, read_task
+from jaxtask.finetune.tokens import Tokens, open_tokenizer
 from jaxtask.folders import check_ours, new_file
 from jaxtask.text_files import read_json
 
@@ -48,7 +49,8 @@ def fine_tune(
             be the same; what it has written already is written again.
         command: Recorded with the adapters.
         display: What shows the run as it goes on; entered once for each group of tasks.
-        note: Told, in a sentence each, what is not as one may expect.
+        note: Told, in a sentence each, what each task is trained on, and what is not as one may
+            expect; before the base's weights are read.
 
     Returns:
         What became of each task, in the order of their data; `Outcome.scored` has what encoders
@@ -77,10 +79,13 @@ def fine_tune(
         check_free(Path(recipe.out) / folder.resolve().name, overwrite or resumed)
     base = find_base(recipe.base)
     config = base_config(base)
-    tasks, tokenizer = _encode(recipe, config, base, folders)
+    limit = longest_allowed(recipe, config)
+    tasks, tokens = _encode(recipe, config, base, folders, limit)
+    recipe = with_length(recipe, tasks, limit)
+    say_plan(tasks, limit, note)
     kinds = by_kind(recipe, tasks)
     starts = find_starts(recipe, tasks, config, base, note)
-    session = Session(recipe, base, tokenizer, starts)
+    session = Session(recipe, base, tokens, starts)
     outcomes: dict[str, Outcome] = {}
     if not resume:
         for place in earlier:
@@ -97,15 +102,9 @@ def fine_tune(
 
 
 def _encode(
-    recipe: Recipe, config: ModelConfig, base: Path, folders: Sequence[Path]
-) -> tuple[list[EncodedTask], Any]:
+    recipe: Recipe, config: ModelConfig, base: Path, folders: Sequence[Path], limit: int
+) -> tuple[list[EncodedTask], Tokens]:
     """The tasks as token ids, and the tokenizer."""
-    max_len = recipe.training.max_len
-    if isinstance(config, EncoderConfig) and max_len > config.positions:
-        raise RecipeError(
-            f"training.max_len is {max_len}, expected at most {config.positions}, the positions of "
-            f"the base model {recipe.base}."
-        )
     data = [read_task(folder) for folder in folders]
     for task in data:
         if (task.kind == "text") != isinstance(config, DecoderConfig):
@@ -114,19 +113,20 @@ def _encode(
                 f"task {task.name} is {task.kind}, but a {config.architecture} model is trained on "
                 f"{able}."
             )
-    tokenizer = open_tokenizer(recipe.tokenizer or base)
+    tokens = Tokens(open_tokenizer(recipe.tokenizer or base))
     tasks = [
         encode_task(
             task,
-            tokenizer,
-            max_len=max_len,
+            tokens,
+            max_len=limit,
             vocabulary=config.vocabulary,
             prompt=recipe.prompt,
             types=config.types if isinstance(config, EncoderConfig) else 1,
+            truncate=recipe.training.truncate,
         )
         for task in data
     ]
-    return tasks, tokenizer
+    return tasks, tokens
 
 
 def _stack_sizes(
@@ -148,6 +148,7 @@ def _stack_sizes(
             ) from error
     sizes = {kind: find(kind) for kind in kinds}
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with new_file(file) as draft:
             draft.write(json.dumps(sizes).encode() + b"\n")
     except OSError as error:

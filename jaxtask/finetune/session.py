@@ -40,6 +40,7 @@ from jaxtask.finetune.step import (
     make_train_step,
     task_numbers,
 )
+from jaxtask.finetune.tokens import Tokens
 from jaxtask.finetune.write import AdapterForm, write_adapter
 
 Display = Callable[[], AbstractContextManager[Show]]
@@ -49,9 +50,9 @@ class Session:
     """A base model on the device, and the programs that train tasks on it."""
 
     def __init__(
-        self, recipe: Recipe, base: Path, tokenizer: Any, starts: Mapping[str, Start]
+        self, recipe: Recipe, base: Path, tokens: Tokens, starts: Mapping[str, Start]
     ) -> None:
-        self.recipe, self.tokenizer, self.starts = recipe, tokenizer, starts
+        self.recipe, self.tokens, self.starts = recipe, tokens, starts
         self.mesh = make_mesh(**recipe.training.mesh) if recipe.training.mesh else None
         self.model: Model = load_model(base, recipe.dtype, self.mesh)  # type: ignore[arg-type]
         self._base = base_contents(base)
@@ -79,7 +80,10 @@ class Session:
         texts = {o.name: s for o, s in zip(outcomes, found, strict=True) if s and s.texts}
         if texts:
             write_texts(work / "generated.jsonl", texts)
-        return [replace(o, scored=s) for o, s in zip(outcomes, found, strict=True)]
+        return [
+            replace(outcome, scored=scored, rows=task.rows())
+            for outcome, scored, task in zip(outcomes, found, tasks, strict=True)
+        ]
 
     def _judge(
         self,
@@ -99,7 +103,7 @@ class Session:
             return judge_labels(self._predict, runs, sides, numbers)
         assert isinstance(self.model, Decoder)
         shape, count, new = runs[0].batches.shape, t.generate, t.generate_tokens
-        return judge_texts(self.model, self.tokenizer, tasks, sides, numbers, shape, count, new)
+        return judge_texts(self.model, self.tokens, tasks, sides, numbers, shape, count, new)
 
     def stack_size(self, tasks: Sequence[EncodedTask]) -> int:
         """How many tasks of one kind train at once: what the recipe says, or what memory allows.
@@ -134,7 +138,10 @@ class Session:
         return [self.starts[task.name] for task in tasks]
 
     def _runs(self, tasks: Sequence[EncodedTask]) -> list[TaskRun]:
-        return make_runs(self.recipe, tasks, self.tokenizer.pad_token_id or 0)
+        pad = self.tokens.pad
+        # Nothing sees padding, so any token that the model has will do.
+        known = pad is not None and 0 <= pad < self.model.config.vocabulary
+        return make_runs(self.recipe, tasks, pad if known and pad else 0)
 
     def _state(self, starts: Sequence[Start]) -> TrainState:
         return init_state(initial(starts, self.model.config), self.mesh)

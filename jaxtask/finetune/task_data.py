@@ -1,8 +1,6 @@
 """A task's data folder: `task.json`, and `train.jsonl`, `dev.jsonl`, `test.jsonl` beside it."""
 
-import glob
 import hashlib
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxtask.errors import DataError
+from jaxtask.names import check_name, check_path, matching
 from jaxtask.text_files import as_object, parse_json
 
+_LARGEST = 3e38
 Kind = Literal["text", "classification", "regression"]
 
 
@@ -51,12 +51,14 @@ def find_tasks(patterns: Iterable[str]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        paths = [Path(p) for p in sorted(glob.glob(pattern))] or [Path(pattern)]
+        path = check_path(pattern, "data", DataError)
+        paths = [Path(p) for p in matching(str(path), DataError)] or [path]
+        paths = [path] if path.exists() else paths
         for path in paths:
             if not path.is_dir():
                 what = "is a file" if path.exists() else "is not there"
                 raise DataError(f"{path}: {what}, expected a task's folder.")
-            name = path.resolve().name
+            name = check_name(path.resolve().name, f"{path}: the task's name", DataError)
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise DataError(
                     f"{path} and {found[name]} have one name, and so would their adapters."
@@ -77,14 +79,9 @@ def read_task(folder: str | os.PathLike[str], splits: Iterable[str] = ("train", 
     kind: Any = about.get("kind")
     if kind not in get_args(Kind):
         kinds = ", ".join(get_args(Kind))
-        raise DataError(f"{folder / 'task.json'}: kind is {kind!r}, expected one of {kinds}.")
-    labels = about.get("labels") or [] if kind == "classification" else []
-    if not isinstance(labels, list) or (kind == "classification" and len(set(labels)) < 2):
-        raise DataError(
-            f"{folder / 'task.json'}: labels is {labels!r}, expected a list of two different "
-            "labels or more."
-        )
-    names = {str(label): n for n, label in enumerate(labels)}
+        raise DataError(f"{folder / 'task.json'}: kind is {_shown(kind)}, expected one of {kinds}.")
+    labels = about.get("labels") if kind == "classification" else []
+    names = _names(labels, str(folder / "task.json")) if kind == "classification" else {}
     found: dict[str, tuple[Line, ...]] = {}
     for split in splits:
         file = folder / f"{split}.jsonl"
@@ -100,8 +97,40 @@ def read_task(folder: str | os.PathLike[str], splits: Iterable[str] = ("train", 
     return TaskData(folder.resolve().name, kind, tuple(names), found, sha256)
 
 
+def _names(labels: Any, source: str) -> dict[str, int]:
+    """The classes by their names, each with its place."""
+    listed = isinstance(labels, list) and all(_is_label(label) for label in labels)
+    names = {str(label): n for n, label in enumerate(labels)} if listed else {}
+    if len(names) < 2 or len(names) < len(labels):
+        raise DataError(
+            f"{source}: labels is {_shown(labels)}, expected a list of two different labels or "
+            "more: texts, whole numbers, true or false."
+        )
+    return names
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, bool | int) or (isinstance(value, str) and _is_utf8(value))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether it is text: JSON can hold halves of characters, which no tokenizer takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: Any, most: int = 200) -> str:
+    text = ascii(value) if isinstance(value, str) and not _is_utf8(value) else repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def _read(file: Path, sha256: dict[str, str]) -> bytes:
     try:
+        if file.exists() and not file.is_file():
+            raise DataError(f"{file}: is not a regular file.")
         content = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}.") from error
@@ -123,17 +152,19 @@ def _line(row: bytes, source: str, kind: Kind, names: dict[str, int]) -> Line:
     label: Any = fields.get("label")
     if kind == "regression":
         number = isinstance(label, int | float) and not isinstance(label, bool)
-        if not number or not math.isfinite(label):
-            raise DataError(f"{source}: label is {label!r}, expected a finite number.")
+        # Labels are float32 numbers in batches.
+        if not number or not abs(label) <= _LARGEST:
+            raise DataError(f"{source}: label is {_shown(label)}, expected a finite number.")
         return Line(source, text, text_pair=pair, label=float(label))
-    if label is None or str(label) not in names:
-        raise DataError(f"{source}: label is {label!r}, expected one of {', '.join(names)}.")
+    if not _is_label(label) or str(label) not in names:
+        known = _shown(", ".join(names)).strip("'\"")
+        raise DataError(f"{source}: label is {_shown(label)}, expected one of {known}.")
     return Line(source, text, text_pair=pair, label=names[str(label)])
 
 
 def _text(fields: dict[str, Any], key: str, source: str) -> str:
     value = fields.get(key)
-    if not isinstance(value, str) or not value.strip():
-        found = "missing" if key not in fields else repr(value)
+    if not isinstance(value, str) or not value.strip() or not _is_utf8(value):
+        found = "missing" if key not in fields else _shown(value)
         raise DataError(f"{source}: {key} is {found}, expected text.")
     return value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
 from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_path
 from jaxtask.report.graph import layered
 from jaxtask.report.pairs import Pair, angle_sides, has_spectra, telling_pairs, telling_variable
 
@@ -126,6 +127,7 @@ def write_figures(
 
 def check_figures(folder: Path, *, overwrite: bool) -> None:
     """Raise a `ReportError` unless figures may be written to `folder`."""
+    check_path(folder, "out", ReportError)
     parent = folder.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ReportError(f"cannot write {folder}: {parent} is no folder that can be written to")

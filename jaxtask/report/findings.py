@@ -13,16 +13,17 @@ import numpy as np
 
 from jaxtask.errors import ResultError
 from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_name, check_path
 from jaxtask.report.escapes import csv_text
 from jaxtask.report.summary import summary
 from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
-from jaxtask.text_files import read_json
 
 if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings
 
 # What the folder is told by, so that no other one is replaced.
 _MARK = "findings.json"
+_PAIR = ("source", "target")
 _FILES = (_MARK, "inclusion.csv", "table.txt", "table.tex", "table.csv", "summary.md")
 
 
@@ -60,6 +61,7 @@ def write_findings(
             )
             (draft / "pooled").mkdir()
             for name, pooled in findings.pooled.items():
+                check_name(name, "variable", ResultError)
                 _write_pairs(draft / "pooled" / f"{name}.csv", findings.tasks, _matrices(pooled))
             if findings.inclusion is not None:
                 parts = findings.inclusion.parts
@@ -79,6 +81,7 @@ def write_findings(
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise a `ResultError` unless findings may be written to `folder`."""
+    check_path(folder, "out", ResultError)
     parent = folder.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ResultError(f"cannot write {folder}: {parent} is no folder that can be written to")
@@ -96,16 +99,21 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _ours(folder: Path) -> tuple[str, ...]:
-    """What a folder of findings may hold: the files of the variables that it tells of."""
+    """What a folder of findings may hold."""
     from jaxtask.report.figures import FILES
 
     if not (folder / _MARK).is_file():
         return ()
-    told = read_json(folder / _MARK, ResultError)
-    pooled = told.get("pooled") if isinstance(told, dict) else None
-    names = pooled if isinstance(pooled, dict) else ()
     figures = (*FILES, *(f"figures/{file}" for file in FILES))
-    return (*_FILES, *figures, *(f"pooled/{name}.csv" for name in names))
+    pooled = sorted((folder / "pooled").glob("*.csv"))
+    return (*_FILES, *figures, *(f"pooled/{file.name}" for file in pooled if _is_of_pairs(file)))
+
+
+def _is_of_pairs(file: Path) -> bool:
+    """Whether a table is one of those that are written here."""
+    head = (",".join(_PAIR) + ",").encode()
+    with file.open("rb") as opened:
+        return opened.read(len(head)) == head
 
 
 def plain(value: Any) -> Any:
@@ -139,7 +147,7 @@ def _write_pairs(path: Path, tasks: Sequence[str], columns: dict[str, np.ndarray
         for j, target in enumerate(tasks)
         if i != j
     )
-    path.write_text(_csv(["source", "target", *renamed], rows), encoding="utf-8")
+    path.write_text(_csv([*_PAIR, *renamed], rows), encoding="utf-8")
 
 
 def _csv(header: Sequence[str], rows: Any) -> str:

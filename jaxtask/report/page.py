@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
 from jaxtask.folders import new_file
+from jaxtask.names import check_path
 from jaxtask.report import sections
 from jaxtask.report.page_data import mapped_variables, page_data
 from jaxtask.report.pairs import telling_pairs
@@ -79,6 +80,7 @@ def check_variables(names: Sequence[str], known: Sequence[str]) -> None:
 
 def check_file(path: Path, *, overwrite: bool) -> None:
     """Raise a `ReportError` unless a file may be written at `path`."""
+    check_path(path, "out", ReportError)
     parent = path.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ReportError(f"cannot write {path}: {parent} is no folder that can be written to")

@@ -53,15 +53,29 @@ def trained_tables(trained: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
 
 
 def _losses_table(trained: Sequence[Mapping[str, Any]]) -> Table:
-    """What was trained: steps, and the loss on the evaluation examples before and after."""
+    """What was trained: examples, steps, and the loss on the evaluation examples before and after.
+
+    Where examples were dropped or cut, of how many; see `EncodedTask.rows`.
+    """
+    lost = [
+        name
+        for name in ("dropped", "truncated")
+        if any(own[name] for row in trained for own in row.get("rows", {}).values())
+    ]
     table = Table()
-    for column in ("task", "steps", "dev loss before", "last", "best", "ended"):
+    losses = ("dev loss before", "last", "best")
+    for column in ("task", "examples", *lost, "steps", *losses, "ended"):
         right = column not in ("task", "ended")
         table.add_column(column, justify="right" if right else "left", no_wrap=column == "task")
     for row in trained:
-        losses = (row["dev_loss"][name] for name in ("before", "last", "best"))
-        numbers = ("–" if loss is None else f"{loss:.4f}" for loss in losses)
-        table.add_row(row["task"], f"{row['steps']:,}", *numbers, row["ended"])
+        values = (row["dev_loss"][name] for name in ("before", "last", "best"))
+        numbers = ("–" if value is None else f"{value:.4f}" for value in values)
+        rows = row.get("rows", {})
+        counts = (
+            " + ".join(f"{own[name]:,} {split}" for split, own in rows.items()) or "–"
+            for name in ("used", *lost)
+        )
+        table.add_row(row["task"], *counts, f"{row['steps']:,}", *numbers, row["ended"])
     return table
 
 

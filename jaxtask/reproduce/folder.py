@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from jaxtask.errors import ExperimentError
 from jaxtask.folders import clean, new_file
+from jaxtask.names import check_path
 from jaxtask.text_files import MAX_BYTES, parse_json
 
 _MARK = "experiment.json"
@@ -29,6 +30,7 @@ def holding(out: Path, about: Mapping[str, Any]) -> Iterator[None]:
         ExperimentError: It is of something else, or another process works there.
 
     """
+    check_path(out, "out", ExperimentError)
     try:
         file = _claim(out, about)
     except OSError as error:

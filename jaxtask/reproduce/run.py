@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from jaxtask.corpora import tokens_of
 from jaxtask.errors import ExperimentError
 from jaxtask.finetune.examples import open_tokenizer
+from jaxtask.finetune.models.find import base_config, find_base
 from jaxtask.finetune.recipe import Recipe, plain
 from jaxtask.finetune.run import fine_tune
 from jaxtask.finetune.session import Display
@@ -95,7 +96,7 @@ def _tasks(run: Run) -> None:
             corpus,
             run.folders[name],
             run.out,
-            max_len=run.recipe(0).training.max_len,
+            max_len=run.recipe(0).training.max_len or base_config(find_base(run.base)).positions,
             length=length,
             command=run.command,
         )

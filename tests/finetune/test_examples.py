@@ -109,8 +109,8 @@ def test_mistral_like_chat(task):
     tokens = tokenizer.convert_ids_to_tokens(example.tokens.tolist())
     assert tokens[:2] == ["<s>", "[INST]"]
     assert tokens[example.prompt - 1] == "[/INST]"
-    # One space in front of the answer, not two.
-    assert "".join(tokens[example.prompt :]) == "▁" + LINE["target"].replace(" ", "▁") + "</s>"
+    # The template's space, and the one that this tokenizer puts after every added token.
+    assert "".join(tokens[example.prompt :]) == "▁▁" + LINE["target"].replace(" ", "▁") + "</s>"
 
 
 def test_long_examples_are_dropped_and_counted(tmp_path):
@@ -155,6 +155,38 @@ def test_no_end_of_text(task):
         ("classification", ["a", "b"], {"text": "x"}, r"line 2: label is None, expected one of a"),
         ("classification", ["a"], {"text": "x", "label": "a"}, r"task\.json: labels is \['a'\]"),
         ("regression", None, {"text": "x", "label": "2"}, r"line 2: label is '2', expected a fin"),
+        (
+            "classification",
+            [["a"], "b"],
+            {"text": "x", "label": "a"},
+            r"task\.json: labels is \[\[",
+        ),
+        ("classification", {"a": 1}, {"text": "x", "label": "a"}, r"task\.json: labels is \{'a'"),
+        ("classification", ["1", 1], {"text": "x", "label": 1}, r"task\.json: labels is \['1', 1"),
+        ("classification", ["a", None], {"text": "x", "label": "a"}, r"task\.json: labels is "),
+        ("classification", ["a", "['a']"], {"text": "x", "label": ["a"]}, r"label is \['a'\], exp"),
+        (
+            "classification",
+            ["a", "nan"],
+            {"text": "x", "label": float("nan")},
+            r"label is nan, exp",
+        ),
+        ("regression", None, {"text": "x", "label": float("nan")}, r"label is nan, expected a fin"),
+        (
+            "regression",
+            None,
+            {"text": "x", "label": 10**400},
+            r"line 2: .*a whole number above 1e308",
+        ),
+        ("regression", None, {"text": "x", "label": True}, r"label is True, expected a finite"),
+        (
+            "regression",
+            None,
+            {"text": ["x"], "label": 1},
+            r"line 2: text is \['x'\], expected text",
+        ),
+        ("text", None, {**LINE, "text": "\ud800 x"}, r"line 2: .*half a character"),
+        ("text", None, {**LINE, "target": float("nan")}, r"line 2: target is nan, expected text"),
         ("ranking", None, LINE, r"task\.json: kind is 'ranking', expected one of text, class"),
     ],
 )

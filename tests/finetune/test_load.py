@@ -100,6 +100,21 @@ def test_shards(saved):
         load_model(saved)
 
 
+def test_a_tied_model_with_an_output_layer_of_its_own(saved):
+    """Files whose config says tied, though they hold another output layer, are not tied."""
+    config_file = saved / "config.json"
+    fields = {**json.loads(config_file.read_text()), "tie_word_embeddings": True}
+    config_file.write_text(json.dumps(fields))
+    found = load_model(saved, "float32")
+    assert not found.config.tied
+    assert largest_difference(values(model(LLAMA)), values(found)) == 0
+    changed(saved, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"]}))
+    assert load_model(saved, "float32").config.tied
+    changed(saved, lambda t: t.update({"lm_head.weight": np.ones((60, 24), "f")}))
+    with pytest.raises(ModelError, match=r"'lm_head.weight' has shape \(60, 24\), expected \(61, "):
+        load_model(saved)
+
+
 def test_types(saved):
     half = load_model(saved, "bfloat16")
     for ours, exact in zip(
@@ -161,7 +176,7 @@ def test_names_of_older_and_headless_files():
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(ModelError, match=r"neither a folder with a model nor a .gguf file"):
         load_model(tmp_path / "absent")
-    with pytest.raises(ModelError, match=r"config.json: cannot be read: No such file"):
+    with pytest.raises(ModelError, match=r"config.json: no such file"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"config.json: is not valid JSON"):
@@ -197,6 +212,20 @@ def test_head(tmp_path):
         found["classifier.out_proj"]["kernel"], head["classifier.out_proj.weight"].T
     )
     np.testing.assert_array_equal(found["classifier.dense"]["bias"], head["classifier.dense.bias"])
+    for name, shape in (
+        ("dense.weight", (24, 3)),
+        ("out_proj.bias", (4,)),
+        ("out_proj.weight", ()),
+    ):
+        wrong = {**head, f"classifier.{name}": np.zeros(shape, "f")}
+        changed(tmp_path / "model", lambda t, wrong=wrong: t.update(wrong))
+        with pytest.raises(ModelError, match=r"the classifier's '.*' has shape .*, expected \("):
+            load_head(tmp_path / "model", made.config)
+    fields = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**fields, "architectures": [7]}))
+    with pytest.raises(ModelError, match=r"config.json: architectures is no list of names"):
+        load_head(tmp_path / "model", made.config)
+    (tmp_path / "model" / "config.json").write_text(json.dumps(fields))
     changed(tmp_path / "model", lambda t: t.pop("classifier.dense.bias"))
     with pytest.raises(ModelError, match=r"classifier that lacks 'classifier.dense.bias'"):
         load_head(tmp_path / "model", made.config)
@@ -242,8 +271,7 @@ def test_configs_that_are_not_supported(fields, message):
 
 def test_field_that_is_missing():
     without = {k: v for k, v in BERT.items() if k != "layer_norm_eps"}
-    with pytest.raises(ModelError, match="layer_norm_eps is missing, expected a number"):
-        parse_config(without, "somewhere")
+    assert parse_config(without, "somewhere").norm_eps == 1e-12
 
 
 MEMORY = """

@@ -1,7 +1,7 @@
 """The shape of a base model, read from the `config.json` of its Hugging Face folder.
 
-Every number comes from the file. A field may be missing only where files older than the field are
-in use; its value is then the one that such files mean.
+Every number comes from the file, or is what transformers takes for a field that is missing. Numbers
+that no model has are refused, before anything is made of their size.
 """
 
 from __future__ import annotations
@@ -26,6 +26,55 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
 }
 
+# What a missing field means, by architecture, as in the config classes of transformers.
+_DECODER = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": None,  # as many as heads
+    "head_dim": None,  # hidden_size / heads
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_ENCODER = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "classifier_dropout": None,  # that of hidden features
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+}
+_MISSING: dict[str, dict[str, Any]] = {
+    "llama": {
+        **_DECODER,
+        "intermediate_size": 11008,
+        "max_position_embeddings": 2048,
+        "attention_bias": False,
+        "mlp_bias": False,
+    },
+    "mistral": {
+        **_DECODER,
+        "intermediate_size": 14336,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    },
+    "roberta": {**_ENCODER, "vocab_size": 50265, "pad_token_id": 1},
+    "bert": {**_ENCODER, "vocab_size": 30522, "pad_token_id": 0},
+}
+# Far above any model there is, far below what fills a memory by being counted.
+_MOST = {"num_hidden_layers": 10_000, "type_vocab_size": 10_000}
+_WIDEST = 1 << 24
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -45,7 +94,7 @@ class DecoderConfig:
     tied: bool  # the output layer is the transposed embedding
     attention_bias: bool
     mlp_bias: bool
-    positions: int  # the longest text the model was made for; longer ones are not refused
+    positions: int  # the longest text the model was made for
     begin: int | None
     ends: tuple[int, ...]  # tokens that end a text
 
@@ -115,8 +164,9 @@ ModelConfig = DecoderConfig | EncoderConfig
 def read_config(folder: Path) -> ModelConfig:
     """Reads `folder`/config.json.
 
-    Raises `ModelError`, naming the file and the field, for a file that cannot be read, a missing
-    field, an architecture that is not supported, or an option that would change the computation.
+    Raises `ModelError`, naming the file and the field, for a file that cannot be read, a number
+    that no model has, an architecture that is not supported, or an option that would change the
+    computation.
     """
     return parse_config(read_fields(folder), str(folder / "config.json"))
 
@@ -129,18 +179,18 @@ def read_fields(folder: Path) -> dict[str, Any]:
 def parse_config(fields: dict[str, Any], where: str) -> ModelConfig:
     """The config in the fields of a `config.json`; `where` names their source in errors."""
     kind = fields.get("model_type")
-    if kind not in (*DECODERS, *ENCODERS):
+    if not isinstance(kind, str) or kind not in (*DECODERS, *ENCODERS):
         raise ModelError(
-            f"{where}: model_type is {kind!r}, expected one of the supported architectures: "
+            f"{where}: model_type is {_shown(kind)}, expected one of the supported architectures: "
             f"{', '.join((*DECODERS, *ENCODERS))}."
         )
     for name, plain in _PLAIN.items():
         if fields.get(name) not in plain:
             raise ModelError(
-                f"{where}: {name} is {fields[name]!r}, which is not supported (expected "
+                f"{where}: {name} is {_shown(fields[name])}, which is not supported (expected "
                 f"{' or '.join(map(repr, plain))})."
             )
-    read = _Fields(fields, where)
+    read = _Fields({**_MISSING[kind], **fields}, where)
     return _decoder(kind, read) if kind in DECODERS else _encoder(kind, read)
 
 
@@ -188,6 +238,15 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
     return fields | {"attention_bias": config.attention_bias, "mlp_bias": config.mlp_bias}
 
 
+def _shown(value: Any) -> str:
+    """A value for a message, not longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 @dataclass(frozen=True)
 class _Fields:
     """Fields with their source, checked as they are read."""
@@ -195,52 +254,47 @@ class _Fields:
     fields: dict[str, Any]
     where: str
 
-    def whole(self, name: str, missing: int | None = None) -> int:
-        value = self.fields.get(name)
-        value = missing if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._refusal(name, value, "a whole number")
+    def whole(self, name: str, null: int | None = None, least: int = 1) -> int:
+        """A size; `null` is what null means, if it may be null."""
+        value, most = self.fields[name], _MOST.get(name, _WIDEST)
+        value = null if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.refusal(name, f"a whole number from {least} to {most:,}")
         return value
 
-    def number(self, name: str, missing: float | None = None) -> float:
-        value = self.fields.get(name)
-        value = missing if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._refusal(name, value, "a number")
-        return value
-
-    def share(self, name: str, missing: float) -> float:
-        value = self.number(name, missing)
-        if not 0 <= value < 1:
-            raise self._refusal(name, value, "a number from 0 on and below 1")
-        return value
+    def number(self, name: str, null: float | None = None) -> float:
+        value = self.fields[name]
+        value = null if value is None else value
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+            raise self.refusal(name, "a number from 0 on and below 1")
+        return float(value)
 
     def flag(self, name: str) -> bool:
-        value = self.fields.get(name) or False
+        value = self.fields[name] or False
         if not isinstance(value, bool):
-            raise self._refusal(name, value, "true or false")
+            raise self.refusal(name, "true or false")
         return value
 
     def among(self, name: str, expected: str) -> None:
-        if self.fields.get(name) != expected:
-            raise self._refusal(name, self.fields.get(name), repr(expected))
+        if self.fields[name] != expected:
+            raise self.refusal(name, repr(expected))
 
     def tokens(self, name: str) -> tuple[int, ...]:
-        value = self.fields.get(name)
+        value = self.fields[name]
         values = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(isinstance(v, int) for v in values):
-            raise self._refusal(name, value, "a token id or a list of them")
+        if not all(type(v) is int and abs(v) < 1 << 31 for v in values):
+            raise self.refusal(name, "a token id or a list of them")
         return tuple(values)
 
-    def _refusal(self, name: str, value: Any, expected: str) -> ModelError:
-        found = "missing" if name not in self.fields else repr(value)
+    def refusal(self, name: str, expected: str) -> ModelError:
+        found = _shown(self.fields[name])
         return ModelError(f"{self.where}: {name} is {found}, expected {expected}.")
 
 
 def _decoder(kind: str, read: _Fields) -> DecoderConfig:
     read.among("hidden_act", "silu")
     width, heads = read.whole("hidden_size"), read.whole("num_attention_heads")
-    window = read.fields.get("sliding_window") if kind == "mistral" else None
+    windowed = kind == "mistral" and read.fields["sliding_window"] is not None
     begin = read.tokens("bos_token_id")
     config = DecoderConfig(
         architecture=kind,
@@ -248,12 +302,12 @@ def _decoder(kind: str, read: _Fields) -> DecoderConfig:
         width=width,
         layers=read.whole("num_hidden_layers"),
         heads=heads,
-        kv_heads=read.whole("num_key_value_heads", missing=heads),
-        head_width=read.whole("head_dim", missing=width // heads),
+        kv_heads=read.whole("num_key_value_heads", null=heads),
+        head_width=read.whole("head_dim", null=width // heads),
         mlp_width=read.whole("intermediate_size"),
         norm_eps=read.number("rms_norm_eps"),
         rope=read_rope(read.fields, read.where),
-        window=None if window is None else read.whole("sliding_window"),
+        window=read.whole("sliding_window") if windowed else None,
         tied=read.flag("tie_word_embeddings"),
         attention_bias=kind == "llama" and read.flag("attention_bias"),
         mlp_bias=kind == "llama" and read.flag("mlp_bias"),
@@ -261,27 +315,37 @@ def _decoder(kind: str, read: _Fields) -> DecoderConfig:
         begin=begin[0] if begin else None,
         ends=read.tokens("eos_token_id"),
     )
+    check_heads(config, read.where)
+    return config
+
+
+def check_heads(config: DecoderConfig, where: str) -> None:
+    """Raise `ModelError` for heads that attention cannot be made of."""
     if config.heads % config.kv_heads:
         raise ModelError(
-            f"{read.where}: num_key_value_heads is {config.kv_heads}, expected a divisor of "
+            f"{where}: num_key_value_heads is {config.kv_heads}, expected a divisor of "
             f"num_attention_heads ({config.heads})."
         )
     if config.head_width % 2:
-        raise ModelError(f"{read.where}: head_dim is {config.head_width}, expected an even number.")
-    return config
+        raise ModelError(f"{where}: head_dim is {config.head_width}, expected an even number.")
 
 
 def _encoder(kind: str, read: _Fields) -> EncoderConfig:
     read.among("hidden_act", "gelu")
-    pad = read.whole("pad_token_id", missing=1 if kind == "roberta" else 0)
+    pad = read.whole("pad_token_id", null=1 if kind == "roberta" else 0, least=0)
     # RoBERTa counts positions from the padding token's id plus one.
     offset = pad + 1 if kind == "roberta" else 0
     width, heads = read.whole("hidden_size"), read.whole("num_attention_heads")
-    hidden_dropout = read.share("hidden_dropout_prob", missing=0.1)
+    hidden_dropout = read.number("hidden_dropout_prob")
     if width % heads:
         raise ModelError(
             f"{read.where}: num_attention_heads is {heads}, expected a divisor of hidden_size "
             f"({width})."
+        )
+    places = read.whole("max_position_embeddings")
+    if places <= offset:
+        raise read.refusal(
+            "max_position_embeddings", f"more than {offset}, where positions start (pad_token_id)"
         )
     return EncoderConfig(
         architecture=kind,
@@ -291,10 +355,10 @@ def _encoder(kind: str, read: _Fields) -> EncoderConfig:
         heads=heads,
         mlp_width=read.whole("intermediate_size"),
         norm_eps=read.number("layer_norm_eps"),
-        positions=read.whole("max_position_embeddings") - offset,
+        positions=places - offset,
         types=read.whole("type_vocab_size"),
         pad=pad,
-        head_dropout=read.share("classifier_dropout", missing=hidden_dropout),
+        head_dropout=read.number("classifier_dropout", null=hidden_dropout),
         hidden_dropout=hidden_dropout,
-        attention_dropout=read.share("attention_probs_dropout_prob", missing=0.1),
+        attention_dropout=read.number("attention_probs_dropout_prob"),
     )

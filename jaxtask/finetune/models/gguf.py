@@ -6,14 +6,16 @@ Hugging Face files, feature n of a head is rotated with feature n + half.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxtask.errors import ModelError
-from jaxtask.finetune.models.config import DecoderConfig
-from jaxtask.finetune.models.rope import Rope
+from jaxtask.errors import JaxtaskError, ModelError
+from jaxtask.finetune.models.config import DecoderConfig, parse_config
+from jaxtask.finetune.models.gguf_file import GgufFile, read_gguf
 
 _PLAIN = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -32,107 +34,126 @@ _OF_LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 _ROPE_FACTORS = "rope_freqs.weight"
+_MOST_FACTORS = 1 << 16
 
 
 class GgufWeights:
     """The tensors of a GGUF file under their Hugging Face names, dequantised when they are read."""
 
     def __init__(self, file: Path) -> None:
-        try:
-            import gguf
-        except ImportError as error:
-            raise ModelError(
-                f"{file}: reading GGUF files needs the package: pip install gguf."
-            ) from error
         self.source = str(file)
-        self._dequantize: Any = gguf.quants.dequantize
-        try:
-            self._reader: Any = gguf.GGUFReader(file)
-        except (OSError, ValueError, IndexError, KeyError) as error:
-            raise ModelError(f"{file}: is missing, cut off or no GGUF file: {error}.") from error
-        self._tensors: dict[str, Any] = {}
-        factors = None
-        for tensor in self._reader.tensors:
-            if tensor.name == _ROPE_FACTORS:
-                factors = tuple(float(f) for f in self._values(tensor))
-            else:
-                self._tensors[_name(tensor.name)] = tensor
-        # GGUF lists dimensions from the fastest to the slowest.
-        self.shapes = {
-            name: tuple(int(n) for n in tensor.shape[::-1])
-            for name, tensor in self._tensors.items()
-        }
-        self.config = self._config(factors)
+        self._file = open_gguf(file, ModelError)
+        self._names: dict[str, str] = {}
+        for name in self._file.tensors:
+            if name != _ROPE_FACTORS and self._names.setdefault(_name(name), name) != name:
+                raise ModelError(f"{file}: two tensors are one and the same: '{_name(name)}'.")
+        self.shapes = {ours: self._file.tensors[name].shape for ours, name in self._names.items()}
+        self.config = self._config(self._factors())
 
     def read(self, name: str) -> np.ndarray:
         """See `Weights.read`; float32."""
-        values = self._values(self._tensors[name]).reshape(self.shapes[name])
+        values = self._values(self._names[name])
         if name.endswith(("q_proj.weight", "q_proj.bias")):
             return _apart(values, self.config.heads)
         if name.endswith(("k_proj.weight", "k_proj.bias")):
             return _apart(values, self.config.kv_heads)
         return values
 
-    def _values(self, tensor: Any) -> np.ndarray:
+    def _values(self, name: str) -> np.ndarray:
+        import gguf
+
+        stored = self._file.tensors[name]
+        kind = gguf.GGMLQuantizationType(stored.kind)
+        rows = self._file.bytes_of(name).reshape(*stored.shape[:-1], -1) if stored.size else None
+        if rows is None:
+            return np.zeros(stored.shape, np.float32)
+        plain = {"F32": np.float32, "F16": np.float16, "F64": np.float64}.get(kind.name)
+        if plain is not None:
+            return rows.view(plain).astype(np.float32)
         try:
-            return np.asarray(self._dequantize(tensor.data, tensor.tensor_type), np.float32)
+            return np.asarray(gguf.quants.dequantize(rows, kind), np.float32)
         except NotImplementedError as error:
             raise ModelError(
-                f"{self.source}: tensor '{tensor.name}' is stored as {tensor.tensor_type.name}, "
-                "which the gguf package cannot dequantise."
+                f"{self.source}: tensor '{name}' is stored as {kind.name}, which the gguf package "
+                "cannot dequantise."
             ) from error
+
+    def _factors(self) -> tuple[float, ...] | None:
+        """What rotary wavelengths grow by, if the file has it."""
+        stored = self._file.tensors.get(_ROPE_FACTORS)
+        if stored is None:
+            return None
+        if len(stored.shape) != 1 or stored.shape[0] > _MOST_FACTORS:
+            raise ModelError(f"{self.source}: '{_ROPE_FACTORS}' has the shape {stored.shape}.")
+        factors = tuple(float(factor) for factor in self._values(_ROPE_FACTORS))
+        if not all(math.isfinite(factor) and factor > 0 for factor in factors):
+            raise ModelError(f"{self.source}: '{_ROPE_FACTORS}' are not all above 0.")
+        return factors
 
     def _config(self, factors: tuple[float, ...] | None) -> DecoderConfig:
         architecture = self._field("general.architecture")
         if architecture != "llama":
             raise ModelError(
-                f"{self.source}: general.architecture is {architecture!r}, expected 'llama' (the "
-                "only architecture read from GGUF files)."
+                f"{self.source}: general.architecture is {architecture!r:.80}, expected 'llama' "
+                "(the only architecture read from GGUF files)."
             )
         scaling = self._field("llama.rope.scaling.type", "none")
         if scaling != "none":
             raise ModelError(
-                f"{self.source}: llama.rope.scaling.type is {scaling!r}, which is not supported."
+                f"{self.source}: llama.rope.scaling.type is {scaling!r:.80}, which is not "
+                "supported."
             )
         if self._field("llama.expert_count", 0):
             raise ModelError(f"{self.source}: is a mixture of experts, which is not supported.")
-        heads = int(self._field("llama.attention.head_count"))
-        width = int(self._field("llama.embedding_length"))
-        head_width = int(self._field("llama.attention.key_length", width // heads))
-        rotated = int(self._field("llama.rope.dimension_count", head_width))
-        if rotated != head_width:
+        embedding = self.shapes.get("model.embed_tokens.weight", ())
+        fields: dict[str, Any] = {
+            "model_type": "llama",
+            "vocab_size": embedding[0] if embedding else 0,
+            "hidden_size": self._field("llama.embedding_length"),
+            "num_hidden_layers": self._field("llama.block_count"),
+            "num_attention_heads": self._field("llama.attention.head_count"),
+            "num_key_value_heads": self._field("llama.attention.head_count_kv", None),
+            "head_dim": self._field("llama.attention.key_length", None),
+            "intermediate_size": self._field("llama.feed_forward_length"),
+            "rms_norm_eps": self._field("llama.attention.layer_norm_rms_epsilon"),
+            "rope_theta": self._field("llama.rope.freq_base", 10000.0),
+            "tie_word_embeddings": "lm_head.weight" not in self.shapes,
+            "attention_bias": any(name.endswith("q_proj.bias") for name in self.shapes),
+            "mlp_bias": any(name.endswith("up_proj.bias") for name in self.shapes),
+            "max_position_embeddings": self._field("llama.context_length"),
+            "bos_token_id": self._field("tokenizer.ggml.bos_token_id", None),
+            "eos_token_id": self._field("tokenizer.ggml.eos_token_id", None),
+        }
+        config = parse_config(fields, self.source)
+        assert isinstance(config, DecoderConfig)
+        rotated = self._field("llama.rope.dimension_count", config.head_width)
+        if rotated != config.head_width:
             raise ModelError(
-                f"{self.source}: llama.rope.dimension_count is {rotated}, expected {head_width}: "
-                "partly rotated heads are not supported."
+                f"{self.source}: llama.rope.dimension_count is {rotated!r:.80}, expected "
+                f"{config.head_width}: partly rotated heads are not supported."
             )
-        begin, end = (self._field(f"tokenizer.ggml.{n}_token_id", None) for n in ("bos", "eos"))
-        return DecoderConfig(
-            architecture="llama",
-            vocabulary=self.shapes.get("model.embed_tokens.weight", (0,))[0],
-            width=width,
-            layers=int(self._field("llama.block_count")),
-            heads=heads,
-            kv_heads=int(self._field("llama.attention.head_count_kv", heads)),
-            head_width=head_width,
-            mlp_width=int(self._field("llama.feed_forward_length")),
-            norm_eps=float(self._field("llama.attention.layer_norm_rms_epsilon")),
-            rope=Rope(float(self._field("llama.rope.freq_base", 10000.0)), factors=factors),
-            window=None,
-            tied="lm_head.weight" not in self.shapes,
-            attention_bias=any(name.endswith("q_proj.bias") for name in self.shapes),
-            mlp_bias=any(name.endswith("up_proj.bias") for name in self.shapes),
-            positions=int(self._field("llama.context_length")),
-            begin=None if begin is None else int(begin),
-            ends=() if end is None else (int(end),),
-        )
+        if factors is not None and 2 * len(factors) != config.head_width:
+            raise ModelError(
+                f"{self.source}: '{_ROPE_FACTORS}' are {len(factors)}, expected "
+                f"{config.head_width // 2}."
+            )
+        return replace(config, rope=replace(config.rope, factors=factors))
 
     def _field(self, name: str, *missing: Any) -> Any:
-        field = self._reader.get_field(name)
-        if field is not None:
-            return field.contents()
+        if name in self._file.fields:
+            return self._file.fields[name]
         if missing:
             return missing[0]
         raise ModelError(f"{self.source}: lacks the field '{name}'.")
+
+
+def open_gguf(file: Path, error: type[JaxtaskError]) -> GgufFile:
+    """The header of a GGUF file. Raises `error`, also where the package `gguf` is not there."""
+    try:
+        import gguf
+    except ImportError as missing:
+        raise error(f"{file}: reading GGUF files needs the package: pip install gguf.") from missing
+    return read_gguf(file, error, {int(k): size for k, size in gguf.GGML_QUANT_SIZES.items()})
 
 
 def _name(name: str) -> str:

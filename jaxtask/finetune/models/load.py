@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,24 @@ def load_model(path: str | Path, dtype: Dtype = "bfloat16", mesh: Mesh | None = 
         return fill(abstract_model(gguf.config, dtype), gguf, mesh)
     if not path.is_dir():
         raise ModelError(f"{path}: is neither a folder with a model nor a .gguf file.")
-    return fill(abstract_model(read_config(path), dtype), FolderWeights(path), mesh)
+    config, weights = read_config(path), FolderWeights(path)
+    if isinstance(config, DecoderConfig) and config.tied and _has_other_head(weights):
+        config = replace(config, tied=False)
+    return fill(abstract_model(config, dtype), weights, mesh)
+
+
+def _has_other_head(weights: Weights) -> bool:
+    """Whether the file has an output layer that is not its embedding, whatever its config says.
+
+    The two are then not tied, as in transformers.
+    """
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    head, embedding = (name if name in weights.shapes else None for name in names)
+    if head is None or embedding is None:
+        return False
+    return weights.shapes[head] != weights.shapes[embedding] or not np.array_equal(
+        weights.read(head), weights.read(embedding)
+    )
 
 
 def abstract_model(config: ModelConfig, dtype: Dtype) -> Model:
@@ -133,6 +151,8 @@ def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
     """
     # Classifiers of single tokens, or of choices, have tensors of the same names.
     kinds = read_fields(Path(folder)).get("architectures") or [""]
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+        raise ModelError(f"{folder}/config.json: architectures is no list of names.")
     if not any(kind.endswith("ForSequenceClassification") or not kind for kind in kinds):
         return None
     weights = FolderWeights(Path(folder))
@@ -144,6 +164,14 @@ def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
     if missing:
         raise ModelError(f"{weights.source}: has a classifier that lacks '{min(missing)}'.")
     head: Head = {}
+    shape = weights.shapes[f"{layers[-1]}.weight"]
+    for name, (d_in, d_out) in head_shapes(config, shape[0] if shape else 0).items():
+        for end, expected in (("weight", (d_out, d_in)), ("bias", (d_out,))):
+            if weights.shapes[f"{name}.{end}"] != expected or not d_out:
+                raise ModelError(
+                    f"{weights.source}: the classifier's '{name}.{end}' has shape "
+                    f"{weights.shapes[f'{name}.{end}']}, expected {expected} by the config."
+                )
     for name in layers:
         head[name] = {
             "kernel": jnp.asarray(weights.read(f"{name}.weight").T, jnp.float32),

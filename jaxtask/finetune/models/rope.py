@@ -67,23 +67,37 @@ def read_rope(fields: dict[str, Any], where: str) -> Rope:
     Raises `ModelError` for any scaling but `llama3`. Files older than `rope_theta` mean 10000.
     """
     scaling = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
-    theta = scaling.get("rope_theta") or fields.get("rope_theta") or 10000.0
+    if not isinstance(scaling, dict):
+        raise ModelError(
+            f"{where}: the rotary scaling is a {type(scaling).__name__}, expected an object."
+        )
+    theta = _positive(scaling.get("rope_theta") or fields.get("rope_theta") or 10000.0)
+    if theta is None:
+        raise ModelError(f"{where}: rope_theta is no number, expected one above 0.")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
-        return Rope(float(theta))
+        return Rope(theta)
     if kind != "llama3":
-        raise ModelError(f"{where}: rope_type is {kind!r}, expected 'default' or 'llama3'.")
+        raise ModelError(f"{where}: rope_type is {kind!r:.80}, expected 'default' or 'llama3'.")
     names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
     numbers = []
     for name in names:
         # Newer files may keep the last beside the scaling instead of in it.
         value = scaling.get(name, fields.get(name))
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        number = _positive(value)
+        if number is None:
             raise ModelError(
-                f"{where}: the llama3 scaling's {name} is {value!r}, expected a number."
+                f"{where}: the llama3 scaling's {name} is {value!r:.80}, expected a number above 0."
             )
-        numbers.append(float(value))
-    return Rope(float(theta), Llama3Scaling(*numbers))
+        numbers.append(number)
+    return Rope(theta, Llama3Scaling(*numbers))
+
+
+def _positive(value: Any) -> float | None:
+    """A finite number above 0 that float32 has; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e38:
+        return None
+    return float(value)
 
 
 def rope_fields(rope: Rope) -> dict[str, Any]:
