@@ -235,3 +235,24 @@ def test_numbers_in_names_sort_by_value(write, tmp_path):
     expected = tuple(f"checkpoint-{n}" for n in ("20", "500", "0500b", "1000"))
     assert load_adapters(tmp_path / "runs").tasks == expected
     assert load_adapters(str(tmp_path / "runs" / "*")).tasks == expected
+
+
+def test_all_refusals_at_once(write, tmp_path):
+    import shutil
+
+    first = write(peft_tensors())
+    for name in "abcd":
+        shutil.copytree(first, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "b" / WEIGHTS).write_bytes(b"no tensors")
+    with pytest.raises(AdapterError) as one:
+        load_adapters(tmp_path / "runs")
+    assert str(one.value).startswith(str(tmp_path / "runs" / "b"))
+    (tmp_path / "runs" / "d" / WEIGHTS).write_bytes(b"")
+    with pytest.raises(AdapterError, match=r"^2 of 4 adapters .*runs/b/.*; .*runs/d/") as two:
+        load_adapters(tmp_path / "runs")
+    assert "\n" not in str(two.value)
+    bank = load_adapters(tmp_path / "runs", skip_unreadable=True)
+    assert bank.tasks == ("a", "c")
+    assert [note.startswith("skipped: ") for note in bank.describe()["notes"]] == [True, True]
+    with pytest.raises(AdapterError, match=r"^2 of 2 adapters"):
+        load_adapters([tmp_path / "runs" / n for n in "bd"], skip_unreadable=True)
