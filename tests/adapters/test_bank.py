@@ -256,3 +256,13 @@ def test_all_refusals_at_once(write, tmp_path):
     assert [note.startswith("skipped: ") for note in bank.describe()["notes"]] == [True, True]
     with pytest.raises(AdapterError, match=r"^2 of 2 adapters"):
         load_adapters([tmp_path / "runs" / n for n in "bd"], skip_unreadable=True)
+
+
+def test_adapters_that_share_no_module():
+    pair = make_pair(1)
+    q, v = {"layers.0.q": pair}, {"layers.0.v": pair}
+    assert bank_of(a=q, b={**q, **v}).describe()["notes"] == []
+    (note,) = bank_of(a=q, b=q, c=v).describe()["notes"]
+    assert note == "2 of 3 pairs of adapters share no module: such as 'a' and 'c'."
+    (note,) = bank_of(a=q, b=v).describe()["notes"]
+    assert note.startswith("NO two adapters share a module")
