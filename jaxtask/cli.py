@@ -27,6 +27,7 @@ from jaxtask.cli_shared import (
     AsJson,
     Directional,
     Paths,
+    SkipUnreadable,
     load,
     show_adapter,
     show_pooled,
@@ -88,10 +89,11 @@ def inspect(
     paths: Paths,
     directional: Directional = False,
     allow_base_mismatch: AnyBase = False,
+    skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what adapters hold: base, modules, ranks, scaling, what is left out and why."""
-    description = load(paths, directional, allow_base_mismatch).describe()
+    description = load(paths, directional, allow_base_mismatch, skip_unreadable).describe()
     if as_json:
         print_json(description)
         return

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from jaxtask.errors import ResultError
 from jaxtask.text_files import parse_json
@@ -192,8 +192,11 @@ def _check_array(node: str, array: Mapping[str, Any]) -> None:
     grid = array.get("chunk_grid")
     chunks = grid.get("configuration", {}) if isinstance(grid, dict) else None
     chunk = chunks.get("chunk_shape") if isinstance(chunks, dict) else None
-    fits = _is_shape(chunk) and len(chunk) == len(shape) and 0 not in chunk
-    if not fits or any(c > max(n, 1) for c, n in zip(chunk, shape, strict=True)):
+    if (
+        not _is_shape(chunk)
+        or len(chunk) != len(shape)
+        or not all(0 < c <= max(n, 1) for c, n in zip(chunk, shape, strict=True))
+    ):
         raise ValueError(f"{node}: the chunks do not fit the shape")
     if grid != {"name": "regular", "configuration": {"chunk_shape": chunk}}:
         raise ValueError(f"{node}: the grid of chunks is none that we write")
@@ -208,7 +211,7 @@ def _check_array(node: str, array: Mapping[str, Any]) -> None:
     _check_codecs(node, array.get("codecs"), kind)
 
 
-def _is_shape(value: Any) -> bool:
+def _is_shape(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and 0 <= n <= _MAX_LENGTH for n in value)
 
 
