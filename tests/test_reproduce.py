@@ -258,7 +258,7 @@ def test_another_experiment_is_refused(whole):
 
 def test_a_folder_of_something_else_is_left_alone(home, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ExperimentError, match="holds 'mine.txt' and no experiment"):
+    with pytest.raises(ExperimentError, match=r"holds 'mine\.txt' and no experiment"):
         go(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

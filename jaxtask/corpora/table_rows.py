@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxtask.corpora.files import MAX_LINE, check_columns, json_lines, parquet_rows, text_lines
 from jaxtask.errors import TaskError
+from jaxtask.names import check_path
 
 
 def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -20,6 +21,7 @@ def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         TaskError: A row does not fit, or the name says nothing.
 
     """
+    check_path(path, "table", TaskError)
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json", ".ndjson")):
         for number, row in json_lines(path, TaskError, "line"):
@@ -65,7 +67,7 @@ def text_of(value: Any, column: str, where: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, for messages: ``a number (5)``, ``a list``, …"""
+    """What a value is, for messages, such as ``a number (5)`` or ``a list``."""
     match value:
         case None:
             return "nothing"

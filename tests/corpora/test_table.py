@@ -116,7 +116,7 @@ def test_what_is_refused(save, tmp_path, name, text, options, what):
 def test_values_that_are_no_text(save, tmp_path, column, value):
     row = {"text": "\"a\"", "label": "\"x\"", column: value}
     row = "{" + ", ".join(f"\"{key}\": {own}" for key, own in row.items()) + "}\n"
-    with pytest.raises(TaskError, match="a.jsonl, line 1"):
+    with pytest.raises(TaskError, match=r"a\.jsonl, line 1"):
         build_table("t", {"train": save("a.jsonl", row)}, tmp_path / "out")
 
 
