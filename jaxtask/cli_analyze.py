@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 import jaxtask as jt
-from jaxtask.cli_shared import AsJson, standard_output
+from jaxtask.cli_shared import AsJson
 from jaxtask.names import check_path
+from jaxtask.terminal import print_json, standard_output
 from jaxtask.text_files import read_yaml
 
 
@@ -74,7 +75,7 @@ def analyze(
         )
     _show(found, chosen, as_json)
     if out is not None and not as_json:
-        standard_output().print(f"Written: {out}", markup=False, highlight=False, soft_wrap=True)
+        standard_output().print(f"Written: {out}", soft_wrap=True)
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:
@@ -98,11 +99,9 @@ def read_groups(path: Path) -> dict[str, list[str]]:
 
 def _show(found: Any, pairs: list[tuple[int, int]] | None, as_json: bool) -> None:
     if as_json:
-        import json
-
         from jaxtask.report.findings import plain
 
-        print(json.dumps(plain(found), ensure_ascii=False))
+        print_json(plain(found))
         return
     from jaxtask.report.summary import sections
     from jaxtask.report.talk import default_pairs, talk_rows, talk_table
@@ -111,7 +110,7 @@ def _show(found: Any, pairs: list[tuple[int, int]] | None, as_json: bool) -> Non
     for title, lines in sections(found):
         console.print(title, style="bold")
         for line in lines:
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True)
     if "rec" in found.pooled:
         rows = talk_rows(found, default_pairs(found) if pairs is None else pairs)
         console.print(talk_table(rows))

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Small modules that every package may import.
-SHARED = {"jaxtask.names", "jaxtask.patterns", "jaxtask.text_files"}
+SHARED = {"jaxtask.names", "jaxtask.patterns", "jaxtask.terminal", "jaxtask.text_files"}
 
 # What a package may import of the project, itself and those apart. Commands, the demo and
 # experiments sit on top of all.

@@ -24,11 +24,9 @@ def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     check_path(path, "table", TaskError)
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json", ".ndjson")):
-        for number, row in json_lines(path, TaskError, "line"):
-            yield f"line {number}", row
+        yield from ((f"line {n}", row) for n, row in json_lines(path, TaskError, "line"))
     elif path.name.endswith(".parquet"):
-        for number, row in parquet_rows(path):
-            yield f"row {number}", row
+        yield from ((f"row {n}", row) for n, row in parquet_rows(path))
     elif name.endswith(".csv"):
         yield from _with_header(path, _csv(path))
     elif name.endswith(".tsv"):

@@ -93,7 +93,7 @@ def run(out: Path, console: "Console", sizes: Sizes | None = None) -> "xr.Datase
 
     def say(text: str) -> None:
         seconds = time.monotonic() - start
-        console.print(f"[{seconds:3.0f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"[{seconds:3.0f} s] {text}", soft_wrap=True)
 
     _clear(out)
     _corpus(out, sizes, say)
@@ -206,7 +206,7 @@ def _comparison(out: Path, console: "Console", say: Say) -> "xr.Dataset":
     say("Comparison: every metric for every layer, module and pair of tasks.")
     for table in pooled_tables(ds, ("grassmann_out", "rec")):
         console.print(table)
-    console.print(verdict(pool(ds, "grassmann_out").values), highlight=False, soft_wrap=True)
+    console.print(verdict(pool(ds, "grassmann_out").values), soft_wrap=True)
     return ds
 
 

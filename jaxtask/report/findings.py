@@ -14,6 +14,7 @@ import numpy as np
 from jaxtask.errors import ResultError
 from jaxtask.folders import foreign, new_folder
 from jaxtask.names import check_name, check_path
+from jaxtask.report.escapes import csv_text
 from jaxtask.report.summary import summary
 from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
 
@@ -56,7 +57,7 @@ def write_findings(
     try:
         with new_folder(folder, _ours(folder)) as draft:
             (draft / _MARK).write_text(
-                json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n"
+                json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
             )
             (draft / "pooled").mkdir()
             for name, pooled in findings.pooled.items():
@@ -66,10 +67,12 @@ def write_findings(
                 parts = findings.inclusion.parts
                 columns = _matrices(findings.inclusion) | {f"part_{n}": x for n, x in parts.items()}
                 _write_pairs(draft / "inclusion.csv", findings.tasks, columns)
-            (draft / "table.txt").write_text(talk_text(rows))
-            (draft / "table.tex").write_text(talk_latex(rows))
-            (draft / "table.csv").write_text(_csv(list(rows[0]), [row.values() for row in rows]))
-            (draft / "summary.md").write_text(summary(findings))
+            (draft / "table.txt").write_text(talk_text(rows), encoding="utf-8")
+            (draft / "table.tex").write_text(talk_latex(rows), encoding="utf-8")
+            (draft / "table.csv").write_text(
+                _csv(list(rows[0]), [row.values() for row in rows]), encoding="utf-8"
+            )
+            (draft / "summary.md").write_text(summary(findings), encoding="utf-8")
             if draw is not None:
                 draw(draft)
     except OSError as error:
@@ -144,14 +147,14 @@ def _write_pairs(path: Path, tasks: Sequence[str], columns: dict[str, np.ndarray
         for j, target in enumerate(tasks)
         if i != j
     )
-    path.write_text(_csv([*_PAIR, *renamed], rows))
+    path.write_text(_csv([*_PAIR, *renamed], rows), encoding="utf-8")
 
 
 def _csv(header: Sequence[str], rows: Any) -> str:
-    """Comma-separated lines, empty where there is no number."""
+    """Comma-separated lines, empty where there is no number; names are text to spreadsheets."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow([csv_text(title) for title in header])
     for row in rows:
         writer.writerow([_cell(x) for x in row])
     return text.getvalue()
@@ -160,4 +163,4 @@ def _csv(header: Sequence[str], rows: Any) -> str:
 def _cell(x: Any) -> str:
     if isinstance(x, float | np.floating):
         return f"{x:.9g}" if np.isfinite(x) else ""
-    return str(x)
+    return csv_text(x) if isinstance(x, str) else str(x)
