@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from jaxtask.errors import ModelError
+from jaxtask.names import check_name
+from jaxtask.text_files import read_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -21,16 +22,15 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     index = folder / INDEX
     if not index.exists():
         raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}.")
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files: dict[Path, set[str] | None] = {}
-        for name, file in sorted(places.items()):
-            held = files.setdefault(folder / file, set())
-            assert held is not None
-            held.add(name)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    fields = read_json(index, ModelError)
+    places = fields.get("weight_map") if isinstance(fields, dict) else None
+    if not isinstance(places, dict) or not places:
         raise ModelError(
-            f"{index}: expected a JSON object whose 'weight_map' gives every tensor's "
-            f"file: {error!r}."
-        ) from error
+            f"{index}: expected a JSON object whose 'weight_map' gives every tensor's file."
+        )
+    files: dict[Path, set[str] | None] = {}
+    for name, file in sorted(places.items()):
+        held = files.setdefault(folder / check_name(file, f"{index}: the file", ModelError), set())
+        assert held is not None
+        held.add(name)
     return files
