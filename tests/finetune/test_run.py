@@ -26,6 +26,7 @@ from jaxtask.finetune.models.load import random_model, save_model
 from jaxtask.finetune.recipe import change, make_recipe
 from jaxtask.finetune.session import padding, step_options
 from jaxtask.finetune.start import seeded_lora
+from jaxtask.report.tasks import trained_tables
 
 RECIPE = """
 base: BASE
@@ -247,18 +248,32 @@ def test_the_plan_is_told_and_what_is_too_long(here):
     about = json.loads((here / "lengths" / "mixed" / "jaxtask.json").read_text())
     assert about["data"]["dropped"] == {"train": 4, "dev": 1}
     assert about["training"]["max_len"] == 32  # what the examples that are left need
-    done = run(*given, "--truncate")
-    assert "Task mixed: 8 train examples, 4 cut; 3 dev examples, 1 cut (longer" in " ".join(
-        done.stderr.split()
-    )
-    assert "Warning" not in done.stderr
-    table = " ".join(done.stdout.split())
-    for word in ("truncated", "8 train", "3 dev", "4 train", "1 dev"):
-        assert word in table
-    assert "dropped" not in table
-    about = json.loads((here / "lengths" / "mixed" / "jaxtask.json").read_text())
-    assert about["training"]["max_len"] == 41
-    assert about["data"]["truncated"] == {"train": 4, "dev": 1}
+
+
+def test_what_is_cut_is_told(here, monkeypatch):
+    """Before the base is read; and in the table."""
+
+    def stop(*_):
+        raise ModelError("not read here")
+
+    monkeypatch.setattr("jaxtask.finetune.run.Session", stop)
+    rows = [{"text": f"w{n} " * (1 + 40 * (n % 2)), "label": "ab"[n % 2]} for n in range(4)]
+    write_task(here / "long" / "cut", rows, "classification", ["a", "b"])
+    given = ["train", "long/cut", "--base", "encoder", "--targets", "query", "--out", "never"]
+    done = CliRunner().invoke(app, [*given, "--truncate"])
+    assert "not read here" in str(done.exception)
+    said = " ".join(done.stderr.split())
+    assert "Task cut: 4 train examples, 2 cut (longer than 41 tokens)." in said
+    assert "Warning" not in said
+    losses = {"before": None, "last": None, "best": None}
+    row = {"task": "cut", "steps": 1, "ended": "finished", "dev_loss": losses}
+    row |= {"scores": None, "example": None}
+    counts = {"used": 4, "truncated": 2, "dropped": 0}
+    (table,) = trained_tables([row | {"rows": {"train": counts, "dev": counts}}])
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["examples"] == ["4 train\n4 dev"]
+    assert cells["truncated"] == ["2 train\n2 dev"]
+    assert "dropped" not in cells
 
 
 def test_rows_are_as_long_as_their_examples(here):
