@@ -1,11 +1,13 @@
 # make demo    set up a virtual environment, fine-tune a tiny model on twelve tasks and compare them
 # make test    set up and run the tests
+# make levels  the tests of numbers at lower levels of instructions, and without the native library
 # make parity  set up CPU torch, PEFT and real models, and run the tests against them
 # make lint    ruff and mypy
 # make sanitize  the C++ under the compiler's sanitizers; needs GCC or Clang, and nothing else
 # make bench   the engine against other tools, on this machine
 #
 # PYTHON chooses the interpreter (3.11 or newer): make test PYTHON=python3.12
+# JAXTASK_NATIVE chooses the level for any of them: JAXTASK_NATIVE=avx2 make test
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -32,13 +34,23 @@ NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
 SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: demo test parity lint sanitize bench clean environment peers
+.PHONY: demo test levels parity lint sanitize bench clean environment peers
 
 demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
 
 test: $(VENV)/test
 	OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS)
+
+# `make test` uses the best level that the processor has. On others than x86, only 0 differs from it.
+LEVELS ?= 0 baseline avx2
+NUMBERS := tests/test_kernels_*.py tests/test_native.py tests/test_accuracy.py tests/test_metrics.py
+NUMBERS += tests/test_gauge.py tests/test_tiling.py tests/test_ranks.py tests/test_append.py
+
+levels: $(VENV)/test
+	for level in $(LEVELS); do echo "JAXTASK_NATIVE=$$level"; \
+	  JAXTASK_NATIVE=$$level OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(NUMBERS); \
+	done
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .

@@ -1,10 +1,12 @@
 """The command line: arguments in, calls to the library, tables or JSON out."""
 
-import json
+import io
 import os
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,10 +30,13 @@ from jaxtask.cli_shared import (
     load,
     show_adapter,
     show_pooled,
-    standard_error,
-    standard_output,
 )
 from jaxtask.interrupts import Stopped, interrupts
+from jaxtask.terminal import print_json, standard_error, standard_output, visible
+
+BUG = 70  # EX_SOFTWARE of sysexits.h
+# Newer versions of Typer bring their own copy of Click.
+_WRONG_USAGE: type[Any] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="jaxtask",
@@ -39,6 +44,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 app.add_typer(cli_tasks.app, name="tasks")
@@ -87,12 +93,12 @@ def inspect(
     """Show what adapters hold: base, modules, ranks, scaling, what is left out and why."""
     description = load(paths, directional, allow_base_mismatch).describe()
     if as_json:
-        print(json.dumps(description, ensure_ascii=False))
+        print_json(description)
         return
     for adapter in description["adapters"]:
         show_adapter(adapter)
     for note in description["notes"]:
-        standard_output().print(f"note: {note}", markup=False, highlight=False)
+        standard_output().print(f"note: {note}")
 
 
 @app.command(epilog=EXIT)
@@ -104,7 +110,7 @@ def metrics(as_json: AsJson = False) -> None:
             {"name": m.name, "variables": v, "symmetric": m.symmetric, "summary": m.summary}
             for m, v in known
         ]
-        print(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     from rich.table import Table
 
@@ -127,17 +133,85 @@ def demo(
 
 
 def main() -> None:
-    """Entry point: errors that users are meant to see become one line and exit status 1."""
+    """Entry point: what users, files or the machine cause becomes one line and an exit status."""
     interrupts.install()
     # Only tokenizers are wanted of it: that there is no PyTorch is no news.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
     except Stopped as stop:
-        told = interrupts.told(stop)
-        standard_error().print(f"jaxtask: {told}", markup=False, highlight=False, soft_wrap=True)
+        _tell(f"jaxtask: {interrupts.told(stop)}")
         interrupts.leave(stop)
-    except jt.JaxtaskError as error:
-        told = "; ".join([str(error), *getattr(error, "__notes__", ())])
-        standard_error().print(f"jaxtask: {told}", markup=False, highlight=False, soft_wrap=True)
+    except _WRONG_USAGE as error:
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            print(visible(context.get_usage().splitlines()[0]), file=sys.stderr)
+        _tell(f"jaxtask: {error.format_message()}")
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 (tells what users cause from bugs)
+        told = _cause(error)
+        if told is None:
+            traceback.print_exc()
+            _tell(
+                f"jaxtask: this is a bug in jaxtask {jt.__version__}, not in what you gave it; "
+                "please report it with the lines above"
+            )
+            sys.exit(BUG)
+        _tell(f"jaxtask: {told[0]}")
+        for note in told[1:]:
+            _tell(f"  {note}")
+        _drop_output()
         sys.exit(1)
+    sys.exit(status or 0)
+
+
+def _cause(error: Exception) -> list[str] | None:
+    """What a user can do something about, in lines; None for all that only a bug of ours causes."""
+    notes = list(getattr(error, "__notes__", ()))
+    if isinstance(error, jt.JaxtaskError):
+        return [str(error), *notes]
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return [f"{place}{error.strerror or error}", *notes]
+    if isinstance(error, MemoryError):
+        return [f"there is not enough memory: {error}".removesuffix(": "), *notes]
+    if isinstance(error, ImportError) and "failed to map segment" in str(error):
+        return ["there is not enough memory: a library cannot be loaded", *notes]
+    if isinstance(error, RuntimeError):
+        said = " ".join(str(error).split())
+        if "RESOURCE_EXHAUSTED" in said or "Out of memory" in said:
+            return [f"there is not enough memory: {said:.300}", *notes]
+    if _begins_devices(error):
+        said = " ".join(str(error).split()) or "there is none"
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        return [f"JAX cannot use the devices of JAX_PLATFORMS={asked!r}: {said:.300}", *notes]
+    return None
+
+
+def _begins_devices(error: Exception) -> bool:
+    """Whether it comes from where JAX looks for devices, which raises errors of many types."""
+    link: BaseException | None = error
+    while link is not None:  # JAX hides its own frames from the last one
+        frames = traceback.extract_tb(link.__traceback__)
+        if any(Path(frame.filename).name == "xla_bridge.py" for frame in frames):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def _tell(line: str) -> None:
+    # A terminal that is gone, or a full disk behind it, is no reason to fail once more.
+    with suppress(OSError):
+        standard_error().print(line, soft_wrap=True)
+
+
+def _drop_output() -> None:
+    """Keep Python from writing what could not be written once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

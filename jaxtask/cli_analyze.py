@@ -6,7 +6,10 @@ from typing import Annotated, Any
 import typer
 
 import jaxtask as jt
-from jaxtask.cli_shared import AsJson, standard_output
+from jaxtask.cli_shared import AsJson
+from jaxtask.names import check_path
+from jaxtask.terminal import print_json, standard_output
+from jaxtask.text_files import read_yaml
 
 
 def analyze(
@@ -27,8 +30,8 @@ def analyze(
     weights: Annotated[
         str, typer.Option(help='Of layers and modules: "equal", or "norm" of the updates.')
     ] = "equal",
-    permutations: Annotated[int, typer.Option(help="Of group labels.", min=1)] = 9999,
-    seed: Annotated[int, typer.Option(help="Of permutations and intervals.")] = 0,
+    permutations: Annotated[int, typer.Option(help="Of group labels.", min=1, max=10**7)] = 9999,
+    seed: Annotated[int, typer.Option(help="Of permutations and intervals.", min=0)] = 0,
     figures: Annotated[
         str, typer.Option("--format", help="Also draw figures: pdf, png or svg; needs --out.")
     ] = "",
@@ -72,7 +75,7 @@ def analyze(
         )
     _show(found, chosen, as_json)
     if out is not None and not as_json:
-        standard_output().print(f"Written: {out}", markup=False, highlight=False, soft_wrap=True)
+        standard_output().print(f"Written: {out}", soft_wrap=True)
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:
@@ -82,30 +85,23 @@ def read_groups(path: Path) -> dict[str, list[str]]:
         AnalysisError: The file cannot be read, or is not of this form.
 
     """
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        told = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise jt.AnalysisError(f"{path} cannot be read: {told}") from error
+    found = read_yaml(check_path(path, "groups", jt.AnalysisError), jt.AnalysisError)
     if not isinstance(found, dict):
         raise jt.AnalysisError(
             f"{path}: found {type(found).__name__}, expected groups: {{group: [task, …]}}"
         )
     for group, tasks in found.items():
-        if not isinstance(tasks, list) or not all(isinstance(t, str | int) for t in tasks):
-            raise jt.AnalysisError(f"{path}: group {group!r}: expected a list of task names")
+        # A name of digits alone need not be quoted.
+        if not isinstance(tasks, list) or any(type(t) not in (str, int) for t in tasks):
+            raise jt.AnalysisError(f"{path}: group {group!r:.100}: expected a list of task names")
     return {str(group): [str(task) for task in tasks] for group, tasks in found.items()}
 
 
 def _show(found: Any, pairs: list[tuple[int, int]] | None, as_json: bool) -> None:
     if as_json:
-        import json
-
         from jaxtask.report.findings import plain
 
-        print(json.dumps(plain(found), ensure_ascii=False))
+        print_json(plain(found))
         return
     from jaxtask.report.summary import sections
     from jaxtask.report.talk import default_pairs, talk_rows, talk_table
@@ -114,7 +110,7 @@ def _show(found: Any, pairs: list[tuple[int, int]] | None, as_json: bool) -> Non
     for title, lines in sections(found):
         console.print(title, style="bold")
         for line in lines:
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True)
     if "rec" in found.pooled:
         rows = talk_rows(found, default_pairs(found) if pairs is None else pairs)
         console.print(talk_table(rows))

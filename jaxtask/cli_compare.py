@@ -1,6 +1,5 @@
 """The command that compares: arguments in, one call to the library, tables or JSON out."""
 
-import json
 import os
 import shlex
 import sys
@@ -22,9 +21,8 @@ from jaxtask.cli_shared import (
     read_bytes,
     show_pooled,
     split,
-    standard_error,
-    standard_output,
 )
+from jaxtask.terminal import print_json, standard_error, standard_output
 
 
 def compare(
@@ -120,10 +118,10 @@ def compare(
         return
     show_pooled(ds, show, as_json)
     for note in bank.describe()["notes"]:
-        standard_error().print(f"note: {note}", markup=False)
+        standard_error().print(f"note: {note}")
     for adapter in bank.adapters:
         if why := adapter.provenance.get("approximate"):
-            standard_error().print(f"note: {adapter.name} is approximate: {why}", markup=False)
+            standard_error().print(f"note: {adapter.name} is approximate: {why}")
 
 
 def _join(coordinator: str | None, processes: int | None, process: int | None) -> bool:
@@ -166,9 +164,9 @@ def _dry_run(
 
     plan = estimate(make_job(bank, **options), out, append=append)
     if as_json:
-        print(json.dumps(plan, ensure_ascii=False))
+        print_json(plan)
         return
     console = standard_output()
     console.print(plan_table(plan))
     for line in plan_lines(plan):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

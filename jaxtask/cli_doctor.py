@@ -1,9 +1,10 @@
 """The command that says what this installation computes with."""
 
-import json
 from typing import Annotated, Any
 
 import typer
+
+from jaxtask.terminal import print_json, standard_output
 
 
 def doctor(
@@ -16,17 +17,15 @@ def doctor(
 
     report = examine()
     if as_json:
-        print(json.dumps(report, ensure_ascii=False))
+        print_json(report)
     else:
-        from rich.console import Console
-
-        console = Console()
+        console = standard_output()
         problems = report.pop("problems")
         for name, found in report.items():
             _print(console, name, found)
         for problem in problems or ["nothing is broken"]:
             sign = "broken: " if problems else ""
-            console.print(sign + problem, markup=False, highlight=False, soft_wrap=True)
+            console.print(sign + problem, soft_wrap=True)
         report["problems"] = problems
     if report["problems"]:
         raise typer.Exit(1)
@@ -34,7 +33,7 @@ def doctor(
 
 def _print(console: Any, name: str, found: Any, indent: str = "") -> None:
     def line(text: str) -> None:
-        console.print(indent + text, markup=False, highlight=False, soft_wrap=True)
+        console.print(indent + text, soft_wrap=True)
 
     if isinstance(found, dict):
         line(f"{name}:")

@@ -1,6 +1,5 @@
 """The command that extracts a task vector: arguments in, one call to the library, a table out."""
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from jaxtask.cli_shared import AsJson, read_targets, show_adapter, standard_error, standard_output
+from jaxtask.cli_shared import AsJson, read_targets, show_adapter
+from jaxtask.terminal import print_json, standard_error, standard_output
 
 _CHECKPOINT = (
     "a folder with safetensors weights, such a file, or an id in the local Hugging Face cache."
@@ -67,10 +67,10 @@ def extract(
     (described,) = AdapterBank([adapter]).describe()["adapters"]
     if as_json:
         told = {"adapter": str(out), **described, "extracted": adapter.provenance["extracted"]}
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
     show_adapter(described)
-    standard_output().print(f"Written: {out} (PEFT format)", highlight=False, soft_wrap=True)
+    standard_output().print(f"Written: {out} (PEFT format)", soft_wrap=True)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import typer
 
 import jaxtask as jt
 from jaxtask.cli_analyze import read_groups
-from jaxtask.cli_shared import split, standard_output
+from jaxtask.cli_shared import split
+from jaxtask.terminal import standard_output
 
 
 def report(
@@ -64,8 +65,8 @@ def report(
     if form == "html":
         write_page(ds, found, out, pairs=chosen, with_maps=with_maps or None, overwrite=overwrite)
         size = out.stat().st_size / 1e6
-        console.print(f"Written: {out} ({size:.1f} MB)", markup=False, soft_wrap=True)
+        console.print(f"Written: {out} ({size:.1f} MB)", soft_wrap=True)
         return
     told = write_figures(ds, found, out, form, pairs=chosen, overwrite=overwrite)
     for name, file in told.items():
-        console.print(f"{name}: {file}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name}: {file}", soft_wrap=True)

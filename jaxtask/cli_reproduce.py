@@ -68,7 +68,7 @@ def reproduce(
             command=shlex.join(["jaxtask", *sys.argv[1:]]),
             figures=figures,
             display=lambda: live(console),
-            say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+            say=lambda text: console.print(text, soft_wrap=True),
         ),
         until,
     )

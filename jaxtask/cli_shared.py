@@ -1,6 +1,5 @@
 """What several commands have in common: arguments, how they are read, tables, consoles."""
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import jaxtask as jt
+from jaxtask.terminal import print_json, standard_error, standard_output
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from jaxtask.adapters import AdapterBank
 
 EXIT = """
 Exit status: 0 done; 1 something given cannot be used (one line on standard error says what);
-2 wrong usage; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
+2 wrong usage; 70 a bug in jaxtask (a traceback tells where); 130 stopped by Ctrl-C; 143 stopped
+by SIGTERM.
 """
 
 Paths = Annotated[
@@ -70,7 +69,7 @@ def show_pooled(ds: Any, variables: str, as_json: bool) -> None:
 
     chosen = poolable(ds) if variables == "all" else split(variables) or default_variables(ds)
     if as_json:
-        print(json.dumps(pooled_json(ds, chosen), ensure_ascii=False))
+        print_json(pooled_json(ds, chosen))
         return
     tables = list(pooled_tables(ds, chosen))
     console = standard_output()
@@ -91,12 +90,12 @@ def show_adapter(adapter: dict[str, Any]) -> None:
     console = standard_output()
     console.print(adapter_table(adapter))
     for item, reason in adapter["excluded"].items():
-        console.print(f"  left out: {item} – {reason}", markup=False, highlight=False)
+        console.print(f"  left out: {item} – {reason}")
     notes = adapter["notes"]
     if adapter["approximate"]:
         notes = [*notes, f"approximate: {adapter['approximate']}"]
     for note in notes:
-        console.print(f"  note: {note}", markup=False, highlight=False)
+        console.print(f"  note: {note}")
 
 
 def split(text: str) -> list[str]:
@@ -122,7 +121,10 @@ def read_bytes(text: str) -> int | None:
         raise jt.JaxtaskError(
             f"memory budget {text!r}: expected a number of bytes such as 500MB, 4GiB"
         )
-    return int(float(found[1]) * units[found[2]])
+    number = float(found[1]) * units[found[2]]
+    if number > 2**62:
+        raise jt.JaxtaskError(f"memory budget {text[:100]!r}: no machine has so much")
+    return int(number)
 
 
 @contextmanager
@@ -165,17 +167,3 @@ def progress_bar(
             bar.update(task, completed=done, total=total, rate=rate, share=share)
 
         yield tick
-
-
-def standard_output() -> "Console":
-    """For what was asked for."""
-    from rich.console import Console
-
-    return Console()
-
-
-def standard_error() -> "Console":
-    """For all else."""
-    from rich.console import Console
-
-    return Console(stderr=True)

@@ -1,6 +1,5 @@
 """The commands about tasks: arguments in, calls to the library, tables or JSON out."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaxtask.errors import TaskError
+from jaxtask.terminal import print_json, standard_output
 
 if TYPE_CHECKING:
     from jaxtask.corpora import Length
@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Tasks: what they are, and building them from corpora and tables.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, no tables.")]
@@ -53,13 +54,11 @@ def list_tasks(tasks_from: TasksFrom = None, as_json: AsJson = False) -> None:
         for t in sorted(TASKS.values(), key=lambda t: t.kind != "text")
     ]
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
-    from rich.console import Console
-
     from jaxtask.report.tasks import task_table
 
-    Console().print(task_table(rows))
+    standard_output().print(task_table(rows))
 
 
 @app.command()
@@ -170,10 +169,8 @@ def _command() -> str:
 
 def _show(built: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(built, ensure_ascii=False))
+        print_json(built)
         return
-    from rich.console import Console
-
     from jaxtask.report.tasks import built_table
 
-    Console().print(built_table(built))
+    standard_output().print(built_table(built))

@@ -1,6 +1,5 @@
 """The command that fine-tunes: arguments in, one call to the library, a table or JSON out."""
 
-import json
 import re
 import shlex
 import sys
@@ -12,6 +11,7 @@ import typer
 from jaxtask.cli_shared import read_targets
 from jaxtask.errors import RecipeError
 from jaxtask.interrupts import interrupts
+from jaxtask.terminal import print_json, standard_error, standard_output
 
 
 def train(
@@ -111,8 +111,6 @@ def train(
     ] = False,
 ) -> None:
     """Fine-tune one LoRA adapter a task, many at once on one frozen base."""
-    from rich.console import Console
-
     from jaxtask.finetune.progress import live
     from jaxtask.finetune.provenance import work_folder
     from jaxtask.finetune.recipe import change, make_recipe
@@ -161,27 +159,27 @@ def train(
     if whole.start is not None:
         _check_start(given)
     interrupts.going_on(f"--resume goes on from what is saved in {work_folder(whole)}")
-    progress = Console(stderr=True)
+    progress = standard_error()
     outcomes = fine_tune(
         whole,
         overwrite=overwrite,
         resume=resume,
         command=shlex.join(["jaxtask", *sys.argv[1:]]),
         display=lambda: live(progress),
-        note=lambda text: progress.print(text, highlight=False, markup=False, soft_wrap=True),
+        note=lambda text: progress.print(text, soft_wrap=True),
     )
     folder = Path(whole.out or "")
     rows = [outcome.json() | {"adapter": str(folder / outcome.name)} for outcome in outcomes]
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
-    console = Console()
+    console = standard_output()
     for table in trained_tables(rows):
         console.print(table)
     if any(row["example"] for row in rows):
         texts = f"All texts: {work_folder(whole)}/group-*/generated.jsonl"
-        console.print(texts, highlight=False, soft_wrap=True)
-    console.print(f"Written: {whole.out} (PEFT format)", highlight=False, soft_wrap=True)
+        console.print(texts, soft_wrap=True)
+    console.print(f"Written: {whole.out} (PEFT format)", soft_wrap=True)
 
 
 def _check_start(given: dict[str, Any]) -> None:
@@ -195,7 +193,7 @@ def _check_start(given: dict[str, Any]) -> None:
 
 def _mesh(text: str) -> dict[str, int]:
     """The sizes of a mesh's axes."""
-    pairs = re.fullmatch(r"\w+=\d+(,\w+=\d+)*", text)
+    pairs = re.fullmatch(r"\w+=\d{1,9}(,\w+=\d{1,9})*", text, re.ASCII)
     if not pairs:
         raise RecipeError(f"--mesh {text!r}: expected AXIS=N,..., such as task=2,data=2")
     return {name: int(size) for name, size in (pair.split("=") for pair in text.split(","))}

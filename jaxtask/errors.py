@@ -5,6 +5,17 @@ class JaxtaskError(ValueError):
     """Something the user gave cannot be used. The message names the file, key or argument."""
 
 
+def shown(value: object, longest: int = 200) -> str:
+    """What was found, for messages: its repr in one line, cut short, whatever it is."""
+    try:
+        text = repr(value)
+    # Whole numbers of thousands of digits, and lists within lists without end.
+    except (ValueError, RecursionError):
+        return f"of the type {type(value).__name__}, too large to be shown"
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 class AdapterError(JaxtaskError):
     """An adapter cannot be read, or adapters cannot be compared with each other."""
 

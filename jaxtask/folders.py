@@ -1,49 +1,191 @@
-"""Folders and files that are there whole, or not at all."""
+"""Folders and files that are there whole or not at all; what others wrote is never removed.
 
+Work is done in a draft beside its place, a hidden folder that carries a mark::
+
+    .NAME.jaxtask-k3x9q2wz/
+        draft    the mark, locked by the process at work
+        new      what is being made
+        old      what was in its place, for a moment
+
+A draft whose process is gone is what a kill has left, and goes. All else that lies there, whatever
+its name, is somebody's. A folder that is to be replaced goes only if all in it is known to be ours.
+"""
+
+import errno
+import fcntl
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
+_MARK, _NEW, _OLD = "draft", "new", "old"
+MARKED = b"A draft of jaxtask: removed when its process is gone.\n"
+"""What a mark says."""
+_NAME = re.compile(r"\.(.+)\.jaxtask-[a-z0-9_]{8}", re.DOTALL)
+
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path` that takes its place if the block ends well, else vanishes.
+def new_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` if the block ends well, else vanishes.
 
-    Its name starts with a dot, so that patterns do not find it. What a killed process left there is
-    removed, or put back in its place if it is the only one.
+    It is made beside `path`, or beside what that links to.
+
+    Args:
+        path: The place; its parents are made if they are not there.
+        ours: What a folder that is replaced may hold; see `foreign`.
+
+    Raises:
+        OSError: It cannot be made; `FileExistsError` if `path` is a file or holds anything else.
+
     """
-    path = path.absolute()
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (path.with_name(f".{path.name}.{end}") for end in ("new", "old"))
-    if old.exists() and not path.exists():
-        os.rename(old, path)
-    for leftover in (draft, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    draft.mkdir()
-    try:
-        yield draft
+    clean(path.parent, path.name)
+    check_ours(path, ours)
+    with _draft(path) as draft:
+        (draft / _NEW).mkdir()
+        yield draft / _NEW
+        # Again, for what came meanwhile.
+        check_ours(path, ours)
         if path.exists():
-            os.rename(path, old)
-        os.rename(draft, path)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        if old.exists() and not path.exists():
-            os.rename(old, path)
-        raise
+            os.rename(path, draft / _OLD)
+        os.rename(draft / _NEW, path)
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` if the block ends well, else vanishes."""
-    path = path.absolute()
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
+    """A file to write, which takes the place of `path` if the block ends well, else vanishes.
+
+    It is made beside `path`, or beside what that links to, in a folder that is there.
+
+    Raises:
+        OSError: It cannot be made.
+
+    """
+    path = Path(os.path.realpath(path))
+    clean(path.parent, path.name)
+    with _draft(path) as draft:
+        with (draft / _NEW).open("wb") as file:
             yield file
-        draft.replace(path)
+        os.replace(draft / _NEW, path)
+
+
+def check_ours(folder: Path, ours: Collection[str]) -> None:
+    """Raise `FileExistsError` if `folder` is there and is a file or holds what is not `ours`."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(errno.EEXIST, "there is a file of that name", str(folder))
+    if found := foreign(folder, ours):
+        told = f"holds {found!r:.200}, which jaxtask did not write, so it is left alone"
+        raise FileExistsError(errno.EEXIST, told, str(folder))
+
+
+def foreign(folder: Path, ours: Collection[str]) -> str | None:
+    """The first path below `folder` that is not among `ours`, or None.
+
+    Args:
+        folder: It is there.
+        ours: Paths below it, with ``*`` and ``?`` in any of their names. A last ``**`` is all that
+            lies below. Folders on the way are ours as well, links never.
+
+    """
+    return _foreign(folder, (), [tuple(pattern.split("/")) for pattern in ours])
+
+
+def clean(folder: Path, name: str | None = None) -> None:
+    """Remove drafts that killed processes have left in a folder: of one name, or of all.
+
+    Whatever was in the way of a draft, and is now the only one, is put back in its place.
+    """
+    with os.scandir(folder) as entries:
+        drafts = [entry for entry in entries if _NAME.fullmatch(entry.name)]
+    for entry in drafts:
+        of = _NAME.fullmatch(entry.name)[1]  # type: ignore[index]
+        if name in (None, of) and entry.is_dir(follow_symlinks=False):
+            mark = _abandoned(Path(entry.path))
+            if mark is not None:
+                try:
+                    _remove(Path(entry.path), folder / of)
+                finally:
+                    os.close(mark)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.jaxtask-", dir=path.parent))
+    # Locked before it has its name: a mark without a lock has no living process.
+    mark = os.open(draft / f"{_MARK}.new", os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        os.write(mark, MARKED)
+        # Without locks (some network disks) nobody takes the draft for a leftover either.
+        with suppress(OSError):
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(draft / f"{_MARK}.new", draft / _MARK)
+        yield draft
     finally:
-        draft.unlink(missing_ok=True)
+        try:
+            _remove(draft, path)
+        finally:
+            os.close(mark)
+
+
+def _abandoned(draft: Path) -> int | None:
+    """The mark of a draft, now locked by this process; None if it has none or is at work."""
+    try:
+        mark = os.open(draft / _MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with suppress(OSError):
+        if stat.S_ISREG(os.fstat(mark).st_mode) and os.read(mark, 100) == MARKED:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return mark
+    os.close(mark)
+    return None
+
+
+def _remove(draft: Path, place: Path) -> None:
+    """A draft goes; what it had moved away from `place` goes back if nothing took its place."""
+    if (draft / _OLD).exists() and not place.exists():
+        os.rename(draft / _OLD, place)
+    # What cannot be removed now keeps its mark, and is tried again the next time.
+    with suppress(OSError):
+        for path in (draft / _NEW, draft / _OLD):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for path in (draft / f"{_MARK}.new", draft / _MARK):
+            path.unlink(missing_ok=True)
+        draft.rmdir()
+
+
+def _foreign(
+    here: Path, below: tuple[str, ...], patterns: Collection[tuple[str, ...]]
+) -> str | None:
+    with os.scandir(here) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        parts = (*below, entry.name)
+        folder = entry.is_dir(follow_symlinks=False)
+        fits = [p for p in patterns if _fits(parts, p, folder)]
+        if entry.is_symlink() or not fits:
+            return "/".join(parts)
+        if folder and not any(len(p) == len(parts) for p in fits):
+            other = _foreign(Path(entry.path), parts, fits)
+            if other is not None:
+                return other
+    return None
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...], folder: bool) -> bool:
+    """Whether a pattern speaks of a path, or of some below it if it is a folder."""
+    if len(pattern) < len(parts) or not all(map(fnmatchcase, parts, pattern)):
+        return False
+    return pattern[len(parts) - 1] == "**" or folder == (len(pattern) > len(parts))

@@ -5,9 +5,11 @@ must not be cut short, such as a training step, puts its own handler in the plac
 A second signal ends the process at once.
 
 Python runs a handler between two bytecodes of the main thread: never while a library computes or
-compiles. And what a handler raises is lost where nobody can catch it, as in the callback that JAX
-has the garbage collector call. So a thread watches: it has the handler run again until the process
-ends, and ends the process itself when the handler cannot run.
+compiles. What it raises is lost where nobody can catch it, as in the callback that JAX has the
+garbage collector call. And where an extension module begins, which calls Python and expects no
+error, it crashes the process: jaxlib ends by a segmentation fault then. So the handler waits there,
+and a thread watches: it has the handler run again until the process ends, and ends the process
+itself when the handler cannot run.
 """
 
 import _thread
@@ -24,7 +26,7 @@ from typing import NoReturn
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _GRACE = 5.0  # seconds in which the main thread does not come back from a library
-_AGAIN = 0.5  # seconds between attempts
+_AGAIN = 0.1  # seconds between attempts
 
 
 class Stopped(SystemExit):
@@ -91,7 +93,7 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._ran = time.monotonic()
         self._unwinding = self._over or _is_stopping()
-        if not self._unwinding:
+        if not self._unwinding and not _is_begun_by_a_library(frame):
             raise Stopped(number)
 
     def _watch(self, reading: int) -> None:
@@ -131,6 +133,15 @@ class Interrupts:
             told = "; ".join(filter(None, ["ended at once", self._how_to_go_on]))
             os.write(2, f"\njaxtask: {stop.name}: {told}\n".encode())
         os._exit(int(stop.code or 0))
+
+
+def _is_begun_by_a_library(frame: FrameType | None) -> bool:
+    """Whether an extension module is being imported: its code called what runs now."""
+    while frame is not None:
+        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):  # of importlib
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_stopping() -> bool:

@@ -37,7 +37,7 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, markup=False, highlight=False, emoji=False)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """As a Rich console does, but without markup and with `visible` text."""
         return super().render_str(visible(text), **{**options, "markup": False, "emoji": False})
 

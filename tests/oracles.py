@@ -7,7 +7,8 @@ Three layers, each used to check the next one where they overlap:
 - `DensePair`: both updates as dense float64 matrices with plain SVDs, and `distances`, the
   definitions of the metrics as they are written, in 40-digit arithmetic.
 
-And `sum_error`: how far a sum of products may be from its value, in whatever order it is computed.
+And `sum_error`, `turns_error` and `slip_error`: how far from its value something may be that is
+computed in floating point, in whatever order of summation.
 """
 
 from functools import cached_property
@@ -35,6 +36,25 @@ def sum_error(d, dtype):
     instructions. Sums of some hundreds of numbers rounded to bfloat16 or TF32 do not keep to it.
     """
     return min(d, 8 * np.sqrt(d)) * np.finfo(dtype).eps / 2
+
+
+def turns_error(n, dtype):
+    """Share of a matrix's norm by which n reflections from each side, or rotations, may be off.
+
+    What a bidiagonalisation of [n, n] does, and so what its singular values are off by. Each of the
+    2n is as if the matrix had been another by a few u = eps/2 of its norm; in directions that have
+    nothing to do with each other, so they add up as √(2n): 4√n eps is 6u each. 4 eps more are for
+    iterations that follow. (At worst they add up as n, which LAPACK promises no more than.)
+    """
+    return (4 + 4 * np.sqrt(n)) * np.finfo(dtype).eps
+
+
+def slip_error(d, r, dtype):
+    """By how much an entry of QᵀQ may miss the identity's, Q [d, r] from r reflections.
+
+    Each of those is off by a sum over d terms, and they add up as √r.
+    """
+    return np.sqrt(r) * sum_error(d, dtype)
 
 
 # --------------------------------------------------------------------------- extended precision

@@ -160,7 +160,7 @@ def test_nothing_stays_of_what_fails(folder, tmp_path, monkeypatch):
         ("a: [topic-a1, topic-b1]", "groups: found 1 with tasks in it, expected two or more"),
         ("[a, b]", "groups.yaml: found list, expected groups: {group: [task, …]}"),
         ("a: topic-a1\nb: [topic-b1]", "groups.yaml: group 'a': expected a list of task names"),
-        ("a: [", "groups.yaml cannot be read: while parsing"),
+        ("a: [", "groups.yaml: is not valid YAML: line 1, column 5: while parsing"),
     ],
 )  # fmt: skip
 def test_groups_that_do_not_fit(folder, tmp_path, groups, message):
@@ -181,9 +181,7 @@ def test_other_bad_input(folder, tmp_path):
     assert "no distance 'martin_out'" in run(result, "--distance", "martin_out")
     assert "unknown weights 'x'" in run(result, "--weights", "x")
     assert "no such result" in run(tmp_path / "none.zarr")
-    assert "none.yaml cannot be read: No such file" in run(
-        result, "--groups", tmp_path / "none.yaml"
-    )
+    assert "none.yaml: no such file" in run(result, "--groups", tmp_path / "none.yaml")
     one = jt.load_adapters([str(folder / "family/topic-a1")])
     jt.compare(one, metrics="grassmann", out=tmp_path / "one.zarr")
     assert "one adapter (topic-a1); findings need two or more" in run(tmp_path / "one.zarr")

@@ -9,8 +9,8 @@ from makers import conditioned, near_update, orthonormal, random_update, spectru
 
 KEY = "layers.0.q"
 D_OUT, D_IN, R = 40, 32, 4
-TOLERANCE = {"float32": 2e-6, "float64": 1e-11}
-"""Of a metric's scale: a few units of what `test_accuracy` finds for either mode."""
+TOLERANCE = {"float32": 1e-5, "float64": 2e-11}
+"""Of a metric's scale: both of two results may be off by what `test_accuracy` allows a mode."""
 
 
 def updates():

@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Small modules that every package may import.
-SHARED = {"jaxtask.names", "jaxtask.patterns", "jaxtask.text_files"}
+SHARED = {"jaxtask.names", "jaxtask.patterns", "jaxtask.terminal", "jaxtask.text_files"}
 
-# What a package may import of the project, itself and those apart. Commands, the demo and experiments sit on
-# top of all.
+# What a package may import of the project, itself and those apart. Commands, the demo and
+# experiments sit on top of all.
 ALLOWED = {
     "jaxtask_kernels": set(),
     "jaxtask.errors": set(),
@@ -27,7 +27,13 @@ ALLOWED = {
     "jaxtask.text_files": {"jaxtask.errors"},
     "jaxtask.adapters": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
     "jaxtask.extract": {"jaxtask.adapters", "jaxtask.errors"},
-    "jaxtask.corpora": {"jaxtask.errors", "jaxtask.folders", "jaxtask.version"},
+    "jaxtask.corpora": {
+        "jaxtask.errors",
+        "jaxtask.folders",
+        "jaxtask.names",
+        "jaxtask.text_files",
+        "jaxtask.version",
+    },
     "jaxtask.metrics": {"jaxtask.errors"},
     "jaxtask.engine": {
         "jaxtask.adapters",

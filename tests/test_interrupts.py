@@ -49,6 +49,16 @@ BODIES = {
             while time.monotonic() < until: pass
     Slow()
     while True: pass""",
+    # As Python called by an extension module that begins: raising there can crash the process.
+    "in an import of compiled code": """def begin():
+        ready()
+        until = time.monotonic() + 0.4
+        try:
+            while time.monotonic() < until: pass
+        except BaseException: os._exit(1)
+    begin.__code__ = begin.__code__.replace(co_qualname="ExtensionFileLoader.create_module")
+    begin()
+    while True: pass""",
     "where everything is caught": """try:
         ready(); time.sleep(60)
     except: pass

@@ -23,6 +23,7 @@ from jaxtask.engine import open_result
 from jaxtask.errors import ExperimentError
 from jaxtask.finetune.log import read_log
 from jaxtask.finetune.models.load import random_model, save_model
+from jaxtask.folders import MARKED
 from jaxtask.reproduce.across import kinds
 from jaxtask.reproduce.data import build_corpus, find_folders, same_targets, spread
 from jaxtask.reproduce.experiment import make_experiment, read_experiment, shipped_experiments
@@ -229,12 +230,18 @@ def test_two_at_once_are_refused(whole):
         go(whole)
 
 
+def half_made(draft):
+    draft.mkdir()
+    (draft / "draft").write_bytes(MARKED)
+    (draft / "new").write_text("{")
+
+
 def test_what_a_kill_left_half_made_goes(tmp_path):
-    (tmp_path / ".experiment.json.7").write_text("{")
+    half_made(tmp_path / ".experiment.json.jaxtask-a1b2c3d4")
     for _ in range(2):
         with holding(tmp_path, {"base": "b"}):
             assert [path.name for path in tmp_path.iterdir()] == ["experiment.json"]
-        (tmp_path / ".findings.8").mkdir()
+        half_made(tmp_path / ".findings.jaxtask-_1b2c3d4")
     (tmp_path / "experiment.json").write_text("[1]")
     with (
         pytest.raises(ExperimentError, match="is not what an experiment leaves"),
@@ -251,7 +258,7 @@ def test_another_experiment_is_refused(whole):
 
 def test_a_folder_of_something_else_is_left_alone(home, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ExperimentError, match="holds no experiment"):
+    with pytest.raises(ExperimentError, match=r"holds 'mine\.txt' and no experiment"):
         go(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -19,6 +19,7 @@ from jaxtask.adapters._fields import (
     Refusal,
 )
 from jaxtask.errors import AdapterError
+from jaxtask.text_files import read_object
 
 CONFIG_NAME = "adapter_config.json"
 
@@ -74,14 +75,7 @@ def read_config(file: Path) -> AdapterConfig:
     Raises `AdapterError` for a file that is not a LoRA or AdaLoRA config. Kinds of LoRA whose ΔW is
     not s·B·A are returned in `refusals`; the caller decides.
     """
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AdapterError(f"{file}: cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{file}: is not valid JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise AdapterError(f"{file}: holds a {type(config).__name__}, expected a JSON object.")
+    config = read_object(file, AdapterError)
     kind = config.get("peft_type")
     if kind not in ("LORA", "ADALORA"):
         why = OTHER_TYPES.get(str(kind), "its update is not s·B·A")

@@ -5,8 +5,9 @@ one pair, ``experts.lora_A.weight`` (E·r, in) and ``experts.lora_B.weight`` (ou
 module has two such parameters the wrappers are nested and the inner pair is called
 ``experts.base_layer.lora_A.weight``. The file never names the parameter: wrapping goes in the order
 in which the module registered them, so the innermost is the first. The reader splits a pair into
-one update an expert, with the expert's number behind the stored path: ``…mlp.experts.3`` and
-``…mlp.experts.base_layer.3``.
+one update an expert, and names it as an expert of its own would be: ``…mlp.experts.3.down_proj``.
+So an adapter of one parameter and one of both can be compared. Where the order of nesting cannot be
+known, the stored path with the expert's number is all there is: ``…mlp.experts.base_layer.3``.
 """
 
 from __future__ import annotations
@@ -29,13 +30,24 @@ _REGISTERED = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias
 
 @dataclass(frozen=True)
 class ParameterTarget:
-    """The parameter behind one stored path: its name, and the rank and names the config may mean.
+    """The parameter behind one stored path: its name, and the names the config may mean.
 
     `names` has several entries where the order of nesting cannot be known from the file.
     """
 
     label: str
     names: tuple[str, ...]
+    path: str  # of the module that holds it, as stored; with its nesting where that is all there is
+
+    def path_of(self, expert: int | None) -> str:
+        """What one expert's update is called; None for a parameter that is a matrix itself."""
+        number = [] if expert is None else [str(expert)]
+        return ".".join([self.path, *number, *([self.label] if self.told else [])])
+
+    @property
+    def told(self) -> bool:
+        """Whether the label is a part of the name: the weight of a module is the module's own."""
+        return len(self.names) == 1 and self.label != "weight"
 
 
 def split_nesting(path: str) -> tuple[str, int]:
@@ -71,10 +83,11 @@ def find_parameters(paths: Iterable[str], config: AdapterConfig) -> dict[str, Pa
         for depth, path in by_depth.items():
             if known:
                 label = parameters[len(by_depth) - 1 - depth]
-                found[path] = ParameterTarget(label, (f"{name}.{label}",))
+                found[path] = ParameterTarget(label, (f"{name}.{label}",), module)
             else:
                 names = tuple(f"{name}.{p}" for p in parameters)
-                found[path] = ParameterTarget(f"{'|'.join(parameters)} #{depth}", names)
+                label = f"{'|'.join(parameters)} #{depth}"
+                found[path] = ParameterTarget(label, names, path)
     return found
 
 
@@ -94,12 +107,11 @@ def _is_module_target(name: str, config: AdapterConfig) -> bool:
 
 def expert_entries(
     file: Path,
-    path: str,
     target: ParameterTarget,
     pair: tuple[StoredTensor, StoredTensor],
     config: AdapterConfig,
 ) -> list[ModuleEntry]:
-    """One entry an expert from a stacked pair (A, B). One expert keeps the path without a number.
+    """One entry an expert from a stacked pair (A, B). One expert alone has no number.
 
     Raises `AdapterError` when the rank cannot be known or does not divide the stacked rows.
     """
@@ -123,15 +135,16 @@ def expert_entries(
             f"alpha_pattern scales by {sorted(scales)}; which one the file does not say."
         )
     scale, experts = scales.pop(), A.shape[0] // rank
+    label = None if target.label == "weight" else target.label
     if experts == 1:
-        return [ModuleEntry(path, scale, MatrixFactor(B), MatrixFactor(A), target.label)]
+        return [ModuleEntry(target.path_of(None), scale, MatrixFactor(B), MatrixFactor(A), label)]
     return [
         ModuleEntry(
-            f"{path}.{expert}",
+            target.path_of(expert),
             scale,
             ExpertFactor(B, "B", expert, experts),
             ExpertFactor(A, "A", expert, experts),
-            target.label,
+            label,
         )
         for expert in range(experts)
     ]

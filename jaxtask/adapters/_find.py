@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jaxtask.adapters._config import CONFIG_NAME
 from jaxtask.errors import AdapterError
+from jaxtask.names import check_path, matching, walk
 
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
@@ -35,8 +36,8 @@ def find_adapters(source: str | os.PathLike[str]) -> tuple[list[Found], list[str
     (searched to any depth, but not inside an adapter); an existing file; a pattern with ``*``,
     ``?`` or ``[``; a Hub id in the local cache. Raises `AdapterError` when nothing is found.
     """
-    text = os.fspath(source)
-    path = Path(text).expanduser()
+    path = check_path(source, "adapters", AdapterError)
+    text = str(path)
     if path.is_dir():
         found = _in_folder(path)
         if not found:
@@ -48,15 +49,19 @@ def find_adapters(source: str | os.PathLike[str]) -> tuple[list[Found], list[str
     if path.is_file():
         return [_file(path)], []
     if glob.has_magic(text):
-        return _pattern(str(path))
+        return _pattern(text)
     if _HUB_ID.fullmatch(text):
         return [_hub(text)], []
     raise AdapterError(f"{path}: there is no such file or folder.")
 
 
 def _hint(folder: Path) -> str:
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES)
-    return f" (to read {others[0]}, name the file itself)" if others else ""
+    below = sorted(folder.iterdir())
+    if others := [p.name for p in below if p.suffix in _WEIGHT_SUFFIXES]:
+        return f" (to read {others[0]}, name the file itself)"
+    if links := [p.name for p in below if p.is_symlink() and p.is_dir()]:
+        return f" (links such as {links[0]!r:.100} are not followed: give {folder}/*)"
+    return ""
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -67,12 +72,13 @@ def _in_folder(folder: Path) -> list[Found]:
     if _is_adapter(folder):
         return [_folder(folder, 1)]
     found = []
-    for here, below, _ in os.walk(folder):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        if _is_adapter(Path(here)):
-            below.clear()
-            depth = len(Path(here).relative_to(folder).parts)
-            found.append(_folder(Path(here), depth))
+    try:
+        for here, below, _ in walk(folder):
+            if _is_adapter(here):
+                below.clear()
+                found.append(_folder(here, len(here.relative_to(folder).parts)))
+    except OSError as error:
+        raise AdapterError(f"{error.filename}: cannot be read: {error.strerror}.") from error
     return found
 
 
@@ -107,7 +113,7 @@ def _file(path: Path) -> Found:
 def _pattern(pattern: str) -> tuple[list[Found], list[str]]:
     found: list[Found] = []
     skipped: list[str] = []
-    for match in sorted(glob.glob(pattern, recursive=True)):
+    for match in matching(pattern, AdapterError):
         path = Path(match)
         here = _in_folder(path) if path.is_dir() else []
         if path.is_file() and path.suffix in _WEIGHT_SUFFIXES:
@@ -157,6 +163,7 @@ def name_adapters(found: Sequence[Found]) -> list[str]:
     """
     seen: dict[str, Found] = {}
     for one in found:
+        check_path(one.weights, "adapter", AdapterError)
         real = os.path.realpath(one.weights)
         if real in seen:
             raise AdapterError(

@@ -3,27 +3,22 @@
 ``<module>.lora_down.weight`` is A (r, in), ``<module>.lora_up.weight`` is B (out, r), convolutions
 as kernels, and the scalar ``<module>.alpha`` gives the scaling α/r; without it the scaling is 1.
 Module names are flattened with underscores
-(``lora_te_text_model_encoder_layers_3_self_attn_q_proj``), so the first ``_<container>_<number>_``
-gives the layer, and everything else stays in the module's name.
+(``lora_te_text_model_encoder_layers_3_self_attn_q_proj``), so the first number gives the layer, and
+everything else stays in the module's name.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from jaxtask.adapters._factors import MatrixFactor, ModuleEntry
 from jaxtask.adapters._peft import check_chain
 from jaxtask.adapters._stored import StoredTensor
 from jaxtask.adapters.adapter import Adapter, collect_entries
-from jaxtask.adapters.keys import CONTAINERS, ModuleKey, parse_module_path
+from jaxtask.adapters.keys import parse_flat_name
 from jaxtask.errors import AdapterError
 
 _DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
-# Longer names first: "transformer_blocks" ends in "blocks".
-_LAYER = re.compile(
-    rf"^(.*?)_({'|'.join(sorted(CONTAINERS, key=len, reverse=True))})_([0-9]+)_(.+)$"
-)
 _OTHER_KINDS = {
     ".dora_scale": "DoRA, which rescales the rows of W + s·B·A",
     ".lora_mid.weight": "a Tucker decomposition, which is not B·A",
@@ -40,21 +35,6 @@ _OTHER_KINDS = {
 def is_kohya(tensors: dict[str, StoredTensor]) -> bool:
     """Whether any tensor has kohya's name of a factor."""
     return any(name.endswith((_DOWN, _UP)) for name in tensors)
-
-
-def kohya_key(path: str) -> ModuleKey:
-    """The key of a module name of kohya's; dotted names follow `parse_module_path`.
-
-    ``lora_te_text_model_encoder_layers_3_mlp_fc1`` →
-    ``(3, "lora_te_text_model_encoder.layers.mlp_fc1")``.
-    """
-    if "." in path:
-        return parse_module_path(path)
-    found = _LAYER.match(path)
-    if found is None:
-        return ModuleKey(-1, path)
-    # The container stays: in a U-Net, equally named modules stand in several of them.
-    return ModuleKey(int(found[3]), f"{found[1]}.{found[2]}.{found[4]}")
 
 
 def read_kohya(
@@ -91,7 +71,9 @@ def read_kohya(
         check_chain(file, A, B)
         unscaled += _ALPHA not in found
         scale = _alpha(file, found[_ALPHA]) / A.shape[0] if _ALPHA in found else 1.0
-        keyed.append((kohya_key(path), ModuleEntry(path, scale, MatrixFactor(B), MatrixFactor(A))))
+        keyed.append(
+            (parse_flat_name(path), ModuleEntry(path, scale, MatrixFactor(B), MatrixFactor(A)))
+        )
     notes = [f"{unscaled} module(s) without alpha: scaling 1."] if unscaled else []
     provenance = {
         "source": str(file),

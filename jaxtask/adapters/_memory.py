@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from jaxtask.adapters._factors import ArrayFactor, ModuleEntry
 from jaxtask.adapters.adapter import Adapter, collect_entries
-from jaxtask.adapters.keys import ModuleKey, parse_module_path
+from jaxtask.adapters.keys import ModuleKey, module_keys
 from jaxtask.adapters.update import LowRankUpdate
 from jaxtask.errors import AdapterError
 
@@ -24,10 +24,11 @@ def adapter_from_factors(
 
     Raises `AdapterError` naming the adapter and the module for arrays that cannot be factors.
     """
+    keys = module_keys(module for module in factors if isinstance(module, str))
     named = []
     for module, given in factors.items():
         if isinstance(module, str):
-            key, path = parse_module_path(module), module
+            key, path = keys[module], module
         else:
             key, path = ModuleKey(*module), f"{module[0]}:{module[1]}"
         named.append((key, _entry(f"adapter '{name}', module '{path}'", path, given)))

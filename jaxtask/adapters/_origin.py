@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from jaxtask.adapters.adapter import Adapter
+from jaxtask.errors import AdapterError
+from jaxtask.text_files import read_object
 
 ORIGIN = "jaxtask.json"
 
@@ -20,7 +21,7 @@ def add_origin(adapter: Adapter, folder: Path) -> None:
     if not file.is_file():
         return
     try:
-        told: Any = json.loads(file.read_text(encoding="utf-8")).get("extracted")
+        told: Any = read_object(file, AdapterError).get("extracted")
         if told is None:
             return
         about = adapter.provenance

@@ -15,7 +15,7 @@ from jaxtask.adapters._names import sort_names
 from jaxtask.adapters._refuse import settle
 from jaxtask.adapters._stored import StoredTensor, dtype_name
 from jaxtask.adapters.adapter import Adapter, collect_entries
-from jaxtask.adapters.keys import parse_module_path, strip_wrappers
+from jaxtask.adapters.keys import module_keys, strip_wrappers
 from jaxtask.errors import AdapterError
 
 _PAIRS = (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B"))
@@ -47,12 +47,13 @@ def read_peft(
         if target is not None:
             A, B = _complete(file, path, found, "lora_A", "lora_B")
             _check_full(file, A, B)
-            entries.extend(expert_entries(file, path, target, (A, B), config))
+            entries.extend(expert_entries(file, target, (A, B), config))
         else:
             entries.append(_entry(file, path, found, config, notes))
     if not entries:
         raise AdapterError(f"{file}: holds no lora_A and lora_B tensors, expected at least a pair.")
-    keyed = [(parse_module_path(entry.path), entry) for entry in entries]
+    keys = module_keys(entry.path for entry in entries)
+    keyed = [(keys[entry.path], entry) for entry in entries]
     for entry in entries:
         entry.dtype  # noqa: B018  (refuses a stored type that cannot be read, at opening)
     provenance: dict[str, Any] = {

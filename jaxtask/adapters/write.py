@@ -17,21 +17,40 @@ from jaxtask.adapters._config import CONFIG_NAME
 from jaxtask.adapters._find import WEIGHT_NAMES
 from jaxtask.adapters._origin import ORIGIN
 from jaxtask.errors import AdapterError
-from jaxtask.folders import new_folder
+from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_path
 from jaxtask.version import __version__
 
 CONFIG, WEIGHTS = CONFIG_NAME, WEIGHT_NAMES[0]
 PREFIX = "base_model.model."
+_OURS = (CONFIG, WEIGHTS, ORIGIN)
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise `AdapterError` unless an adapter may be written to `folder`, without touching it."""
+    """Raise `AdapterError` unless an adapter may be written to `folder`, without touching it.
+
+    What is there may be replaced if it is one that was written here, and nothing else.
+    """
+    check_path(folder, "out", AdapterError)
     if not folder.exists():
         return
     if not overwrite:
         raise AdapterError(f"{folder} exists; give overwrite=True (--overwrite) to replace it.")
     if not (folder / CONFIG).is_file():
         raise AdapterError(f"{folder} exists and is no adapter; it is left alone.")
+    if not (folder / ORIGIN).is_file():
+        raise AdapterError(
+            f"{folder} exists and holds an adapter that jaxtask did not write (it has no "
+            f"{ORIGIN}); it is left alone."
+        )
+    try:
+        other = foreign(folder, _OURS)
+    except OSError as error:
+        raise AdapterError(f"{folder}: cannot be read: {error.strerror}.") from error
+    if other:
+        raise AdapterError(
+            f"{folder} exists and holds {other!r:.200} beside an adapter; it is left alone."
+        )
 
 
 def write_folder(
@@ -57,7 +76,7 @@ def write_folder(
 
     about = {"format": "jaxtask adapter 1", "version": __version__, **provenance}
     try:
-        with new_folder(folder) as draft:
+        with new_folder(folder, _OURS) as draft:
             save_file(dict(tensors), draft / WEIGHTS, metadata={"format": "pt"})
             (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
             (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "\n")

@@ -4,7 +4,6 @@ Every metric of the package is here; those of users have no chance level, since 
 what they read.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,9 @@ from jaxtask.analysis.null import (
     update_grams,
 )
 from jaxtask.analysis.rows import IDENTICAL, Rows
+from jaxtask.errors import AnalysisError
 from jaxtask.metrics import METRICS, Metric
+from jaxtask.text_files import parse_json
 
 LARGER = frozenset(
     ["overlap", "inner", "cosine", "rec", "energy_diag", "energy_core", "energy_out", "energy_in"]
@@ -223,7 +224,7 @@ def metric_of(ds: Any, variable: str) -> Metric | None:
     """The package's metric that a variable of a result is of, None for one of the user's."""
     stem = variable.removesuffix("_out").removesuffix("_in")
     name = variable if variable in METRICS else stem
-    made = json.loads(ds.attrs.get("metrics", "{}"))
+    made = parse_json(ds.attrs.get("metrics", "{}"), "attribute metrics", AnalysisError)
     known = name in METRICS and METRICS[name].sided == (name != variable)
     return METRICS[name] if known and made.get(name, "") == "" else None
 

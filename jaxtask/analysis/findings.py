@@ -1,6 +1,5 @@
 """From a result to findings: what stands out, and whether it is more than chance. Pure data."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -30,6 +29,7 @@ from jaxtask.analysis.shared_init import shared_start, told
 from jaxtask.analysis.significance import discoveries
 from jaxtask.errors import AnalysisError
 from jaxtask.metrics import METRICS
+from jaxtask.text_files import parse_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -348,7 +348,7 @@ def _about(
     attrs.pop("variables", None)
     attrs.pop("digests", None)
     for name in ("adapters", "versions"):
-        attrs[name] = json.loads(attrs.get(name, "{}"))
+        attrs[name] = parse_json(attrs.get(name, "{}"), f"attribute {name}", AnalysisError)
     return {
         "tasks": ds.sizes["source"],
         "layers": [int(layer) for layer in ds["layer"].values],

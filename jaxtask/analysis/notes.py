@@ -1,6 +1,5 @@
 """What a reader of findings must know of the result that they are made of."""
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +8,7 @@ from jaxtask.analysis.bootstrap import FEW_LAYERS
 from jaxtask.analysis.dimensions import Updates
 from jaxtask.analysis.pooling import poolable
 from jaxtask.errors import AnalysisError
+from jaxtask.text_files import parse_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,7 +43,7 @@ def check_result(ds: "xr.Dataset", tasks: tuple[str, ...], updates: Updates) -> 
     if zero.any():
         at = _cells(ds, zero.any(axis=2))
         notes.append(f"Some updates are zero, and are not tested against chance: {at}.")
-    about = json.loads(ds.attrs.get("adapters", "{}"))
+    about = parse_json(ds.attrs.get("adapters", "{}"), "attribute adapters", AnalysisError)
     for adapter in about.get("adapters", []):
         if why := adapter.get("approximate"):
             notes.append(f"{adapter['name']} is approximate: {why}.")

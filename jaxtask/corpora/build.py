@@ -11,9 +11,10 @@ from jaxtask.corpora.hub import Version
 from jaxtask.corpora.length import WORDS, Length
 from jaxtask.corpora.read import read_documents, read_summaries, with_summaries
 from jaxtask.corpora.tally import Tally, check_not_empty, label_set
-from jaxtask.corpora.task_folder import SPLITS, Draft, check_free, check_splits, drafts
+from jaxtask.corpora.task_folder import Draft, by_split, check_free, drafts
 from jaxtask.corpora.tasks import Task, find_tasks
 from jaxtask.errors import TaskError
+from jaxtask.names import check_name
 from jaxtask.version import __version__
 
 Paths = Mapping[str, Sequence[str | Path]]
@@ -63,7 +64,7 @@ def build_tasks(
 
     """
     tasks = find_tasks(names)
-    check_splits(corpora)
+    splits = by_split(corpora)
     if max_len is not None and max_len < 1:
         raise TaskError(f"max_len is {max_len}, expected at least 1")
     if prompt not in ("own", "neutral"):
@@ -71,13 +72,14 @@ def build_tasks(
     if prompt == "neutral":
         tasks = tuple(_neutral(t) for t in tasks)
     tasks = tuple(replace(t, name=prefix + t.name) for t in tasks)
+    for task in tasks:
+        check_name(task.name, "task name", TaskError)
     if summaries is None and any("summary" in t.needs for t in tasks):
         raise TaskError("the task 'sum' needs summaries=FILE (--summaries)")
     check_free(Path(out), [t.name for t in tasks], overwrite)
 
     fit = Fit(max_len, length, prompt == "neutral")
     known = read_summaries(summaries) if summaries else {}
-    splits = {split: corpora[split] for split in SPLITS if split in corpora}
     tallies = [{split: Tally() for split in splits} for _ in tasks]
     homes: dict[tuple[str, int], str] = {}
     with drafts(Path(out), [t.name for t in tasks]) as folders:

@@ -13,7 +13,7 @@ from jaxtask.corpora.document import (
     chains_of,
     genre_of,
 )
-from jaxtask.corpora.files import json_lines
+from jaxtask.corpora.files import json_lines, parquet_rows
 from jaxtask.corpora.tree import Tree, read_bracketed
 from jaxtask.errors import CorpusError
 
@@ -65,28 +65,9 @@ def read_hub(path: str | Path, version: Version = "english_v12") -> Iterator[Doc
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix == ".parquet":
-        yield from _parquet(path)
+        yield from parquet_rows(path)
         return
     yield from json_lines(path, CorpusError, "record")
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        from pyarrow import ArrowException  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        from pyarrow.parquet import ParquetFile  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ModuleNotFoundError as error:
-        raise CorpusError(
-            f"{path}: Parquet needs pyarrow: pip install 'jaxtask[parquet]', or give JSON lines"
-        ) from error
-    number = 0
-    try:
-        with ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=16):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except (ArrowException, OSError) as error:
-        raise CorpusError(f"{path}, after record {number}: cannot be read: {error}") from error
 
 
 def _documents(record: Mapping[str, Any], version: Version) -> Iterator[Document]:

@@ -1,6 +1,5 @@
 """Documents from any file or folder that this package reads."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from jaxtask.corpora.document import Document
 from jaxtask.corpora.files import corpus_files, text_lines
 from jaxtask.corpora.hub import Version, read_hub
 from jaxtask.errors import CorpusError
+from jaxtask.text_files import parse_json
 
 
 def read_documents(path: str | Path, version: Version = "english_v12") -> Iterator[Document]:
@@ -53,10 +53,10 @@ def read_summaries(path: str | Path) -> dict[str, str]:
     for number, line in text_lines(path):
         if not line.strip():
             continue
+        record = parse_json(line, f"{path}, line {number}", CorpusError)
         try:
-            record = json.loads(line)
             id, summary = record["document_id"], record["summary"]
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
+        except (TypeError, KeyError) as error:
             raise CorpusError(
                 f"{path}, line {number}: expected an object with document_id and summary: {error!r}"
             ) from error

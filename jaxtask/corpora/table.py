@@ -1,7 +1,6 @@
 """Classification and regression tasks from tables of texts and labels, as in GLUE."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any, Literal
 
 from jaxtask.corpora.files import fingerprint
 from jaxtask.corpora.length import WORDS, Length
-from jaxtask.corpora.table_rows import table_rows
+from jaxtask.corpora.table_rows import cell, kind_of, table_rows, text_of
 from jaxtask.corpora.tally import Tally, check_not_empty, label_set
-from jaxtask.corpora.task_folder import SPLITS, check_free, check_splits, drafts
+from jaxtask.corpora.task_folder import by_split, check_free, drafts
 from jaxtask.errors import TaskError
+from jaxtask.names import check_name
 from jaxtask.version import __version__
 
 
@@ -61,14 +61,12 @@ def build_table(
             is empty, or the folder exists.
 
     """
-    check_splits(files)
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise TaskError(f"task name {name!r}: expected letters, digits, '-', '_' and '.'")
+    splits = {split: Path(path) for split, path in by_split(files).items()}
+    check_name(name, "task name", TaskError)
     if kind not in ("auto", "classification", "regression"):
         raise TaskError(f"unknown kind {kind!r} (known: auto, classification, regression)")
     check_free(Path(out), [name], overwrite)
     columns = _Columns(text, text_pair, label)
-    splits = {split: Path(files[split]) for split in SPLITS if split in files}
     if kind == "auto":
         given = [line["label"] for line in columns.lines(splits["train"])]
         kind = "regression" if not labels and _are_decimals(given) else "classification"
@@ -120,19 +118,32 @@ class _Columns:
 
     def lines(self, path: Path) -> Iterator[dict[str, Any]]:
         """What a task's file has of each row."""
-        for number, row in table_rows(path):
-            for column in self.names:
-                if column not in row:
-                    raise TaskError(
-                        f"{path}, line {number}: no column {column!r} (there: {', '.join(row)})"
-                    )
-                if row[column] is None or not str(row[column]).strip():
-                    raise TaskError(f"{path}, line {number}: the column {column!r} is empty")
-            line: dict[str, Any] = {"text": str(row[self.text])}
+        for place, row in table_rows(path):
+            where = f"{path}, {place}"
+            values = {column: cell(row, column, where) for column in self.names}
+            for column, value in values.items():
+                if value is None:
+                    raise TaskError(f"{where}: the column {column!r} is empty")
+            line: dict[str, Any] = {"text": text_of(values[self.text], self.text, where)}
             if self.text_pair:
-                line["text_pair"] = str(row[self.text_pair])
-            line["label"] = str(row[self.label]).strip()
-            yield line | {"document_id": f"{path.name}, line {number}", "part": 0, "window": None}
+                line["text_pair"] = text_of(values[self.text_pair], self.text_pair, where)
+            line["label"] = _label(values[self.label], self.label, where)
+            yield line | {"document_id": f"{path.name}, {place}", "part": 0, "window": None}
+
+
+def _label(value: Any, column: str, where: str) -> str:
+    """A label as text; a truth value as JSON writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and abs(value) < 10**18:
+        return str(value)
+    raise TaskError(
+        f"{where}: the column {column!r} holds {kind_of(value)}, expected text or a finite number"
+    )
 
 
 def _are_decimals(labels: Sequence[str]) -> bool:

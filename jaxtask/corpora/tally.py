@@ -19,6 +19,8 @@ class Tally:
     size: int = 0
     longest: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    """For reasons that have a place: the first one."""
     labels: dict[str, str] = field(default_factory=dict)
     """Where each label comes first."""
 
@@ -31,6 +33,19 @@ class Tally:
         if "label" in line:
             self.labels.setdefault(line["label"], line["document_id"])
 
+    def drop(self, reason: str, where: str = "") -> None:
+        """Count what is no example, and remember the first place of its kind."""
+        self.dropped[reason] += 1
+        if where:
+            self.first.setdefault(reason, where)
+
+    def reasons(self) -> dict[str, int]:
+        """How many were dropped, by reason and the first place."""
+        return {
+            f"{reason} (first: {self.first[reason]})" if reason in self.first else reason: number
+            for reason, number in self.dropped.most_common()
+        }
+
     def counts(self) -> dict[str, Any]:
         """The numbers, as `task.json` has them."""
         return {
@@ -38,7 +53,7 @@ class Tally:
             "examples": self.examples,
             "cut": self.cut,
             "length": {"mean": round(self.size / self.examples, 1), "max": self.longest},
-            "dropped": dict(self.dropped.most_common()),
+            "dropped": self.reasons(),
         }
 
 
@@ -46,7 +61,7 @@ def check_not_empty(name: str, tallies: Mapping[str, Tally]) -> None:
     """Raise `TaskError`, with what was dropped and why, if a split has no example."""
     for split, tally in tallies.items():
         if not tally.examples:
-            reasons = "; ".join(f"{n} dropped: {why}" for why, n in tally.dropped.most_common())
+            reasons = "; ".join(f"{n} dropped: {why}" for why, n in tally.reasons().items())
             raise TaskError(
                 f"task {name!r} has no example in {split} "
                 f"({tally.documents} documents; {reasons or 'none dropped'})"
@@ -62,15 +77,16 @@ def label_set(name: str, declared: Sequence[str] | None, tallies: Mapping[str, T
     """
     labels = list(declared or tallies["train"].labels)
     if not declared:
-        whole = all(re.fullmatch(r"-?\d+", label) for label in labels)
+        whole = all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
         labels.sort(key=int if whole else None)
-    if len(labels) < 2:
+    if len(set(labels)) < 2:
         raise TaskError(f"task {name!r}: a label set of {labels}, expected at least two labels")
+    known = set(labels)
     for split, tally in tallies.items():
         for label, where in tally.labels.items():
-            if label not in labels:
+            if label not in known:
                 raise TaskError(
-                    f"task {name!r}, {split}, {where}: the label {label!r} is outside the set "
-                    f"({', '.join(labels)})"
+                    f"task {name!r}, {split}, {where}: the label {label[:40]!r} is outside the set "
+                    f"({', '.join(x[:40] for x in labels[:12])}{' …' if len(labels) > 12 else ''})"
                 )
     return labels

@@ -1,74 +1,88 @@
 """Folders of tasks: one JSON-lines file a split and `task.json`, complete or not there at all."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from jaxtask.errors import TaskError
+from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_names, check_path
 
 SPLITS = ("train", "dev", "test")
+_OURS = ("task.json", *(f"{split}.jsonl" for split in SPLITS))
+T = TypeVar("T")
+_ALSO = {"valid": "dev", "validation": "dev", "eval": "dev"}
 
 
-def check_splits(splits: Mapping[str, Any]) -> None:
-    """Raise `TaskError` unless there are `train` and no other splits than `SPLITS`."""
-    for name in splits:
-        if name not in SPLITS:
-            raise TaskError(f"unknown split {name!r} (known: {', '.join(SPLITS)})")
-    if not splits.get("train"):
+def by_split(given: Mapping[str, T]) -> dict[str, T]:
+    """What is given for each split, in order: ``valid``, ``validation`` and ``eval`` are ``dev``.
+
+    Raises:
+        TaskError: There is no ``train``, a split has another name, or one comes by two names.
+
+    """
+    found: dict[str, T] = {}
+    for name, value in given.items():
+        split = _ALSO.get(name, name)
+        if split not in SPLITS:
+            raise TaskError(
+                f"unknown split {name[:40]!r} (known: {', '.join(SPLITS)}; {', '.join(_ALSO)} "
+                "are dev)"
+            )
+        if split in found:
+            raise TaskError(f"the split {split} is given by two names: {', '.join(given)}")
+        found[split] = value
+    if not found.get("train"):
         raise TaskError("no corpus to train on: give train=PATH")
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
     """Raise `TaskError` if a task's folder is there already and is not to be replaced."""
+    check_path(out, "out", TaskError)
+    check_names(names, "task", TaskError)
     for name in names:
         folder = out / name
         if folder.exists() and not overwrite:
             raise TaskError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
-        if folder.exists() and not (folder / "task.json").is_file():
+        if not folder.exists():
+            continue
+        if not (folder / "task.json").is_file():
             raise TaskError(f"{folder} is no folder of a task (it has no task.json): not replaced")
+        try:
+            other = foreign(folder, _OURS)
+        except OSError as error:
+            raise TaskError(f"{folder}: cannot be read: {error.strerror}") from error
+        if other:
+            raise TaskError(f"{folder} holds {other!r:.200} beside a task's files: not replaced")
 
 
 class Draft:
-    """A task's folder that is being written, under a hidden name beside its own."""
+    """A task's folder that is being written."""
 
-    def __init__(self, out: Path, name: str) -> None:
-        self.place = out / name
-        self.path = out / f".{name}.{os.getpid()}"
-        self.old = out / f".{name}.{os.getpid()}.old"
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.files: dict[str, TextIO] = {}
 
     def write(self, split: str, line: Mapping[str, Any]) -> None:
         """Add a line to a split."""
         if split not in self.files:
-            self.path.mkdir(exist_ok=True)
             path = self.path / f"{split}.jsonl"
             self.files[split] = path.open("w", encoding="utf-8", newline="\n")
         self.files[split].write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def finish(self, about: Mapping[str, Any]) -> None:
         """Write `task.json` and close."""
-        for file in self.files.values():
-            file.close()
+        self.close()
         text = json.dumps(about, ensure_ascii=False, indent=2)
         (self.path / "task.json").write_text(text + "\n", encoding="utf-8")
 
-    def publish(self) -> None:
-        """Take the folder's place."""
-        if self.place.exists():
-            self.place.rename(self.old)
-        self.path.rename(self.place)
-
-    def clear(self) -> None:
-        """Leave nothing behind."""
+    def close(self) -> None:
+        """Write no more lines."""
         for file in self.files.values():
-            with suppress(OSError):
-                file.close()
-        for path in (self.path, self.old):
-            shutil.rmtree(path, ignore_errors=True)
+            file.close()
 
 
 @contextmanager
@@ -79,18 +93,19 @@ def drafts(out: Path, names: Sequence[str]) -> Iterator[list[Draft]]:
         TaskError: The disk says no.
 
     """
-    folders = [Draft(out, name) for name in names]
     fresh = not out.exists()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield folders
-        for folder in folders:
-            folder.publish()
+        with ExitStack() as stack:
+            places = [stack.enter_context(new_folder(out / name, _OURS)) for name in names]
+            folders = [Draft(place) for place in places]
+            try:
+                yield folders
+            finally:
+                for folder in folders:
+                    folder.close()
     except OSError as error:
         raise TaskError(f"{out}: cannot be written: {error}") from error
     finally:
-        for folder in folders:
-            folder.clear()
         if fresh:
             with suppress(OSError):
                 out.rmdir()  # Unless there is something in it.

@@ -21,6 +21,8 @@ from jaxtask.finetune.models.load import save_model
 from jaxtask.finetune.progress import live
 from jaxtask.finetune.recipe import make_recipe
 from jaxtask.finetune.run import fine_tune
+from jaxtask.folders import clean, foreign, new_file
+from jaxtask.names import check_path
 from jaxtask.report import pooled_tables
 from jaxtask.report.tasks import trained_tables
 from jaxtask.version import __version__
@@ -49,6 +51,19 @@ _TRAINING = {
     "eval_every": 10**6, "checkpoint_every": 10**6, "generate": 1, "generate_tokens": 48,
 }  # fmt: skip
 _MARK = "demo.json"
+# All that a demo leaves, so that nothing else is removed with it.
+_OURS = (
+    _MARK, "corpus/*.conll", "corpus/summaries.jsonl", "base/config.json", "base/model.safetensors",
+    "base/tokenizer.json", "base/tokenizer_config.json", "base/special_tokens_map.json",
+    *(f"tasks/{name}/{file}" for name in NAMES
+      for file in ("task.json", "train.jsonl", "dev.jsonl")),
+    *(f"adapters/{name}/{file}" for name in NAMES
+      for file in ("adapter_config.json", "adapter_model.safetensors", "jaxtask.json")),
+    "adapters.work/stacks.json", "adapters.work/group-*/metrics.jsonl",
+    "adapters.work/group-*/generated.jsonl", "adapters.work/group-*/checkpoints/**",
+    "result.zarr/**", "result.zarr.partial/**",
+)  # fmt: skip
+_DRAFTS = ("corpus", "tasks", "adapters", "adapters.work", "adapters.work/group-*")
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ def run(out: Path, console: "Console", sizes: Sizes | None = None) -> "xr.Datase
 
     def say(text: str) -> None:
         seconds = time.monotonic() - start
-        console.print(f"[{seconds:3.0f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"[{seconds:3.0f} s] {text}", soft_wrap=True)
 
     _clear(out)
     _corpus(out, sizes, say)
@@ -92,12 +107,28 @@ def run(out: Path, console: "Console", sizes: Sizes | None = None) -> "xr.Datase
 
 def _clear(out: Path) -> None:
     """An empty folder; what an earlier demo left there goes."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not (out / _MARK).is_file():
-            raise JaxtaskError(f"{out}: is there already and holds no demo (no {_MARK}).")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARK).write_text(json.dumps({"jaxtask": __version__}) + "\n")
+    check_path(out, "out", JaxtaskError)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            _remove(out)
+        with new_file(out / _MARK) as file:
+            file.write(json.dumps({"jaxtask": __version__}).encode() + b"\n")
+    except OSError as error:
+        raise JaxtaskError(f"{out}: cannot be used: {error.strerror}.") from error
+
+
+def _remove(out: Path) -> None:
+    """What an earlier demo left goes, if there is nothing else."""
+    if not (out / _MARK).is_file():
+        raise JaxtaskError(f"{out}: is there already and holds no demo (no {_MARK}).")
+    for folder in (out, *(path for pattern in _DRAFTS for path in out.glob(pattern))):
+        if folder.is_dir() and not folder.is_symlink():
+            clean(folder)
+    if other := foreign(out, _OURS):
+        raise JaxtaskError(f"{out}: holds {other!r:.200} beside a demo, so it is left alone.")
+    for path in sorted(out.iterdir(), key=lambda path: path.name == _MARK):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _corpus(out: Path, sizes: Sizes, say: Say) -> None:
@@ -175,7 +206,7 @@ def _comparison(out: Path, console: "Console", say: Say) -> "xr.Dataset":
     say("Comparison: every metric for every layer, module and pair of tasks.")
     for table in pooled_tables(ds, ("grassmann_out", "rec")):
         console.print(table)
-    console.print(verdict(pool(ds, "grassmann_out").values), highlight=False, soft_wrap=True)
+    console.print(verdict(pool(ds, "grassmann_out").values), soft_wrap=True)
     return ds
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtask.errors import ResultError
+from jaxtask.text_files import parse_json, read_object
 
 _OURS = {"lock", "manifest.json", "manifest.json.new", "result", "done", "stopped", "replaced"}
 
@@ -69,7 +70,7 @@ class Draft:
     def manifest(self) -> dict[str, Any] | None:
         """What the draft is of, or None where there is none yet."""
         try:
-            return json.loads(self._manifest.read_text())
+            return parse_json(self._manifest.read_bytes(), str(self._manifest), ResultError)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -102,7 +103,7 @@ class Draft:
         whole = set(begun["empty"]) if begun else set()
         for mark in self._done.iterdir():
             try:
-                sizes = json.loads(mark.read_text())
+                sizes = read_object(mark, ResultError)
                 fine = all((self.result / p).stat().st_size == n for p, n in sizes.items())
             except (OSError, ValueError):
                 fine = False

@@ -14,7 +14,9 @@ import numpy as np
 
 from jaxtask.adapters import Adapter, AdapterBank
 from jaxtask.engine.program import Program
+from jaxtask.errors import ResultError
 from jaxtask.metrics import METRICS, Metric, Pair, Side
+from jaxtask.text_files import parse_json
 from jaxtask.version import __version__
 from jaxtask_kernels.native import native, threads
 
@@ -52,7 +54,7 @@ def attributes(
 def settings(attrs: dict[str, Any]) -> dict[str, Any]:
     """Those of the attributes that must be equal."""
     found = {name: attrs.get(name) for name in SETTINGS}
-    versions = json.loads(attrs.get("versions", "{}"))
+    versions = parse_json(attrs.get("versions", "{}"), "attribute versions", ResultError)
     versions.pop("python", None)  # changes no number
     return found | {"versions": versions}
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtask.engine.draft import sync
 from jaxtask.engine.result import Layout
 from jaxtask.errors import ResultError
+from jaxtask.names import check_path
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,6 +31,7 @@ def check_target(path: Path, *, overwrite: bool, append: bool = False) -> None:
             added to and does not exist; its folder is missing or not writable.
 
     """
+    check_path(path, "out", ResultError)
     if overwrite and append:
         raise ResultError(f"{path}: overwrite and append exclude each other")
     if path.exists():
@@ -157,7 +159,7 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
     """
     import xarray as xr
 
-    path = Path(path)
+    path = check_path(path, "result", ResultError)
     if not path.exists():
         raise ResultError(f"{path}: no such result")
     try:

@@ -19,6 +19,7 @@ from jaxtask.engine.plan import Plan, default_budget
 from jaxtask.engine.result import layout, values
 from jaxtask.engine.sweep import ModuleResult, plans, sweep
 from jaxtask.errors import AdapterError, ResultError
+from jaxtask.text_files import parse_json
 
 _POLL_SECONDS = 0.1
 
@@ -163,7 +164,7 @@ def _check_can_join(
             "results that `compare` has written itself say that"
         )
     told = [
-        changed(json.loads(there["digests"]), numbers),
+        changed(parse_json(there["digests"], f"{path}, attribute digests", ResultError), numbers),
         differences(settings(there), settings(now)),
     ]
     if any(told):

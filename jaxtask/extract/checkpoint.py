@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from jaxtask.adapters._safetensors import read_header
 from jaxtask.adapters._stored import StoredTensor
 from jaxtask.adapters.weight_files import INDEX, SINGLE, weight_files
 from jaxtask.errors import ModelError
+from jaxtask.names import check_path
+from jaxtask.text_files import read_object
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
 
     """
     text = os.fspath(source)
-    path = Path(text).expanduser()
+    path = check_path(text, "checkpoint", ModelError)
     if not path.exists():
         path = _cached(text)
     if path.is_dir():
@@ -89,8 +90,5 @@ def _cached(source: str) -> Path:
 def _model_type(config: Path) -> str | None:
     if not config.is_file():
         return None
-    try:
-        found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{config}: expected a JSON object: {error!r}.") from error
+    found = read_object(config, ModelError).get("model_type")
     return found if isinstance(found, str) else None

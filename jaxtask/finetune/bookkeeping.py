@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxtask.errors import RecipeError
 from jaxtask.finetune.batches import BatchShape, Position, TaskBatches
+from jaxtask.finetune.checks import MOST
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.recipe import Recipe
 
@@ -96,7 +97,7 @@ def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[Ta
     """The runs of tasks as a recipe wants them.
 
     Raises:
-        RecipeError: A task has patience but nothing to evaluate on.
+        RecipeError: A task has patience but nothing to evaluate on, or more steps than are counted.
 
     """
     runs = []
@@ -110,6 +111,11 @@ def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[Ta
         shape = batch_shape(recipe, pad)
         batches = TaskBatches(task, shape, training.seed, training.eval_examples)
         total = batches.total_steps(training.epochs, training.steps)
+        if total > MOST:
+            raise RecipeError(
+                f"training.epochs is {training.epochs}, which is {total:,} steps for {task.name}, "
+                f"expected at most {MOST:,}."
+            )
         runs.append(TaskRun(batches, total, training.patience))
     return runs
 

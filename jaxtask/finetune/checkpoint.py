@@ -4,7 +4,9 @@ Orbax writes into a folder with another name and renames it when everything is i
 was cut off, by a kill or a full disk, is never taken for a checkpoint.
 """
 
+import errno
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +16,10 @@ from typing import Any
 import jax
 
 from jaxtask.errors import CheckpointError
+from jaxtask.folders import check_ours
 
-_UNFINISHED = "*orbax-checkpoint-tmp*"
+_UNFINISHED = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
+_METADATA = "_CHECKPOINT_METADATA"
 _MARGIN = 1 << 20  # bytes, for metadata and what others write meanwhile
 
 
@@ -36,6 +40,7 @@ class Checkpoints:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            check_checkpoints(folder)
             self._discard()
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
@@ -44,7 +49,8 @@ class Checkpoints:
                 ),
             )
         except OSError as error:
-            raise CheckpointError(f"{folder}: cannot be used for checkpoints: {error}") from error
+            told = error.strerror or error
+            raise CheckpointError(f"{folder}: cannot be used for checkpoints: {told}.") from error
         self._args = ocp.args
 
     def __enter__(self) -> "Checkpoints":
@@ -136,8 +142,22 @@ class Checkpoints:
 
     def _discard(self) -> None:
         """Remove what a write that did not end has left."""
-        for draft in self.folder.glob(_UNFINISHED):
-            shutil.rmtree(draft, ignore_errors=True)
+        for draft in self.folder.iterdir():
+            if _UNFINISHED.fullmatch(draft.name):
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_checkpoints(folder: Path) -> None:
+    """Raise `FileExistsError` if a folder holds anything but what Orbax has written there.
+
+    Old ones are removed in time, and a number is all that tells a checkpoint of Orbax by its name.
+    """
+    check_ours(folder, ["*/**"])
+    for path in folder.iterdir():
+        whole = path.name.isdecimal() and (path / _METADATA).is_file()
+        if not whole and not _UNFINISHED.fullmatch(path.name):
+            told = f"holds {path.name!r:.200}, which is no checkpoint, so it is left alone"
+            raise FileExistsError(errno.EEXIST, told, str(folder))
 
 
 @contextmanager

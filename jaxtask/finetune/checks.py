@@ -1,9 +1,18 @@
 """What a setting may be: one check is what it expects, in words, and how it takes a value."""
 
-import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from jaxtask.errors import JaxtaskError
+from jaxtask.names import check_path
+
+MOST = 2**31 - 1
+"""Of what is counted: steps and the like are int32 on devices."""
+MOST_SEED = 2**63 - 1
+LARGEST = 3.4e38
+"""What float32 holds."""
 
 
 class Check(NamedTuple):
@@ -22,37 +31,53 @@ def text() -> Check:
     return Check("text", lambda v: v if isinstance(v, str) and v else _refuse())
 
 
+def path() -> Check:
+    """A file's or folder's path, or an id on the Hub; a ``~`` at its start is the home folder."""
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            _refuse()
+        check_path(value, "", JaxtaskError)
+        return os.path.expanduser(value)
+
+    return Check("a path, no part of it over 255 bytes", take)
+
+
 def flag() -> Check:
     """True or false."""
     return Check("true or false", lambda v: v if isinstance(v, bool) else _refuse())
 
 
-def whole(least: int) -> Check:
-    """A whole number from `least` on."""
+def whole(least: int, most: int = MOST) -> Check:
+    """A whole number from `least` to `most`."""
 
     def take(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        # NumPy's are no `int`, and true is one.
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             _refuse()
         return value
 
-    return Check(f"a whole number from {least} on", take)
+    return Check(f"a whole number from {least} on, at most {most:,}", take)
 
 
-def number(
-    low: float, high: float = math.inf, *, above: bool = False, below: bool = False
-) -> Check:
-    """A finite number in [low, high]; `above` and `below` leave out the ends."""
+def number(low: float, high: float = LARGEST, *, above: bool = False, below: bool = False) -> Check:
+    """A number in [low, high]; `above` and `below` leave out the ends."""
 
     def take(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             _refuse()
+        # Python compares whole numbers with floats exactly, however large; NaN is nowhere.
         inside = (value > low if above else value >= low) and (
             value < high if below else value <= high
         )
-        return float(value) if math.isfinite(value) and inside else _refuse()
+        return float(value) if inside else _refuse()
 
     start = f"above {low:g}" if above else f"from {low:g} on"
-    end = "" if math.isinf(high) else f" and {'below' if below else 'at most'} {high:g}"
+    end = (
+        f", at most {high:g}"
+        if high == LARGEST
+        else f" and {'below' if below else 'at most'} {high:g}"
+    )
     return Check(f"a number {start}{end}", take)
 
 
@@ -78,15 +103,16 @@ def either(first: Check, second: Check) -> Check:
     return Check(f"{first.expected}, or {second.expected}", take)
 
 
-def texts() -> Check:
-    """A list of texts, as a tuple."""
+def texts(each: Check | None = None) -> Check:
+    """A list of texts, or of what `each` takes, as a tuple."""
+    one = each or text()
 
     def take(value: Any) -> tuple[str, ...]:
         if not isinstance(value, list | tuple):
             _refuse()
-        return tuple(item if isinstance(item, str) and item else _refuse() for item in value)
+        return tuple(one.take(item) for item in value)
 
-    return Check("a list of texts", take)
+    return Check(f"a list of {'texts' if each is None else 'paths'}", take)
 
 
 def filled(check: Check) -> Check:

@@ -4,7 +4,6 @@ All tasks at once, as in training, with two sets of parameters: those before tra
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from jaxtask.finetune.models.decoder import Decoder
 from jaxtask.finetune.scores import Scored, Text, score, score_classes, score_values
 from jaxtask.finetune.step import TaskNumbers, adapters_of
 from jaxtask.finetune.tokens import Tokens, decode
+from jaxtask.folders import new_file
 
 
 def judge_texts(
@@ -132,12 +132,10 @@ def write_texts(file: Path, found: Mapping[str, Scored]) -> None:
         for task, scored in found.items()
         for text in scored.texts
     ]
-    draft = file.with_name(f".{file.name}.new")
     try:
-        draft.write_text("".join(lines), encoding="utf-8")
-        os.replace(draft, file)
+        with new_file(file) as draft:
+            draft.write("".join(lines).encode())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise TrainingError(f"{file}: cannot be written: {error}") from error
 
 

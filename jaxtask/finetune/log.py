@@ -1,13 +1,14 @@
 """What happened in a run, as JSON lines: one event a line, written at once."""
 
 import json
-import os
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from jaxtask.errors import TrainingError
+from jaxtask.folders import new_file
+from jaxtask.text_files import parse_json
 
 
 class MetricsLog:
@@ -25,11 +26,10 @@ class MetricsLog:
     def __init__(self, path: Path, after: int | None = None, owed: bool = False) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             kept = [] if after is None or not path.exists() else _until(path, after, owed)
-            draft = path.with_name(f".{path.name}.new")
-            draft.write_text("".join(kept), encoding="utf-8")
-            os.replace(draft, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new_file(path) as file:
+                file.write("".join(kept).encode())
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise TrainingError(f"{path}: cannot be written: {error}") from error
@@ -57,7 +57,8 @@ class MetricsLog:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """All events in the order they happened."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [parse_json(line, f"{path}, line {n}", TrainingError) for n, line in enumerate(lines, 1)]
 
 
 def _until(path: Path, step: int, owed: bool) -> list[str]:
@@ -66,7 +67,7 @@ def _until(path: Path, step: int, owed: bool) -> list[str]:
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     try:
-        events = [json.loads(line) for line in lines]
+        events = [parse_json(line, str(path), TrainingError) for line in lines]
         return [
             line
             for line, event in zip(lines, events, strict=True)

@@ -60,9 +60,7 @@ def render(view: View) -> "RenderableType":
     table.add_column("")
     for task in view.tasks:
         numbers = (_number(x) for x in (task.loss, task.dev_loss, task.best))
-        table.add_row(
-            Text(task.name), f"{task.step}/{task.total}", *numbers, Text(task.ended or "running")
-        )
+        table.add_row(task.name, f"{task.step}/{task.total}", *numbers, task.ended or "running")
     return Group(head, table)
 
 

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jaxtask.errors import RecipeError
+from jaxtask.errors import RecipeError, shown
 from jaxtask.finetune import checks
 from jaxtask.finetune.checks import Check
 
 MESH_AXES = ("task", "data", "model")
+# Above the width of any layer, and small enough to be refused for its memory if at all.
+MOST_RANK = 2**16
 
 
 def _setting(check: Check, default: Any = dataclasses.MISSING, *, per_task: bool = False) -> Any:
@@ -30,7 +32,7 @@ def _setting(check: Check, default: Any = dataclasses.MISSING, *, per_task: bool
 class Lora:
     """The adapters. `alpha`, patterns and `rslora` mean what they mean in PEFT."""
 
-    r: int = _setting(checks.whole(1), 8, per_task=True)
+    r: int = _setting(checks.whole(1, MOST_RANK), 8, per_task=True)
     alpha: float = _setting(checks.number(0, above=True), 16.0, per_task=True)
     rslora: bool = _setting(checks.flag(), False, per_task=True)
     dropout: float = _setting(checks.number(0, 1, below=True), 0.05)
@@ -41,14 +43,14 @@ class Lora:
         ("q_proj", "v_proj"),
     )
     rank_pattern: Mapping[str, int] = _setting(
-        checks.table(checks.whole(1), patterns=True), {}, per_task=True
+        checks.table(checks.whole(1, MOST_RANK), patterns=True), {}, per_task=True
     )
     alpha_pattern: Mapping[str, float] = _setting(
         checks.table(checks.number(0, above=True), patterns=True), {}, per_task=True
     )
     shared_init: bool = _setting(checks.flag(), True)
     """All tasks start from one A; otherwise each from its own."""
-    seed: int = _setting(checks.whole(0), 0, per_task=True)
+    seed: int = _setting(checks.whole(0, checks.MOST_SEED), 0, per_task=True)
     """Of A's initial values: tasks with equal seeds start from equal A."""
 
     def __post_init__(self) -> None:
@@ -85,7 +87,7 @@ class Training:
     )
     base_dropout: bool = _setting(checks.flag(), True)
     """Encoders' frozen layers drop features and attention as their config says, as in PEFT."""
-    seed: int = _setting(checks.whole(0), 0)
+    seed: int = _setting(checks.whole(0, checks.MOST_SEED), 0)
     """Of the order of the data, and of dropout."""
     eval_every: int | None = _setting(checks.optional(checks.whole(1)), None)
     """Steps between evaluations; null for the end of each epoch of a task."""
@@ -131,26 +133,26 @@ PACKED = 2048
 class Recipe:
     """A whole run: a base model, the tasks' data, and how they meet."""
 
-    base: str = _setting(checks.text())
+    base: str = _setting(checks.path())
     """A Hugging Face folder or a GGUF file; the shipped recipes have the id on the Hub."""
-    tokenizer: str | None = _setting(checks.optional(checks.text()), None)
+    tokenizer: str | None = _setting(checks.optional(checks.path()), None)
     """A folder, a GGUF file, or an id in the local cache; null for the base's own."""
     prompt: str = _setting(checks.one_of("auto", "plain", "chat"), "auto")
     """auto: the chat template where the tokenizer has one, else the plain form."""
     dtype: str = _setting(checks.one_of("float32", "bfloat16"), "bfloat16")
     """Of the frozen base. Adapters and their optimiser are float32."""
-    start: str | None = _setting(checks.optional(checks.text()), None)
+    start: str | None = _setting(checks.optional(checks.path()), None)
     """An adapter to go on from, for all tasks; or a folder with one a task, by its name. In PEFT's
     format, also by PEFT itself. Rank, α, rsLoRA, targets and patterns are then the adapter's, and
     those below "lora" are not used."""
     head: str = _setting(checks.one_of("auto", "new"), "auto")
     """Of encoders. auto: the one of the adapter at `start`, else that in the base's folder if it
     has as many scores as the task needs, else a new one; new: a new one in any case."""
-    data: tuple[str, ...] = _setting(checks.texts(), ())
+    data: tuple[str, ...] = _setting(checks.texts(checks.path()), ())
     """Task folders, or patterns of them."""
-    out: str | None = _setting(checks.optional(checks.text()), None)
+    out: str | None = _setting(checks.optional(checks.path()), None)
     """Gets one folder a task, and nothing else."""
-    work: str | None = _setting(checks.optional(checks.text()), None)
+    work: str | None = _setting(checks.optional(checks.path()), None)
     """Gets checkpoints and logs; null for `<out>.work`."""
     lora: Lora = field(default_factory=Lora)
     training: Training = field(default_factory=Training)
@@ -251,7 +253,7 @@ def _take(check: Check, value: Any, key: str) -> Any:
     try:
         return check.take(value)
     except ValueError:
-        raise RecipeError(f"{key} is {value!r}, expected {check.expected}.") from None
+        raise RecipeError(f"{key} is {shown(value)}, expected {check.expected}.") from None
 
 
 def _check_task(recipe: Recipe, name: str, sections: Any) -> None:
@@ -284,7 +286,7 @@ def _check_task(recipe: Recipe, name: str, sections: Any) -> None:
 
 def _mapping(value: Any, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise RecipeError(f"{key} is {value!r}, expected names with values.")
+        raise RecipeError(f"{key} is {shown(value)}, expected names with values.")
     return value
 
 
@@ -296,7 +298,8 @@ def _known(values: Mapping[str, Any], kind: type, prefix: str) -> None:
 
 
 def _unknown(prefix: str, key: Any, names: Iterable[str], what: str = "a setting") -> str:
-    near = difflib.get_close_matches(str(key), list(names), 1, 0.5)
+    key = key if isinstance(key, str) and key.isprintable() and len(key) < 100 else shown(key, 100)
+    near = difflib.get_close_matches(key, list(names), 1, 0.5)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"expected one of {', '.join(names)}."
     return f"{prefix}{key} is not {what}: {hint}"
 

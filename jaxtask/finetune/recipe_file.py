@@ -2,42 +2,13 @@
 
 import difflib
 import os
-import re
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from jaxtask.errors import RecipeError
+from jaxtask.errors import RecipeError, shown
 from jaxtask.finetune.recipe import Recipe, make_recipe
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only. YAML 1.1 reads 4e-5 as text, and takes the last of two equal keys."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is given twice", key_node.start_mark
-            )
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+from jaxtask.names import check_path
+from jaxtask.text_files import MAX_YAML_BYTES, parse_yaml, read_text
 
 
 def shipped_recipes() -> list[str]:
@@ -61,26 +32,19 @@ def read_recipe(source: str | os.PathLike[str]) -> Recipe:
 
 def read_settings(text: str, source: str) -> dict[str, Any]:
     """The names and values in the text of a YAML file, `source`. Raises `RecipeError`."""
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
-        raise RecipeError(f"{source}: is not valid YAML: {said}.") from error
+    values = parse_yaml(text, source, RecipeError)
     if not isinstance(values, dict):
-        raise RecipeError(f"{source}: holds {values!r}, expected names with values.")
+        raise RecipeError(f"{source}: holds {shown(values)}, expected names with values.")
     return values
 
 
 def read_value(text: str) -> Any:
     """One value as a recipe's file would have it. Raises `RecipeError` if it is no YAML."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{text!r} is not a valid value.") from error
+    return parse_yaml(text, shown(text, 100), RecipeError)
 
 
 def _text(source: str | os.PathLike[str]) -> str:
-    path = Path(source)
+    path = check_path(source, "recipe", RecipeError)
     if not path.exists():
         names = shipped_recipes()
         if str(source) in names:
@@ -91,7 +55,4 @@ def _text(source: str | os.PathLike[str]) -> str:
         raise RecipeError(
             f"{source}: is neither a file nor a shipped recipe{hint}: those are {', '.join(names)}."
         )
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{source}: cannot be read: {error}.") from error
+    return read_text(path, RecipeError, MAX_YAML_BYTES)

@@ -12,6 +12,7 @@ from pathlib import Path
 from jaxtask.adapters.write import check_free
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
 from jaxtask.finetune.bookkeeping import by_kind, groups
+from jaxtask.finetune.checkpoint import check_checkpoints
 from jaxtask.finetune.examples import EncodedTask, encode_task
 from jaxtask.finetune.lengths import longest_allowed, say_plan, with_length
 from jaxtask.finetune.loop import Outcome
@@ -23,6 +24,11 @@ from jaxtask.finetune.session import Display, Session
 from jaxtask.finetune.start import Note, find_starts
 from jaxtask.finetune.task_data import find_tasks, read_task
 from jaxtask.finetune.tokens import Tokens, open_tokenizer
+from jaxtask.folders import check_ours, new_file
+from jaxtask.text_files import read_json
+
+# What one group of tasks leaves in its folder.
+_OURS = ("metrics.jsonl", "generated.jsonl", "checkpoints/**")
 
 
 def fine_tune(
@@ -68,6 +74,7 @@ def fine_tune(
             f"{work}: holds checkpoints of a run; give resume=True (--resume) to go on from them, "
             "or overwrite=True (--overwrite) to start anew."
         )
+    earlier = [] if resume else _earlier(work)
     for folder in folders:
         check_free(Path(recipe.out) / folder.resolve().name, overwrite or resumed)
     base = find_base(recipe.base)
@@ -81,7 +88,8 @@ def fine_tune(
     session = Session(recipe, base, tokens, starts)
     outcomes: dict[str, Outcome] = {}
     if not resume:
-        _forget(work)
+        for place in earlier:
+            shutil.rmtree(place)
     kept = work / "stacks.json"
     sizes = _stack_sizes(kept, resumed, kinds, lambda kind: session.stack_size(kinds[kind]))
     every = [group for kind, same in kinds.items() for group in groups(same, sizes[kind])]
@@ -131,7 +139,7 @@ def _stack_sizes(
     """
     if resumed and file.exists():
         try:
-            found = json.loads(file.read_text())
+            found = read_json(file, CheckpointError)
             return {kind: int(found[kind]) for kind in kinds}
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -139,13 +147,11 @@ def _stack_sizes(
                 "once; give overwrite=True (--overwrite) to start anew."
             ) from error
     sizes = {kind: find(kind) for kind in kinds}
-    draft = file.with_suffix(".draft")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(sizes) + "\n")
-        draft.replace(file)
+        with new_file(file) as draft:
+            draft.write(json.dumps(sizes).encode() + b"\n")
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise CheckpointError(f"{file}: cannot be written: {error.strerror}.") from error
     return sizes
 
@@ -155,7 +161,21 @@ def _has_checkpoints(work: Path) -> bool:
     return any(work.glob("group-*/checkpoints/*"))
 
 
-def _forget(work: Path) -> None:
-    """Remove the checkpoints and logs of an earlier run."""
-    for place in work.glob("group-*"):
-        shutil.rmtree(place, ignore_errors=True)
+def _earlier(work: Path) -> list[Path]:
+    """The folders of an earlier run's checkpoints and logs.
+
+    Raises:
+        CheckpointError: One holds something else, so that it cannot be removed.
+
+    """
+    places = sorted(work.glob("group-*"))
+    for place in places:
+        try:
+            check_ours(place, _OURS)
+            if (place / "checkpoints").exists():
+                check_checkpoints(place / "checkpoints")
+        except OSError as error:
+            raise CheckpointError(
+                f"{place}: cannot be replaced: {error.strerror}; give another folder (--work)."
+            ) from error
+    return places

@@ -1,6 +1,5 @@
 """A task's data folder: `task.json`, and `train.jsonl`, `dev.jsonl`, `test.jsonl` beside it."""
 
-import glob
 import hashlib
 import math
 import os
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxtask.errors import DataError
-from jaxtask.text_files import parse_json
+from jaxtask.names import check_name, check_path, matching
+from jaxtask.text_files import as_object, parse_json
 
 _LARGEST = 3e38
 Kind = Literal["text", "classification", "regression"]
@@ -52,12 +52,14 @@ def find_tasks(patterns: Iterable[str]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
-        paths = [Path(p) for p in sorted(glob.glob(pattern))] or [Path(pattern)]
+        path = check_path(pattern, "data", DataError)
+        paths = [Path(p) for p in matching(str(path), DataError)] or [path]
+        paths = [path] if path.exists() else paths
         for path in paths:
             if not path.is_dir():
                 what = "is a file" if path.exists() else "is not there"
                 raise DataError(f"{path}: {what}, expected a task's folder.")
-            name = path.resolve().name
+            name = check_name(path.resolve().name, f"{path}: the task's name", DataError)
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise DataError(
                     f"{path} and {found[name]} have one name, and so would their adapters."
@@ -140,10 +142,7 @@ def _read(file: Path, sha256: dict[str, str]) -> bytes:
 
 
 def _json(content: bytes, source: str) -> dict[str, Any]:
-    value = parse_json(content, source, DataError)
-    if not isinstance(value, dict):
-        raise DataError(f"{source}: holds a {type(value).__name__}, expected a JSON object.")
-    return value
+    return as_object(parse_json(content, source, DataError), source, DataError)
 
 
 def _line(row: bytes, source: str, kind: Kind, names: dict[str, int]) -> Line:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
-from jaxtask.folders import new_folder
+from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_path
 from jaxtask.report.graph import layered
 from jaxtask.report.pairs import Pair, angle_sides, has_spectra, telling_pairs, telling_variable
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("pdf", "png", "svg")
 NAMES = ("matrix", "pca", "mds", "clusters", "layers", "angles", "spectra", "inclusion")
+FILES = tuple(f"{name}.{form}" for name in NAMES for form in FORMATS)
+"""All that a folder of figures may hold."""
 
 # Lines of more pairs than this hide each other.
 _PAIRS = 3
@@ -116,7 +119,7 @@ def write_figures(
     """
     check_figures(folder, overwrite=overwrite)
     try:
-        with new_folder(folder) as draft:
+        with new_folder(folder, FILES) as draft:
             return draw_figures(ds, findings, draft, format, pairs)
     except OSError as error:
         raise ReportError(f"{folder} cannot be written: {error.strerror}") from error
@@ -124,14 +127,18 @@ def write_figures(
 
 def check_figures(folder: Path, *, overwrite: bool) -> None:
     """Raise a `ReportError` unless figures may be written to `folder`."""
+    check_path(folder, "out", ReportError)
     parent = folder.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ReportError(f"cannot write {folder}: {parent} is no folder that can be written to")
     if not folder.exists():
         return
-    ours = {f"{name}.{form}" for name in NAMES for form in FORMATS}
-    if not folder.is_dir() or set(os.listdir(folder)) - ours:
-        raise ReportError(f"{folder} exists and holds more than figures; it is left alone")
+    if not folder.is_dir():
+        raise ReportError(f"{folder} exists and is no folder; it is left alone")
+    if other := foreign(folder, FILES):
+        raise ReportError(
+            f"{folder} exists and holds more than figures; it is left alone: {other!r:.200}"
+        )
     if not overwrite:
         raise ReportError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.errors import ResultError
-from jaxtask.folders import new_folder
+from jaxtask.folders import foreign, new_folder
+from jaxtask.names import check_name, check_path
+from jaxtask.report.escapes import csv_text
 from jaxtask.report.summary import summary
 from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # What the folder is told by, so that no other one is replaced.
 _MARK = "findings.json"
+_PAIR = ("source", "target")
+_FILES = (_MARK, "inclusion.csv", "table.txt", "table.tex", "table.csv", "summary.md")
 
 
 def write_findings(
@@ -51,21 +55,24 @@ def write_findings(
     check_folder(folder, overwrite=overwrite)
     rows = talk_rows(findings, default_pairs(findings) if pairs is None else pairs)
     try:
-        with new_folder(folder) as draft:
+        with new_folder(folder, _ours(folder)) as draft:
             (draft / _MARK).write_text(
-                json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n"
+                json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
             )
             (draft / "pooled").mkdir()
             for name, pooled in findings.pooled.items():
+                check_name(name, "variable", ResultError)
                 _write_pairs(draft / "pooled" / f"{name}.csv", findings.tasks, _matrices(pooled))
             if findings.inclusion is not None:
                 parts = findings.inclusion.parts
                 columns = _matrices(findings.inclusion) | {f"part_{n}": x for n, x in parts.items()}
                 _write_pairs(draft / "inclusion.csv", findings.tasks, columns)
-            (draft / "table.txt").write_text(talk_text(rows))
-            (draft / "table.tex").write_text(talk_latex(rows))
-            (draft / "table.csv").write_text(_csv(list(rows[0]), [row.values() for row in rows]))
-            (draft / "summary.md").write_text(summary(findings))
+            (draft / "table.txt").write_text(talk_text(rows), encoding="utf-8")
+            (draft / "table.tex").write_text(talk_latex(rows), encoding="utf-8")
+            (draft / "table.csv").write_text(
+                _csv(list(rows[0]), [row.values() for row in rows]), encoding="utf-8"
+            )
+            (draft / "summary.md").write_text(summary(findings), encoding="utf-8")
             if draw is not None:
                 draw(draft)
     except OSError as error:
@@ -74,6 +81,7 @@ def write_findings(
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise a `ResultError` unless findings may be written to `folder`."""
+    check_path(folder, "out", ResultError)
     parent = folder.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ResultError(f"cannot write {folder}: {parent} is no folder that can be written to")
@@ -83,6 +91,29 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise ResultError(f"{folder} exists and holds no findings; it is left alone")
     if not overwrite:
         raise ResultError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
+    if other := foreign(folder, _ours(folder)):
+        raise ResultError(
+            f"{folder} exists and holds {other!r:.200}, which is none of its findings; it is left "
+            "alone"
+        )
+
+
+def _ours(folder: Path) -> tuple[str, ...]:
+    """What a folder of findings may hold."""
+    from jaxtask.report.figures import FILES
+
+    if not (folder / _MARK).is_file():
+        return ()
+    figures = (*FILES, *(f"figures/{file}" for file in FILES))
+    pooled = sorted((folder / "pooled").glob("*.csv"))
+    return (*_FILES, *figures, *(f"pooled/{file.name}" for file in pooled if _is_of_pairs(file)))
+
+
+def _is_of_pairs(file: Path) -> bool:
+    """Whether a table is one of those that are written here."""
+    head = (",".join(_PAIR) + ",").encode()
+    with file.open("rb") as opened:
+        return opened.read(len(head)) == head
 
 
 def plain(value: Any) -> Any:
@@ -116,14 +147,14 @@ def _write_pairs(path: Path, tasks: Sequence[str], columns: dict[str, np.ndarray
         for j, target in enumerate(tasks)
         if i != j
     )
-    path.write_text(_csv(["source", "target", *renamed], rows))
+    path.write_text(_csv([*_PAIR, *renamed], rows), encoding="utf-8")
 
 
 def _csv(header: Sequence[str], rows: Any) -> str:
-    """Comma-separated lines, empty where there is no number."""
+    """Comma-separated lines, empty where there is no number; names are text to spreadsheets."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow([csv_text(title) for title in header])
     for row in rows:
         writer.writerow([_cell(x) for x in row])
     return text.getvalue()
@@ -132,4 +163,4 @@ def _csv(header: Sequence[str], rows: Any) -> str:
 def _cell(x: Any) -> str:
     if isinstance(x, float | np.floating):
         return f"{x:.9g}" if np.isfinite(x) else ""
-    return str(x)
+    return csv_text(x) if isinstance(x, str) else str(x)

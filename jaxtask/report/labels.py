@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxtask.terminal import visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -20,7 +22,8 @@ _PLACES = [
 
 
 def shorten(name: str, most: int) -> str:
-    """At most `most` characters: the ends of a name tell more than its middle."""
+    """`visible`, and at most `most` characters: the ends of a name tell more than its middle."""
+    name = visible(name)
     if len(name) <= most:
         return name
     end = (most - 1) // 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
 from jaxtask.folders import new_file
+from jaxtask.names import check_path
 from jaxtask.report import sections
 from jaxtask.report.page_data import mapped_variables, page_data
 from jaxtask.report.pairs import telling_pairs
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings
     from jaxtask.report.pairs import Pair
 
+# What a page is told by, so that no other file is replaced, and in how many bytes it comes.
+_MARK, _HEAD = b'<meta name="generator" content="jaxtask report">', 4096
 _SCRIPTS = (
     "data.js",
     "draw.js",
@@ -77,13 +80,29 @@ def check_variables(names: Sequence[str], known: Sequence[str]) -> None:
 
 def check_file(path: Path, *, overwrite: bool) -> None:
     """Raise a `ReportError` unless a file may be written at `path`."""
+    check_path(path, "out", ReportError)
     parent = path.absolute().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ReportError(f"cannot write {path}: {parent} is no folder that can be written to")
     if path.is_dir():
         raise ReportError(f"cannot write {path}: it is a folder")
-    if path.exists() and not overwrite:
+    if not path.exists():
+        return
+    if not overwrite:
         raise ReportError(f"{path} exists; give overwrite=True (--overwrite) to replace it")
+    if not _is_page(path):
+        raise ReportError(f"{path} exists and is no report; it is left alone")
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is a page that was written here."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return _MARK in file.read(_HEAD)
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def render(

@@ -40,7 +40,7 @@ def _groups(findings: "Findings") -> tuple[list[str], list[int]]:
     """Names of the groups, and which one each task has; one without a name where there are none."""
     if not findings.groups:
         return [""], [0] * len(findings.tasks)
-    own = [findings.groups.get(task, "no group") for task in findings.tasks]
+    own = [shorten(findings.groups.get(task, "no group"), 40) for task in findings.tasks]
     names = list(dict.fromkeys(own))
     return names, [names.index(group) for group in own]
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxtask.report.escapes import markdown
+
 if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings, Pooled
     from jaxtask.analysis.groups import Separation
@@ -18,7 +20,7 @@ def summary(findings: "Findings") -> str:
     """All sections, as Markdown."""
     lines = ["# Findings", ""]
     for title, section in sections(findings):
-        lines += [f"## {title}", "", *(f"- {line}" for line in section), ""]
+        lines += [f"## {title}", "", *(f"- {markdown(line)}" for line in section), ""]
     return "\n".join(lines)
 
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from jaxtask.terminal import Terminal, visible
 
 if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings
@@ -69,7 +71,7 @@ def talk_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="Spectral projection of the target on the source", title_justify="left")
     table.add_column("source → target", overflow="fold")
     for title in list(rows[0])[2:]:
-        table.add_column(title.replace(" chance", "\nchance"), justify="right")
+        table.add_column(Text(title.replace(" chance", "\nchance")), justify="right")
     for row in rows:
         numbers = (talk_cell(x) for x in list(row.values())[2:])
         table.add_row(f"{row['source']} → {row['target']}", *numbers)
@@ -79,7 +81,7 @@ def talk_table(rows: Sequence[dict[str, Any]]) -> Table:
 def talk_text(rows: Sequence[dict[str, Any]]) -> str:
     """The table as plain text."""
     out = io.StringIO()
-    Console(file=out, width=120).print(talk_table(rows))
+    Terminal(file=out, width=120).print(talk_table(rows))
     return out.getvalue()
 
 
@@ -112,4 +114,4 @@ def _escaped(text: str) -> str:
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
     }
-    return "".join(special.get(c, c) for c in text)
+    return "".join(special.get(c, c) for c in visible(text))

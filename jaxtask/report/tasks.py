@@ -6,6 +6,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from jaxtask.terminal import visible
+
 
 def task_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
     """The known tasks: name, kind, what a document has to carry, what the task is."""
@@ -35,7 +37,7 @@ def built_table(built: Sequence[Mapping[str, Any]]) -> Table:
                 f"{counts['cut']:,}",
                 f"{counts['length']['mean']:,.1f}",
                 f"{counts['length']['max']:,}",
-                "\n".join(reasons) or "–",
+                Text("\n".join(map(visible, reasons)) or "–"),
                 end_section=n == len(splits),
             )
     return table
@@ -119,9 +121,8 @@ def _texts_table(examples: Mapping[str, Mapping[str, str]], width: int = 160) ->
             if len(text) > width:
                 end = part == "instruction"
                 text = f"…{text[1 - width :]}" if end else f"{text[: width - 1]}…"
-            # As it is: what looks like markup in it is text.
             first, last = part == "instruction", part == "after"
-            table.add_row(task if first else "", part, Text(text), end_section=last)
+            table.add_row(task if first else "", part, text, end_section=last)
     return table
 
 

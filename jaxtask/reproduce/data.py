@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtask.corpora import Document, Length, build_tasks, read_documents, write_conll
-from jaxtask.corpora.files import new_file
+from jaxtask.corpora.files import json_lines, new_file
 from jaxtask.errors import ExperimentError
 from jaxtask.reproduce.experiment import Corpus, Excerpt, Experiment
 
@@ -126,5 +126,8 @@ def same_targets(data: Path, names: Sequence[str]) -> dict[tuple[str, str], floa
 
 
 def _targets(path: Path) -> Mapping[tuple[str, int], str]:
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {(line["document_id"], line["part"]): line["target"] for line in lines}
+    lines = json_lines(path, ExperimentError, "line")
+    try:
+        return {(line["document_id"], line["part"]): line["target"] for _, line in lines}
+    except (KeyError, TypeError) as error:
+        raise ExperimentError(f"{path}: a line of it is of no task: {error}.") from error

@@ -4,16 +4,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from jaxtask.corpora.tasks import find_tasks
-from jaxtask.errors import ExperimentError, JaxtaskError
+from jaxtask.errors import ExperimentError, JaxtaskError, shown
 from jaxtask.finetune import checks
 from jaxtask.finetune.recipe import Recipe, make_recipe, plain
 from jaxtask.finetune.recipe_file import read_settings
+from jaxtask.names import check_below, check_names, check_path
 from jaxtask.reproduce.published import Published, Row
 from jaxtask.reproduce.settings import check_keys, mapping, setting, settings, take
+from jaxtask.text_files import MAX_YAML_BYTES, read_text
 
 # Where an experiment's runs lie, and which seed each has, is not for the file to say.
 _SET_HERE = ("base", "data", "out", "work", "start", "tasks")
@@ -111,9 +112,9 @@ def read_experiment(source: str) -> Experiment:
         RecipeError: It is no YAML, or its recipe cannot be used.
 
     """
-    path = Path(source)
+    path = check_path(source, "experiment", ExperimentError)
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, ExperimentError, MAX_YAML_BYTES)
     elif source in shipped_experiments():
         folder = resources.files("jaxtask.reproduce").joinpath("experiments")
         text = folder.joinpath(f"{source}.yaml").read_text(encoding="utf-8")
@@ -136,10 +137,9 @@ def make_experiment(values: Mapping[str, Any], where: str) -> Experiment:
 def _experiment(values: Mapping[str, Any]) -> Experiment:
     known = [f.name for f in dataclasses.fields(Experiment)]
     check_keys(values, known)
-    corpora = {
-        name: _corpus(corpus, f"corpora.{name}")
-        for name, corpus in mapping(values.get("corpora"), "corpora").items()
-    }
+    given = mapping(values.get("corpora"), "corpora")
+    check_names(given, "corpora: the name", ExperimentError)
+    corpora = {name: _corpus(corpus, f"corpora.{name}") for name, corpus in given.items()}
     recipe = mapping(values.get("recipe", {}), "recipe")
     if ours := next((key for key in _SET_HERE if key in recipe), None):
         raise ExperimentError(f"recipe.{ours} is given, but is none of an experiment's settings.")
@@ -162,6 +162,14 @@ def _experiment(values: Mapping[str, Any]) -> Experiment:
 
 def _corpus(values: Any, key: str) -> Corpus:
     made = settings(Corpus, values, key)
+    for name, files in (
+        ("folder", (made.folder,)),
+        ("train", made.train),
+        ("dev", made.dev),
+        ("summaries", () if made.summaries is None else (made.summaries,)),
+    ):
+        for file in files:
+            check_below(file, f"{key}.{name}", ExperimentError)
     if made.excerpt is not None:
         made = replace(made, excerpt=settings(Excerpt, made.excerpt, f"{key}.excerpt"))
     try:
@@ -182,15 +190,17 @@ def _corpus(values: Any, key: str) -> Corpus:
 def _published(value: Any) -> Published:
     made = settings(Published, value, "published")
     if not isinstance(made.table, list | tuple):
-        raise ExperimentError(f"published.table is {made.table!r}, expected a list of rows.")
+        raise ExperimentError(f"published.table is {shown(made.table)}, expected a list of rows.")
     rows = (settings(Row, row, f"published.table.{n}") for n, row in enumerate(made.table))
     return replace(made, table=tuple(rows))
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
-        raise ExperimentError(f"seeds is {value!r}, expected a list of different whole numbers.")
-    return tuple(take(checks.whole(0), seed, "seeds") for seed in value)
+    if not isinstance(value, list) or not value or len(set(map(shown, value))) < len(value):
+        raise ExperimentError(
+            f"seeds is {shown(value)}, expected a list of different whole numbers."
+        )
+    return tuple(take(checks.whole(0, checks.MOST_SEED), seed, "seeds") for seed in value)
 
 
 def _check_names(made: Experiment) -> None:
@@ -200,6 +210,7 @@ def _check_names(made: Experiment) -> None:
         raise ExperimentError("corpora is empty, expected at least one corpus with tasks.")
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise ExperimentError(f"two adapters are named {twice!r}: give one corpus a prefix.")
+    check_names(names, "corpora: the adapter's name", ExperimentError)
     grouped = [name for own in made.groups.values() for name in own]
     for key, used in (("groups", grouped), ("table", made.table)):
         if unknown := next((n for n in used if n not in names), None):

@@ -2,18 +2,20 @@
 
 import fcntl
 import json
-import shutil
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from jaxtask.errors import ExperimentError
-from jaxtask.folders import new_file
+from jaxtask.folders import clean, new_file
+from jaxtask.names import check_path
+from jaxtask.text_files import MAX_BYTES, parse_json
 
 _MARK = "experiment.json"
-# Where files and folders are made under hidden names before they take their places.
-_DRAFTS = (".*", "corpora/.*", "data/.*", "seed*/.*", "seed*/adapters/.*")
+# Where files and folders are made before they take their places.
+_DRAFTS = ("corpora", "data", "seed*", "seed*/adapters", "seed*/adapters.work/group-*")
 
 
 @contextmanager
@@ -28,48 +30,53 @@ def holding(out: Path, about: Mapping[str, Any]) -> Iterator[None]:
         ExperimentError: It is of something else, or another process works there.
 
     """
+    check_path(out, "out", ExperimentError)
     try:
         file = _claim(out, about)
     except OSError as error:
         raise ExperimentError(f"{out}: cannot be used: {error.strerror}.") from error
     with file:
         _lock(file, out)
-        _compare(out, file.read(), about)
-        for pattern in _DRAFTS:
-            for draft in out.glob(pattern):
-                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        _compare(out, file.read(MAX_BYTES + 1), about)
+        _tidy(out)
         yield
 
 
-def _claim(out: Path, about: Mapping[str, Any]) -> IO[str]:
+def _claim(out: Path, about: Mapping[str, Any]) -> BinaryIO:
     """The file that says whose a folder is; written if the folder is empty."""
     mark = out / _MARK
     if not mark.is_file():
-        if out.exists() and (not out.is_dir() or _visible(out)):
-            raise ExperimentError(f"{out}: is there already and holds no experiment ({_MARK}).")
+        if out.exists() and not out.is_dir():
+            raise ExperimentError(f"{out}: is a file, expected a folder for the experiment.")
         out.mkdir(parents=True, exist_ok=True)
+        clean(out)
+        if there := sorted(os.listdir(out)):
+            raise ExperimentError(
+                f"{out}: holds {there[0]!r:.200} and no experiment ({_MARK}); give an empty or a "
+                "new folder."
+            )
         write_json(mark, about)
-    return mark.open(encoding="utf-8")
+    return mark.open("rb")
 
 
-def _visible(folder: Path) -> bool:
-    return any(not path.name.startswith(".") for path in folder.iterdir())
+def _tidy(out: Path) -> None:
+    """Remove what a kill has left half made, wherever things are made."""
+    for folder in (out, *(path for pattern in _DRAFTS for path in sorted(out.glob(pattern)))):
+        if folder.is_dir() and not folder.is_symlink():
+            clean(folder)
 
 
-def _lock(file: IO[str], out: Path) -> None:
+def _lock(file: BinaryIO, out: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ExperimentError(f"{out}: another process is at work there.") from error
 
 
-def _compare(out: Path, text: str, about: Mapping[str, Any]) -> None:
-    try:
-        there = dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise ExperimentError(
-            f"{out / _MARK}: is not what an experiment leaves: {error}."
-        ) from error
+def _compare(out: Path, text: bytes, about: Mapping[str, Any]) -> None:
+    there = parse_json(text, str(out / _MARK), ExperimentError)
+    if not isinstance(there, dict):
+        raise ExperimentError(f"{out / _MARK}: is not what an experiment leaves.")
     for key, value in about.items():
         if there.get(key) != value:
             raise ExperimentError(

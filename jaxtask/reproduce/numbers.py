@@ -1,6 +1,5 @@
 """One seed's numbers that the summary speaks of, as JSON-able data."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
@@ -9,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxtask.errors import ExperimentError
 from jaxtask.reproduce.experiment import Experiment
 from jaxtask.reproduce.published import COLUMNS, DISTANCE
+from jaxtask.text_files import read_object
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,9 +23,13 @@ def losses(adapters: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Steps of every adapter, and its loss per token on held-out examples before and after."""
     found = {}
     for name in names:
-        about = json.loads((adapters / name / "jaxtask.json").read_text(encoding="utf-8"))
-        dev = about["dev_loss"]
-        found[name] = {"steps": about["steps"], "before": dev["before"], "after": dev["last"]}
+        file = adapters / name / "jaxtask.json"
+        about = read_object(file, ExperimentError)
+        try:
+            dev = about["dev_loss"]
+            found[name] = {"steps": about["steps"], "before": dev["before"], "after": dev["last"]}
+        except (KeyError, TypeError) as error:
+            raise ExperimentError(f"{file}: does not say what a run has lost: {error}.") from error
     return found
 
 

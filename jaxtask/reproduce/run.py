@@ -1,6 +1,5 @@
 """The stages of an experiment, each done once: tasks, and for every seed adapters and findings."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxtask.corpora import tokens_of
+from jaxtask.errors import ExperimentError
 from jaxtask.finetune.examples import open_tokenizer
 from jaxtask.finetune.models.find import base_config, find_base
 from jaxtask.finetune.recipe import Recipe, plain
@@ -20,6 +20,7 @@ from jaxtask.reproduce.experiment import Experiment
 from jaxtask.reproduce.folder import holding, write_json, write_text
 from jaxtask.reproduce.numbers import losses, numbers
 from jaxtask.reproduce.summary import markdown, summarize
+from jaxtask.text_files import read_object
 
 Stage = Literal["tasks", "train", "compare", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -150,9 +151,11 @@ def _findings(run: Run, seed: int) -> dict[str, Any]:
     place, experiment = run.place(seed), run.experiment
     asked = {"groups": plain(experiment.groups), "table": plain(experiment.table)}
     done = place / "numbers.json"
-    if done.is_file() and (known := json.loads(done.read_text(encoding="utf-8")))["asked"] == asked:
-        run.say(f"Findings of seed {seed}: there already.")
-        return known
+    if done.is_file():
+        known = read_object(done, ExperimentError)
+        if known.get("asked") == asked:
+            run.say(f"Findings of seed {seed}: there already.")
+            return known
     ds = open_result(place / "result.zarr")
     findings = analyze(ds, experiment.groups or None)
     table = [findings.tasks.index(name) for name in experiment.table]

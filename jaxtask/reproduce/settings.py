@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
-from jaxtask.errors import ExperimentError
+from jaxtask.errors import ExperimentError, shown
 from jaxtask.finetune.checks import Check
 
 
@@ -41,13 +41,13 @@ def take(check: Check, value: Any, key: str) -> Any:
     try:
         return check.take(value)
     except ValueError:
-        raise ExperimentError(f"{key} is {value!r}, expected {check.expected}.") from None
+        raise ExperimentError(f"{key} is {shown(value)}, expected {check.expected}.") from None
 
 
 def mapping(value: Any, key: str) -> Mapping[str, Any]:
     """The value, if it is names with values."""
     if not isinstance(value, Mapping):
-        raise ExperimentError(f"{key} is {value!r}, expected names with values.")
+        raise ExperimentError(f"{key} is {shown(value)}, expected names with values.")
     return value
 
 
@@ -56,4 +56,4 @@ def check_keys(values: Mapping[str, Any], known: Sequence[str], prefix: str = ""
     for key in values:
         if key not in known:
             names = ", ".join(known)
-            raise ExperimentError(f"{prefix}{key} is no setting, expected one of {names}.")
+            raise ExperimentError(f"{prefix}{key!s:.100} is no setting, expected one of {names}.")

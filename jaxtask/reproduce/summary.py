@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxtask.report.escapes import markdown as escaped
 from jaxtask.reproduce.experiment import Experiment
 from jaxtask.reproduce.published import COLUMNS, DISTANCE, LEVEL, claims, interval, number
 
@@ -49,8 +50,9 @@ def markdown(experiment: Experiment, summary: Mapping[str, Any]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
+    """A table in Markdown; cells are text."""
+    first, *others = ([escaped(cell) for cell in line] for line in (header, *rows))
+    lines = [first, ["---"] * len(header), *others]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -73,7 +75,7 @@ def _losses(seeds: Mapping[str, Any]) -> Iterator[str]:
         rows.append(row)
     yield table(["task", *(f"seed {seed}" for seed in seeds)], rows)
     yield (
-        f"It did NOT fall for {', '.join(risen)}."
+        f"It did NOT fall for {escaped(', '.join(risen))}."
         if risen
         else f"It fell for all {len(names)} tasks, with every seed."
     )
@@ -164,7 +166,8 @@ def _inclusion(seeds: Mapping[str, Any]) -> Iterator[str]:
     header = ["seed", "i → j", "score", "minus that of j → i [95%]"]
     yield table([*header, f"the same of {first['decided_by']}", "so i … j"], rows)
     edges = [
-        f"Seed {seed}: " + (", ".join(" ⊃ ".join(e) for e in found["inclusion"]["edges"]) or "none")
+        f"Seed {seed}: "
+        + escaped(", ".join(" ⊃ ".join(e) for e in found["inclusion"]["edges"]) or "none")
         for seed, found in seeds.items()
     ]
     yield "Edges of the graph of inclusions. " + ". ".join(edges) + "."
@@ -182,11 +185,10 @@ def _across(across: Mapping[str, Any] | None) -> Iterator[str]:
 def _published(summary: Mapping[str, Any]) -> Iterator[str]:
     if summary["published"] is None:
         return
-    yield f"## Beside {summary['published']}"
+    yield f"## Beside {escaped(summary['published'])}"
     seeds = list(summary["seeds"])
     rows = [
-        [c["says"], c["published"], *c["found"], c["rule"], f"**{c['verdict']}**"]
-        for c in summary["claims"]
+        [c["says"], c["published"], *c["found"], c["rule"], c["verdict"]] for c in summary["claims"]
     ]
     header = ["claim", "published", *(f"seed {seed}" for seed in seeds), "a run agrees if", ""]
     yield table(header, rows)
@@ -199,7 +201,9 @@ def _published(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _notes(seeds: Mapping[str, Any]) -> Iterator[str]:
     notes = dict.fromkeys(
-        f"- Seed {seed}: {note}" for seed, found in seeds.items() for note in found["notes"]
+        f"- Seed {seed}: {escaped(note)}"
+        for seed, found in seeds.items()
+        for note in found["notes"]
     )
     if notes:
         yield "## Notes"

@@ -33,11 +33,11 @@ def load_one(folder):
 def test_split_per_expert(write):
     tensors = stacked()
     adapter = load_one(write(tensors, target_parameters=BOTH[1:], **FIELDS))
-    keys = [ModuleKey(0, f"mlp.experts.{e}") for e in range(E)]
+    keys = [ModuleKey(0, f"mlp.experts.{e}.down_proj") for e in range(E)]
     assert list(adapter.modules) == keys
     for e, key in enumerate(keys):
         assert adapter.shape(key) == (D_OUT, D_IN, R)
-        assert adapter.path(key) == f"{EXPERTS}.{e}"
+        assert adapter.path(key) == f"{EXPERTS}.{e}.down_proj"
         np.testing.assert_allclose(adapter.load(key).dense(), 3.0 * expected(tensors)[e])
         assert adapter.entry(key).parameter == "down_proj"
     assert not any("0.19" in note for note in adapter.provenance["notes"])
@@ -50,9 +50,9 @@ def test_two_parameters_are_nested(write):
     adapter = load_one(write(tensors, target_parameters=BOTH, **FIELDS, **fields))
     assert len(adapter.modules) == 2 * E
     for e in range(E):
-        outer_key = ModuleKey(0, f"mlp.experts.{e}")
+        outer_key = ModuleKey(0, f"mlp.experts.{e}.down_proj")
         np.testing.assert_allclose(adapter.load(outer_key).dense(), 3.0 * expected(tensors)[e])
-        inner_key = ModuleKey(0, f"mlp.experts.base_layer.{e}")
+        inner_key = ModuleKey(0, f"mlp.experts.{e}.gate_up_proj")
         assert adapter.entry(inner_key).parameter == "gate_up_proj"
         inner_update = expected(tensors, inner, 4)[e] * 5 / 4
         np.testing.assert_allclose(adapter.load(inner_key).dense(), inner_update)
@@ -77,6 +77,8 @@ def test_one_expert_keeps_its_path(write):
     tensors = peft_tensors(["0.mlp.router"], r=R)
     adapter = load_one(write(tensors, target_parameters=["mlp.router.weight"], **FIELDS))
     assert list(adapter.modules) == [ModuleKey(0, "mlp.router")]
+    plain = load_one(write(peft_tensors(["0.mlp.router"], r=R), "plain", **FIELDS))
+    assert AdapterBank([adapter, plain]).present(ModuleKey(0, "mlp.router")).tolist() == [0, 1]
 
 
 def test_rank_that_does_not_divide(write):
@@ -102,8 +104,29 @@ def test_old_versions_are_noted(write):
     assert any("before 0.19" in note for note in adapter.provenance["notes"])
 
 
+def test_one_parameter_is_compared_with_both(write):
+    """Whether another parameter is nested around it or not, a parameter has one key."""
+    fields = {"alpha_pattern": {"gate_up_proj": 5}, **FIELDS}
+    inner = stacked(1, f"{EXPERTS}.base_layer", d_out=8)
+    both = load_one(write(stacked() | inner, "both", target_parameters=BOTH, **fields))
+    up = {name.replace(".base_layer", ""): tensor for name, tensor in inner.items()}
+    alone = load_one(write(up, "up", target_parameters=BOTH[:1], **fields))
+    bank = AdapterBank([both, alone])
+    for e in range(E):
+        key = ModuleKey(0, f"mlp.experts.{e}.gate_up_proj")
+        assert bank.present(key).tolist() == [0, 1]
+        np.testing.assert_array_equal(both.load(key).dense(), alone.load(key).dense())
+        assert bank.present(ModuleKey(0, f"mlp.experts.{e}.down_proj")).tolist() == [0]
+
+
 def test_two_parameters_never_meet_under_one_key(write):
     down = load_one(write(stacked(), "down", target_parameters=BOTH[1:], **FIELDS))
     up = load_one(write(stacked(), "up", target_parameters=["mlp.experts.up_proj"], **FIELDS))
-    with pytest.raises(AdapterError, match="parameter 'down_proj' in adapter 'down'"):
-        AdapterBank([down, up])
+    assert not set(down.modules) & set(up.modules)
+    fields = {"target_parameters": ["mlp.experts.w1", "mlp.experts.w2"], **FIELDS}
+    nested = stacked() | stacked(1, f"{EXPERTS}.base_layer")
+    unknown = load_one(write(nested, "unknown", **fields))
+    fields["target_parameters"] = ["mlp.experts.w3", "mlp.experts.w4"]
+    other = load_one(write(nested, "other", **fields))
+    with pytest.raises(AdapterError, match=r"parameter 'w1\|w2 #\d' in adapter 'unknown'"):
+        AdapterBank([unknown, other])

@@ -186,7 +186,7 @@ def test_configs_that_make_no_sense(write, fields, what):
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [("{", "not valid JSON"), ("[1]", "holds a list"), ("\xff", "not valid JSON")]
+    ("text", "what"), [("{", "not valid JSON"), ("[1]", "holds a list"), ("\xff", "is not UTF-8")]
 )
 def test_configs_that_are_no_json(write, text, what):
     folder = write()

@@ -209,7 +209,7 @@ def one(tmp_path):
     ("names", "options", "what"),
     [
         (["ner"], {"corpora": {"dev": ["x"]}}, "no corpus to train on: give train=PATH"),
-        (["ner"], {"corpora": {"train": ["x"], "valid": ["x"]}}, "unknown split 'valid'"),
+        (["ner"], {"corpora": {"train": ["x"], "final": ["x"]}}, "unknown split 'final'"),
         (["ner"], {"max_len": 0}, "max_len is 0"),
         (["ner"], {"prompt": "none"}, "unknown prompt 'none'"),
         (["sum"], {}, "'sum' needs summaries=FILE"),
@@ -288,7 +288,7 @@ def test_a_full_disk_leaves_nothing(one, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("{", "line 2: expected an object"),
+        ("{", "line 2: is not valid JSON"),
         ('{"document_id": "x"}', "line 2: expected an object with document_id and summary"),
         ("[1]", "line 2"),
         ('{"document_id": "x", "summary": " "}', "line 2: document_id and summary must be texts"),

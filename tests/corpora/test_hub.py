@@ -108,7 +108,7 @@ def test_other_version_and_no_json(tmp_path):
     with pytest.raises(CorpusError, match="unknown version 'v5'"):
         list(read_hub(path, "v5"))
     path.write_text('\n{"a"\n')
-    with pytest.raises(CorpusError, match="record 2: not JSON"):
+    with pytest.raises(CorpusError, match="record 2: is not valid JSON"):
         list(read_hub(path))
     path.write_text("[]\n")
     with pytest.raises(CorpusError, match="record 1: expected an object"):

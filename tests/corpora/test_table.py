@@ -97,18 +97,27 @@ def test_long_rows_are_dropped_and_counted(save, tmp_path):
         ("a.csv", "text,label\na,x\n", {"text_pair": "b"}, r"a.csv, line 2: no column 'b' \(there"),
         ("a.csv", "text,label\n", {}, "has no example in train"),
         ("a.jsonl", '{"text": "a", "label": null}\n', {}, "line 1: the column 'label' is empty"),
-        ("a.jsonl", '\n{"text"\n', {}, "a.jsonl, line 2: not JSON"),
+        ("a.jsonl", '\n{"text"\n', {}, "a.jsonl, line 2: is not valid JSON"),
         ("a.jsonl", "[]\n", {}, "a.jsonl, line 1: expected an object"),
         ("a.jsonl", '{"text": "a", "label": "big"}\n', {"kind": "regression"}, "expected a number"),
         ("a.csv", "text,label\na,1.5\nb,nan\n", {"kind": "regression"}, "line 3: found .* 'nan'"),
         ("a.csv", "text,label\na,1.5\n", {"kind": "regression", "labels": ["a"]}, "no label set"),
-        ("a.txt", "text", {}, r"expected a name in .jsonl, .csv or .tsv"),
+        ("a.txt", "text", {}, r"expected a name in .jsonl, .csv, .tsv or .parquet"),
     ],
 )  # fmt: skip
 def test_what_is_refused(save, tmp_path, name, text, options, what):
     with pytest.raises(TaskError, match=what):
         build_table("t", {"train": save(name, text)}, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e400", "[1]", "{}", '"\\ud800"'])
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_values_that_are_no_text(save, tmp_path, column, value):
+    row = {"text": '"a"', "label": '"x"', column: value}
+    row = "{" + ", ".join(f'"{key}": {own}' for key, own in row.items()) + "}\n"
+    with pytest.raises(TaskError, match=r"a\.jsonl, line 1"):
+        build_table("t", {"train": save("a.jsonl", row)}, tmp_path / "out")
 
 
 def test_a_label_of_dev_outside_the_set(save, tmp_path):

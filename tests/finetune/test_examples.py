@@ -176,7 +176,7 @@ def test_no_end_of_text(task):
             "regression",
             None,
             {"text": "x", "label": 10**400},
-            r"label is 10+\.\.\., expected a fin",
+            r"line 2: .*a whole number above 1e308",
         ),
         ("regression", None, {"text": "x", "label": True}, r"label is True, expected a finite"),
         (
@@ -185,7 +185,7 @@ def test_no_end_of_text(task):
             {"text": ["x"], "label": 1},
             r"line 2: text is \['x'\], expected text",
         ),
-        ("text", None, {**LINE, "text": "\ud800 x"}, r"line 2: text is '\\ud800 x', expected text"),
+        ("text", None, {**LINE, "text": "\ud800 x"}, r"line 2: .*half a character"),
         ("text", None, {**LINE, "target": float("nan")}, r"line 2: target is nan, expected text"),
         ("ranking", None, LINE, r"task\.json: kind is 'ranking', expected one of text, class"),
     ],

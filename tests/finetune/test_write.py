@@ -231,9 +231,6 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
     about = json.loads((tmp_path / "t" / "jaxtask.json").read_text())
     assert about["run"] == 1
-    # What a killed process left does not stay.
-    (tmp_path / ".t.new").mkdir()
-    (tmp_path / ".t.new" / "half").write_text("")
     write_adapter(tmp_path / "t", parameters, form, {"run": 2}, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
     assert json.loads((tmp_path / "t" / "jaxtask.json").read_text())["run"] == 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxtask.adapters import ModuleKey, parse_module_path
+from jaxtask.adapters import ModuleKey
 from parity.live_peft import (
     assert_same,
     live_deltas,
@@ -56,28 +56,25 @@ def moe(target_parameters, **fields):
 def test_experts(tmp_path, target_parameters, fields):
     model = moe(target_parameters, **fields)
     save(model, tmp_path)
+    """The file does not say which parameter is the inner one; the live model does."""
+    names = {
+        path: module.parameter_name
+        for path, module in model.named_modules()
+        if type(module).__name__ == "ParamWrapper"
+    }
     deltas = {}
     for path, delta in live_deltas(model).items():
         if delta.ndim == 3:
-            deltas |= {f"{path}.{expert}": part for expert, part in enumerate(delta)}
+            module = path.replace(".base_layer", "")
+            parts = enumerate(delta)
+            deltas |= {f"{module}.{expert}.{names[path]}": part for expert, part in parts}
         else:
             deltas[path] = delta
     adapter = load_one(tmp_path)
     assert_same(adapter, deltas)
-    assert ModuleKey(1, "mlp.experts.2") in adapter.modules
-    nested = ModuleKey(1, "mlp.experts.base_layer.2") in adapter.modules
-    assert nested == (len(target_parameters) == 2)
-
-
-def test_expert_parameters_are_named_right(tmp_path):
-    """The file does not say which parameter is the inner one; the live model does."""
-    model = moe(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"])
-    save(model, tmp_path)
-    adapter = load_one(tmp_path)
-    for path, module in model.named_modules():
-        if type(module).__name__ == "ParamWrapper":
-            key = parse_module_path(f"{path}.0")
-            assert adapter.entry(key).parameter == module.parameter_name
+    for name in target_parameters:
+        key = ModuleKey(1, f"mlp.experts.2.{name.rpartition('.')[2]}")
+        assert adapter.entry(key).parameter == name.rpartition(".")[2]
 
 
 def test_transposed_experts(tmp_path):
@@ -101,7 +98,7 @@ def test_transposed_experts(tmp_path):
     save(model, tmp_path)
     (delta,) = live_deltas(model).values()
     adapter = load_one(tmp_path)
-    assert_same(adapter, {f"experts.{e}": part.T for e, part in enumerate(delta)})
+    assert_same(adapter, {f"experts.{e}.gate_up_proj": part.T for e, part in enumerate(delta)})
 
 
 def test_one_expert_or_matrix_parameter(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxtask.errors import ModelError
 from jaxtask.finetune.models.rope import Rope, read_rope, rope_fields
-from jaxtask.text_files import read_json
+from jaxtask.text_files import read_object
 
 DECODERS = ("llama", "mistral")
 ENCODERS = ("roberta", "bert")
@@ -173,11 +173,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 def read_fields(folder: Path) -> dict[str, Any]:
     """The fields of `folder`/config.json. Raises `ModelError` if it cannot be read."""
-    file = folder / "config.json"
-    fields = read_json(file, ModelError)
-    if not isinstance(fields, dict):
-        raise ModelError(f"{file}: holds a {type(fields).__name__}, expected a JSON object.")
-    return fields
+    return read_object(folder / "config.json", ModelError)
 
 
 def parse_config(fields: dict[str, Any], where: str) -> ModelConfig:

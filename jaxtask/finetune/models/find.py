@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxtask.errors import ModelError
 from jaxtask.finetune.models.config import ModelConfig, read_config
 from jaxtask.finetune.models.gguf import GgufWeights
+from jaxtask.names import check_path
 
 
 def find_base(base: str | os.PathLike[str]) -> Path:
@@ -15,7 +16,7 @@ def find_base(base: str | os.PathLike[str]) -> Path:
         ModelError: It is no path, and the local Hugging Face cache has no such model.
 
     """
-    path = Path(base)
+    path = check_path(base, "base", ModelError)
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.exists():
