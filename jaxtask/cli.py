@@ -27,6 +27,7 @@ from jaxtask.cli_shared import (
     AsJson,
     Directional,
     Paths,
+    SkipUnreadable,
     load,
     show_adapter,
     show_pooled,
@@ -88,10 +89,11 @@ def inspect(
     paths: Paths,
     directional: Directional = False,
     allow_base_mismatch: AnyBase = False,
+    skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what adapters hold: base, modules, ranks, scaling, what is left out and why."""
-    description = load(paths, directional, allow_base_mismatch).describe()
+    description = load(paths, directional, allow_base_mismatch, skip_unreadable).describe()
     if as_json:
         print_json(description)
         return
@@ -185,19 +187,22 @@ def _cause(error: Exception) -> list[str] | None:
         said = " ".join(str(error).split())
         if "RESOURCE_EXHAUSTED" in said or "Out of memory" in said:
             return [f"there is not enough memory: {said:.300}", *notes]
-    if _begins_devices(error):
+    if _passes(error, "numcodecs", "zarr"):
+        said = " ".join(str(error).split())
+        return [f"a chunk of a result cannot be read: {said:.300}", *notes]
+    if _passes(error, "xla_bridge.py"):
         said = " ".join(str(error).split()) or "there is none"
         asked = os.environ.get("JAX_PLATFORMS", "")
         return [f"JAX cannot use the devices of JAX_PLATFORMS={asked!r}: {said:.300}", *notes]
     return None
 
 
-def _begins_devices(error: Exception) -> bool:
-    """Whether it comes from where JAX looks for devices, which raises errors of many types."""
+def _passes(error: Exception, *parts: str) -> bool:
+    """Whether it comes through a file or folder of such a name; libraries raise what they like."""
     link: BaseException | None = error
     while link is not None:  # JAX hides its own frames from the last one
         frames = traceback.extract_tb(link.__traceback__)
-        if any(Path(frame.filename).name == "xla_bridge.py" for frame in frames):
+        if any(part in Path(frame.filename).parts for frame in frames for part in parts):
             return True
         link = link.__cause__ or link.__context__
     return False

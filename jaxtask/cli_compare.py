@@ -15,6 +15,7 @@ from jaxtask.cli_shared import (
     AsJson,
     Directional,
     Paths,
+    SkipUnreadable,
     Variables,
     load,
     progress_bar,
@@ -78,6 +79,7 @@ def compare(
     process: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
     directional: Directional = False,
     allow_base_mismatch: AnyBase = False,
+    skip_unreadable: SkipUnreadable = False,
     show: Variables = "",
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +93,7 @@ def compare(
         from jaxtask.engine.store import check_target
 
         check_target(out, overwrite=overwrite or append)
-    bank = load(paths, directional, allow_base_mismatch)
+    bank = load(paths, directional, allow_base_mismatch, skip_unreadable)
     options: dict[str, Any] = {
         "metrics": split(metrics) or None,
         "sides": split(sides),

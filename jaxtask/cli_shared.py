@@ -38,6 +38,10 @@ Directional = Annotated[
 AnyBase = Annotated[
     bool, typer.Option("--allow-base-mismatch", help="Adapters may name different base models.")
 ]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option("--skip-unreadable", help="Leave out adapters that are refused, with a note."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, no tables.")]
 Variables = Annotated[
     str,
@@ -47,7 +51,12 @@ Variables = Annotated[
 ]
 
 
-def load(paths: list[str], directional: bool, allow_base_mismatch: bool) -> "AdapterBank":
+def load(
+    paths: list[str],
+    directional: bool,
+    allow_base_mismatch: bool,
+    skip_unreadable: bool = False,
+) -> "AdapterBank":
     """The adapters of a command line."""
     named = [m for p in paths if (m := re.fullmatch(r"([^=/]+)=(.+)", p)) and not Path(p).exists()]
     if named and len(named) < len(paths):
@@ -59,6 +68,7 @@ def load(paths: list[str], directional: bool, allow_base_mismatch: bool) -> "Ada
         {m[1]: m[2] for m in named} if named else paths,
         directional=directional,
         allow_base_mismatch=allow_base_mismatch,
+        skip_unreadable=skip_unreadable,
     )
 
 

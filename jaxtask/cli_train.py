@@ -152,7 +152,7 @@ def train(
     for setting in settings or ():
         key, equals, text = setting.partition("=")
         if not (key and equals):
-            raise RecipeError(f"--set {setting!r}: expected KEY=VALUE")
+            raise RecipeError(f"--set {setting!r:.200}: expected KEY=VALUE")
         given[key] = read_value(text)
     first = read_recipe(recipe) if recipe else make_recipe({"base": base} if base else {}, "train")
     whole = change(first, given, "train")

@@ -37,7 +37,7 @@ def new_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
     It is made beside `path`, or beside what that links to.
 
     Args:
-        path: The place; its parents are made if they are not there.
+        path: The place; its parents are made if they are not there, and vanish with it.
         ours: What a folder that is replaced may hold; see `foreign`.
 
     Raises:
@@ -45,17 +45,24 @@ def new_folder(path: Path, ours: Collection[str] = ()) -> Iterator[Path]:
 
     """
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clean(path.parent, path.name)
-    check_ours(path, ours)
-    with _draft(path) as draft:
-        (draft / _NEW).mkdir()
-        yield draft / _NEW
-        # Again, for what came meanwhile.
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clean(path.parent, path.name)
         check_ours(path, ours)
-        if path.exists():
-            os.rename(path, draft / _OLD)
-        os.rename(draft / _NEW, path)
+        with _draft(path) as draft:
+            (draft / _NEW).mkdir()
+            yield draft / _NEW
+            # Again, for what came meanwhile.
+            check_ours(path, ours)
+            if path.exists():
+                os.rename(path, draft / _OLD)
+            os.rename(draft / _NEW, path)
+    except BaseException:
+        for parent in made:
+            with suppress(OSError):  # unless there is something in it by now
+                parent.rmdir()
+        raise
 
 
 @contextmanager

@@ -99,6 +99,20 @@ def test_what_a_stranger_writes_meanwhile_stays(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_parents_vanish_too(tmp_path):
+    with pytest.raises(KeyError), new_folder(tmp_path / "a" / "b" / "made"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+    def other(place):
+        (place / "theirs").touch()
+        raise KeyError
+
+    with pytest.raises(KeyError), new_folder(tmp_path / "a" / "b" / "made"):
+        other(tmp_path / "a")
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "theirs"]
+
+
 def test_a_link_is_not_ours_and_a_file_no_folder(tmp_path):
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "file").symlink_to(tmp_path)

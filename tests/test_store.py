@@ -83,7 +83,7 @@ def test_a_zip_file_of_a_result_is_opened(result, tmp_path):
         jt.open_result(nested)
     with open(zipped, "r+b") as file:
         file.truncate(1000)
-    with pytest.raises(jt.ResultError, match=r"r\.zip is not a Zarr result: .*zip"):
+    with pytest.raises(jt.ResultError, match=r"r\.zip is not a result: .*zip"):
         jt.open_result(zipped)
 
 

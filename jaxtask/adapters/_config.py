@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from jaxtask.adapters._fields import (
     Refusal,
 )
 from jaxtask.errors import AdapterError
+from jaxtask.patterns import Patterns
 from jaxtask.text_files import read_object
 
 CONFIG_NAME = "adapter_config.json"
@@ -46,25 +49,30 @@ class AdapterConfig:
     excluded: dict[str, str]
     notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
+    patterns: Patterns
 
     def rank_of(self, name: str) -> int:
         """The rank the config gives to the module `name` (its name within the base model)."""
-        return int(first_match(self.rank_pattern, name, self.r))
+        what = f"{self.file}: rank_pattern"
+        return int(first_match(self.rank_pattern, name, self.r, self.patterns, what))
 
     def scaling(self, name: str, rank: int) -> float:
         """The s of ΔW = s·B·A for a module of that actual rank: α/r, or α/√r with rsLoRA."""
-        alpha = float(first_match(self.alpha_pattern, name, self.alpha))
+        what = f"{self.file}: alpha_pattern"
+        alpha = float(first_match(self.alpha_pattern, name, self.alpha, self.patterns, what))
         return alpha / math.sqrt(rank) if self.rslora else alpha / rank
 
 
-def first_match(pattern: dict[str, float], name: str, default: float) -> float:
+def first_match(
+    pattern: Mapping[str, float], name: str, default: float, patterns: Patterns, what: str
+) -> float:
     """The value of the first key, in the order of the file, that matches the end of `name`.
 
     A key is a regular expression for the last parts of a module's name, or with ``^`` for all of
     it. The first match wins, also over a longer or an exact one: that is PEFT's own rule.
     """
     for key, value in pattern.items():
-        if re.match(rf"(.*\.)?({key})$", name):
+        if patterns.matches_end(key, name, f"{what}[{key!r:.80}]"):
             return value
     return default
 
@@ -87,6 +95,7 @@ def read_config(file: Path) -> AdapterConfig:
             "AdaLoRA: B·(A∘E)·α/(init_r + 1e-5), with A∘E rounded to A's type; use_rslora and "
             "patterns have no part in it."
         )
+    patterns = Patterns(AdapterError)
     init_r = _integer(file, config, "init_r") if adalora else 0
     return AdapterConfig(
         file=file,
@@ -96,8 +105,8 @@ def read_config(file: Path) -> AdapterConfig:
         alpha=_number(file, "lora_alpha", config.get("lora_alpha")),
         rslora=bool(config.get("use_rslora")),
         # AdaLoRA's rank_pattern is a mask of kept ranks, already applied to the stored tensors.
-        rank_pattern={} if adalora else _pattern(file, config, "rank_pattern"),
-        alpha_pattern={} if adalora else _pattern(file, config, "alpha_pattern"),
+        rank_pattern={} if adalora else _pattern(file, config, "rank_pattern", patterns),
+        alpha_pattern={} if adalora else _pattern(file, config, "alpha_pattern", patterns),
         init_r=init_r,
         bias=str(config.get("bias") or "none"),
         modules_to_save=_names(file, config, "modules_to_save"),
@@ -108,6 +117,7 @@ def read_config(file: Path) -> AdapterConfig:
         excluded=excluded,
         notes=tuple(notes),
         refusals=tuple(refusals),
+        patterns=patterns,
     )
 
 
@@ -157,48 +167,53 @@ def _decide(config: dict[str, Any]) -> tuple[dict[str, str], list[str], list[Ref
 
 
 def _number(file: Path, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    # Whole numbers of JSON have no end, and beyond 10³⁰⁸ no float.
+    if not plain or not abs(value) < sys.float_info.max:
         raise AdapterError(
-            f"{file}: {name} is {value!r}, expected a finite number for the scaling."
+            f"{file}: {name} is {_cut(value)}, expected a finite number for the scaling."
         )
     return value
 
 
+def _cut(value: Any) -> str:
+    """What was found, at a length that fits a message."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
 def _integer(file: Path, config: dict[str, Any], name: str) -> int:
     value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise AdapterError(f"{file}: {name} is {value!r}, expected a positive whole number.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected a positive whole number.")
     return value
 
 
-def _pattern(file: Path, config: dict[str, Any], name: str) -> dict[str, float]:
+def _pattern(file: Path, config: dict[str, Any], name: str, patterns: Patterns) -> dict[str, float]:
     pattern = config.get(name) or {}
     if not isinstance(pattern, dict):
-        raise AdapterError(f"{file}: {name} is {pattern!r}, expected names with numbers.")
+        raise AdapterError(f"{file}: {name} is {_cut(pattern)}, expected names with numbers.")
     for key, value in pattern.items():
-        try:
-            re.compile(rf"(.*\.)?({key})$")
-        except re.error as error:
+        patterns.check(key, f"{file}: the key {key!r:.80} of {name}")
+        number = _number(file, f"{name}[{_cut(key)}]", value)
+        if name == "rank_pattern" and (not 1 <= number < 2**31 or number != int(number)):
             raise AdapterError(
-                f"{file}: the key '{key}' of {name} is not a regular expression: {error}."
-            ) from error
-        number = _number(file, f"{name}['{key}']", value)
-        if name == "rank_pattern" and (number < 1 or number != int(number)):
-            raise AdapterError(f"{file}: {name}['{key}'] is {value!r}, expected a positive rank.")
+                f"{file}: {name}[{_cut(key)}] is {_cut(value)}, expected a positive rank."
+            )
     return pattern
 
 
 def _text(file: Path, config: dict[str, Any], name: str) -> str | None:
     value = config.get(name)
     if value is not None and not isinstance(value, str):
-        raise AdapterError(f"{file}: {name} is {value!r}, expected text.")
+        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected text.")
     return value or None
 
 
 def _names(file: Path, config: dict[str, Any], name: str) -> tuple[str, ...]:
     value = config.get(name) or ()
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise AdapterError(f"{file}: {name} is {value!r}, expected a list of names.")
+        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected a list of names.")
     return tuple(value)
 
 

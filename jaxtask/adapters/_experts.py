@@ -96,12 +96,8 @@ def _is_module_target(name: str, config: AdapterConfig) -> bool:
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
             return not name.endswith("experts")
-        try:
-            return re.fullmatch(targets, name) is not None
-        except re.error as error:
-            raise AdapterError(
-                f"{config.file}: target_modules '{targets}' is not a regular expression: {error}."
-            ) from error
+        what = f"{config.file}: target_modules {targets!r:.80}"
+        return config.patterns.fullmatch(targets, name, what)
     return any(f".{name}".endswith(f".{target}") for target in targets)
 
 

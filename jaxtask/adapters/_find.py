@@ -68,6 +68,14 @@ def _is_adapter(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (CONFIG_NAME, *WEIGHT_NAMES))
 
 
+def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """The key that sorts numbers within names by value: checkpoint-500 before checkpoint-1000."""
+    parts = re.split(r"([0-9]+)", name)
+    # Numbers by their digits without leading zeros, which needs no conversion of any length.
+    numbers = [part.lstrip("0") if i % 2 else part for i, part in enumerate(parts)]
+    return [(len(n) if i % 2 else 0, n) for i, n in enumerate(numbers)], name
+
+
 def _in_folder(folder: Path) -> list[Found]:
     if _is_adapter(folder):
         return [_folder(folder, 1)]
@@ -79,6 +87,7 @@ def _in_folder(folder: Path) -> list[Found]:
                 found.append(_folder(here, len(here.relative_to(folder).parts)))
     except OSError as error:
         raise AdapterError(f"{error.filename}: cannot be read: {error.strerror}.") from error
+    found.sort(key=lambda one: [_natural(part) for part in one.parts])
     return found
 
 
@@ -113,7 +122,7 @@ def _file(path: Path) -> Found:
 def _pattern(pattern: str) -> tuple[list[Found], list[str]]:
     found: list[Found] = []
     skipped: list[str] = []
-    for match in matching(pattern, AdapterError):
+    for match in sorted(matching(pattern, AdapterError), key=_natural):
         path = Path(match)
         here = _in_folder(path) if path.is_dir() else []
         if path.is_file() and path.suffix in _WEIGHT_SUFFIXES:

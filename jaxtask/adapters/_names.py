@@ -24,11 +24,39 @@ _REFUSED_TENSORS = {
         "lora_monteclora_sampler (MonteCLoRA)", "MonteCLoRA adds sampled factors to A", True
     ),
 }
-# What PEFT and transformers call the matrices that are saved whole when a vocabulary was resized
-# or an embedding is adapted.
+# What transformers calls the matrices of a vocabulary, which PEFT saves whole when it was resized
+# or an embedding is adapted, and the heads of classification, tagging and question answering,
+# which PEFT saves for these tasks without a word in the config.
 _EMBEDDINGS = frozenset(
-    {"embed_tokens", "lm_head", "wte", "word_embeddings", "shared", "embed_in", "embed_out"}
+    {
+        "embed_tokens",
+        "lm_head",
+        "wte",
+        "wpe",
+        "word_embeddings",
+        "position_embeddings",
+        "token_type_embeddings",
+        "embed_positions",
+        "shared",
+        "embed_in",
+        "embed_out",
+    }
 )
+_HEADS = frozenset(
+    {
+        "score",
+        "classifier",
+        "classifiers",
+        "pre_classifier",
+        "qa_outputs",
+        "classification_head",
+        "start_logits",
+        "end_logits",
+        "sequence_summary",
+        "logits_proj",
+    }
+)
+_HEADED_TASKS = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
 
 
 @dataclass
@@ -53,7 +81,7 @@ def sort_names(file: Path, tensors: dict[str, StoredTensor], config: AdapterConf
     others: list[str] = []
     for name, tensor in tensors.items():
         split = _split(name)
-        if split is None:
+        if split is None or _lora_in_saved(name, config):
             others.append(name)
             continue
         path, kind, tail = split
@@ -97,11 +125,26 @@ def _split(name: str) -> tuple[str, str, list[str]] | None:
     return None
 
 
+def _lora_in_saved(name: str, config: AdapterConfig) -> bool:
+    """Whether a name looks like a factor's only by the name of a module that is saved whole."""
+    rest = _without_saved(name, config)
+    return rest != f".{name}." and _split(rest.strip(".")) is None
+
+
+def _without_saved(name: str, config: AdapterConfig) -> str:
+    """The name, dotted at both ends, without the names of modules that are saved whole."""
+    dotted = f".{name}."
+    for module in config.modules_to_save:
+        if module not in _FACTORS:  # else nothing tells the two apart
+            dotted = dotted.replace(f".{module}.", ".")
+    return dotted
+
+
 def _other(file: Path, name: str, config: AdapterConfig, *, live: bool) -> str:
     """Why a tensor that is no adapter tensor is left out; raises `AdapterError` if unknown."""
     dotted = f".{name}."
     parts = name.split(".")
-    if ".lora" in name:
+    if ".lora" in _without_saved(name, config):
         raise AdapterError(f"{file}: tensor '{name}' has a name this reader does not know.")
     if "trainable_tokens" in name or "token_adapter" in parts:
         return "single trained embedding rows (trainable tokens) are not part of B·A"
@@ -109,14 +152,29 @@ def _other(file: Path, name: str, config: AdapterConfig, *, live: bool) -> str:
         return "trained in full (modules_to_save), not part of B·A"
     if live or "original_module" in parts:
         return "a weight of the model itself, not of the adapter"
+    if parts[-1] in ("weight", "bias"):
+        if parts[-2:-1] == ["base_layer"]:
+            return "the base model's own tensor, saved beside the adapter"
+        if parts[-2:-1] and parts[-2] in _EMBEDDINGS:
+            return "a whole embedding matrix or its bias, saved beside the adapter, not part of B·A"
+        if _is_head(parts[:-1], config):
+            return "a task head trained in full, not part of B·A"
     if parts[-1] == "bias" and config.bias != "none":
         return f"a trained bias (bias = '{config.bias}'), not part of B·A"
-    if parts[-1] == "weight":
-        if parts[-2:-1] == ["base_layer"]:
-            return "the base model's own weight, saved beside the adapter"
-        if parts[-2:-1] and parts[-2] in _EMBEDDINGS:
-            return "a whole embedding matrix saved beside the adapter, not part of B·A"
     raise AdapterError(
         f"{file}: tensor '{name}' is neither a LoRA factor nor anything that {config.file.name} "
-        "announces (modules_to_save, bias, embeddings), so it cannot be left out safely."
+        "announces (modules_to_save, bias), nor an embedding or a task head, so it cannot be left "
+        "out safely."
     )
+
+
+def _is_head(path: list[str], config: AdapterConfig) -> bool:
+    """Whether a module is a task's head: by its name, and in no numbered layer of the model.
+
+    In a task that has a head, PEFT names it only in a live config, so its usual names will do; a
+    weight of a numbered layer may be one that was trained in full, which changes ΔW.
+    """
+    heads = [i for i, part in enumerate(path) if part in _HEADS]
+    if config.fields.get("task_type") in _HEADED_TASKS:
+        heads += [i for i, part in enumerate(path) if part.endswith(("classifier", "_head"))]
+    return bool(heads) and not any(part.isdigit() for part in path[: min(heads)])

@@ -77,6 +77,7 @@ class AdapterBank:
         for task in range(len(self.adapters)):
             self._add(task)
         self.modules = tuple(sorted(self._shapes))
+        self.notes += _disjoint_notes(self.adapters)
 
     def __repr__(self) -> str:
         return f"AdapterBank({len(self.tasks)} tasks, {len(self.modules)} modules)"
@@ -185,3 +186,25 @@ class AdapterBank:
                 f"no adapter has a module {tuple(key)}; modules are {', '.join(names[:8])}"
                 f"{', …' if len(names) > 8 else ''}."
             )
+
+
+def _disjoint_notes(adapters: Sequence[Adapter]) -> tuple[str, ...]:
+    """Says which adapters share no module, as their comparison holds nothing but NaN."""
+    alike: dict[frozenset[ModuleKey], list[str]] = {}  # many adapters, few kinds of targets
+    for adapter in adapters:
+        alike.setdefault(frozenset(adapter.modules), []).append(adapter.name)
+    kinds = list(alike.items())
+    pairs = [
+        (first, second)
+        for i, (modules, first) in enumerate(kinds)
+        for others, second in kinds[i + 1 :]
+        if modules.isdisjoint(others)
+    ]
+    number = sum(len(first) * len(second) for first, second in pairs)
+    if not number:
+        return ()
+    shown = ", ".join(f"{first[0]!r} and {second[0]!r}" for first, second in pairs[:3])
+    of = len(adapters) * (len(adapters) - 1) // 2
+    if number == of:
+        return (f"NO two adapters share a module, so nothing can be compared: {shown}.",)
+    return (f"{number} of {of} pairs of adapters share no module: such as {shown}.",)

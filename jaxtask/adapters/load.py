@@ -25,6 +25,7 @@ def load_adapters(
     *,
     directional: bool = False,
     allow_base_mismatch: bool = False,
+    skip_unreadable: bool = False,
 ) -> AdapterBank:
     """Opens adapters as a bank of tasks. Reads headers only; factors are read when asked for.
 
@@ -41,9 +42,12 @@ def load_adapters(
         directional: take s·B·A also from kinds whose ΔW is more than that (DoRA, PiSSA, …); the
             adapter's ``provenance["approximate"]`` then says so.
         allow_base_mismatch: allow adapters that name different base models.
+        skip_unreadable: leave out adapters that are refused, each with a note in the bank, rather
+            than raise; it raises still if none is left.
 
     Raises `AdapterError`, naming the file and the tensor or field, for everything that is not
-    understood: nothing of a file is dropped silently.
+    understood: nothing of a file is dropped silently. Where several adapters are refused, one error
+    names them all.
 
     """
     found: list[Found] = []
@@ -63,8 +67,25 @@ def load_adapters(
             found.extend(here)
             notes.extend(more)
         names = name_adapters(found)
-    adapters = [_read(name, files, directional) for name, files in zip(names, found, strict=True)]
+    adapters: list[Adapter] = []
+    errors: list[AdapterError] = []
+    for name, files in zip(names, found, strict=True):
+        try:
+            adapters.append(_read(name, files, directional))
+        except AdapterError as error:
+            errors.append(error)
+    if errors and not (skip_unreadable and adapters):
+        raise _together(errors, len(found))
+    notes.extend(f"skipped: {error}" for error in errors)
     return AdapterBank(adapters, allow_base_mismatch=allow_base_mismatch, notes=notes)
+
+
+def _together(errors: list[AdapterError], of: int) -> AdapterError:
+    """One error for all; each message names its file."""
+    if len(errors) == 1:
+        return errors[0]
+    told = "; ".join(str(error).removesuffix(".") for error in errors)
+    return AdapterError(f"{len(errors)} of {of} adapters cannot be read: {told}.")
 
 
 def _read(name: str, files: Found, directional: bool) -> Adapter:

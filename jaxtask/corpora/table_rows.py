@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxtask.corpora.files import MAX_LINE, check_columns, json_lines, parquet_rows, text_lines
 from jaxtask.errors import TaskError
+from jaxtask.names import check_path
 
 
 def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -20,6 +21,7 @@ def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         TaskError: A row does not fit, or the name says nothing.
 
     """
+    check_path(path, "table", TaskError)
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json", ".ndjson")):
         yield from ((f"line {n}", row) for n, row in json_lines(path, TaskError, "line"))

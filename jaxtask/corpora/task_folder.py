@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -93,7 +93,6 @@ def drafts(out: Path, names: Sequence[str]) -> Iterator[list[Draft]]:
         TaskError: The disk says no.
 
     """
-    fresh = not out.exists()
     try:
         with ExitStack() as stack:
             places = [stack.enter_context(new_folder(out / name, _OURS)) for name in names]
@@ -105,7 +104,3 @@ def drafts(out: Path, names: Sequence[str]) -> Iterator[list[Draft]]:
                     folder.close()
     except OSError as error:
         raise TaskError(f"{out}: cannot be written: {error}") from error
-    finally:
-        if fresh:
-            with suppress(OSError):
-                out.rmdir()  # Unless there is something in it.

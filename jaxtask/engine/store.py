@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.engine.draft import sync
+from jaxtask.engine.layout_check import Folder, Zipped, check_layout
 from jaxtask.engine.result import Layout
 from jaxtask.errors import ResultError
 from jaxtask.names import check_path
@@ -164,15 +166,21 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
         raise ResultError(f"{path}: no such result")
     try:
         if path.is_file():
+            with zipfile.ZipFile(path) as file:
+                check_layout(Zipped(file), FORMAT)
             ds = _open_zip(path)
         else:
+            check_layout(Folder(path), FORMAT)
             ds = xr.open_zarr(path, consolidated=False, chunks=None)
-    except (FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ResultError(f"{path} is not a Zarr result: {error}") from error
-    if ds.attrs.get("format") != FORMAT:
-        ds.close()
-        found = ds.attrs.get("format", "none")
-        raise ResultError(f"{path}: expected the attribute format={FORMAT!r}, found {found}")
+        _check_labels(ds)
+    except ResultError as error:
+        raise ResultError(f"{path} is not a result: {error}") from error
+    except (
+        OSError, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError, zlib.error,
+        zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        said = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise ResultError(f"{path} is not a result: {said:.300}") from error
     # A folder has no order; the one that the result was made in reads better.
     order = [name for name in ds.attrs.get("variables", ()) if name in ds]
     return ds[[*order, *(name for name in ds.data_vars if name not in order)]]
@@ -182,16 +190,23 @@ def _open_zip(path: Path) -> "xr.Dataset":
     import xarray as xr
     from zarr.storage import ZipStore
 
-    with zipfile.ZipFile(path) as file:
-        names = file.namelist()
-    if "zarr.json" not in names:
-        raise ValueError("its zip file has no zarr.json: zip what is in the folder, not the folder")
     store = ZipStore(path, mode="r")
     try:
         return xr.open_zarr(store, consolidated=False, chunks=None)
     except BaseException:
         store.close()
         raise
+
+
+def _check_labels(ds: "xr.Dataset") -> None:
+    """Raise a `ValueError` unless each layer, module and task is there once, by text or number."""
+    for name in ("layer", "module", "source", "target"):
+        labels = ds[name].values.tolist()
+        kind = int if name == "layer" else str
+        if not all(isinstance(label, kind) for label in labels):
+            raise ValueError(f"{name}: labels are not all {kind.__name__}")
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"{name}: a label is there twice")
 
 
 def _umask() -> int:

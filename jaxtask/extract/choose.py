@@ -12,6 +12,7 @@ from jaxtask.adapters import ModuleKey, parse_module_path
 from jaxtask.adapters._stored import StoredTensor
 from jaxtask.errors import AdapterError
 from jaxtask.extract.checkpoint import Checkpoint
+from jaxtask.patterns import Patterns
 
 ALL_LINEAR = "all-linear"
 Kind = Literal["linear", "conv1d", "embedding"]
@@ -134,12 +135,8 @@ def _targeted(
     if outside_layers:
         raise AdapterError("give targets or outside_layers: targets alone say what is taken.")
     if isinstance(targets, str):
-        try:
-            found = {m for m in modules if re.fullmatch(targets, m)}
-        except re.error as error:
-            raise AdapterError(
-                f"targets {targets!r} are not a regular expression: {error}."
-            ) from error
+        patterns, what = Patterns(AdapterError), f"targets {targets!r:.80}"
+        found = {m for m in modules if patterns.fullmatch(targets, m, what)}
         if not found:
             raise AdapterError(f"targets {targets!r} match none of {_some(modules)}.")
         return found

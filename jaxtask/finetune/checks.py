@@ -1,12 +1,12 @@
 """What a setting may be: one check is what it expects, in words, and how it takes a value."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxtask.errors import JaxtaskError
 from jaxtask.names import check_path
+from jaxtask.patterns import Patterns
 
 MOST = 2**31 - 1
 """Of what is counted: steps and the like are int32 on devices."""
@@ -154,8 +154,8 @@ def table(check: Check, keys: tuple[str, ...] = (), patterns: bool = False) -> C
                 _refuse()
             if patterns:
                 try:
-                    re.compile(key)
-                except re.error:
+                    Patterns(JaxtaskError).check(key, "the key")
+                except JaxtaskError:
                     _refuse()
         return {key: check.take(item) for key, item in value.items()}
 

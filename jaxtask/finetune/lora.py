@@ -9,7 +9,6 @@ names, ``{"kernel": [T, in, out], "bias": [T, out]}``.
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
 from jaxtask.finetune.models.encoder import head_shapes
 from jaxtask.finetune.parameters import Tree
 from jaxtask.finetune.recipe import Lora
+from jaxtask.patterns import Patterns
 
 ALL_LINEAR = "all-linear"
 
@@ -44,10 +44,13 @@ def ranks(spec: Lora, config: ModelConfig) -> dict[str, np.ndarray]:
     }
     chosen = _chosen(spec.targets, list(names.values()), config)
     found: dict[str, np.ndarray] = {}
+    patterns = Patterns(TrainingError)
     for (module, layer), name in names.items():
         if name in chosen:
             row = found.setdefault(module, np.zeros(config.layers, np.int64))
-            row[layer] = first_match(dict(spec.rank_pattern), name, spec.r)
+            row[layer] = first_match(
+                dict(spec.rank_pattern), name, spec.r, patterns, "rank_pattern"
+            )
     return found
 
 
@@ -55,11 +58,14 @@ def scales(specs: Sequence[Lora], config: ModelConfig) -> dict[str, Array]:
     """The s of ΔW = s·AB, [L, T] float32 per module: α/r, or α/√r with rsLoRA; 0 without LoRA."""
     table: dict[str, np.ndarray] = {}
     for t, spec in enumerate(specs):
+        patterns = Patterns(TrainingError)
         for module, own in ranks(spec, config).items():
             row = table.setdefault(module, np.zeros((config.layers, len(specs)), np.float32))
             for layer in np.flatnonzero(own):
                 name = f"{config.layer_name(int(layer))}.{module}"
-                alpha = first_match(dict(spec.alpha_pattern), name, spec.alpha)
+                alpha = first_match(
+                    dict(spec.alpha_pattern), name, spec.alpha, patterns, "alpha_pattern"
+                )
                 row[layer, t] = alpha / (math.sqrt(own[layer]) if spec.rslora else own[layer])
     return {module: jnp.asarray(row) for module, row in table.items()}
 
@@ -141,12 +147,8 @@ def _chosen(targets: str | Sequence[str], names: list[str], config: ModelConfig)
     if targets == ALL_LINEAR:
         return set(names)
     if isinstance(targets, str):
-        try:
-            found = {name for name in names if re.fullmatch(targets, name)}
-        except re.error as error:
-            raise TrainingError(
-                f"LoRA targets {targets!r} are not a regular expression: {error}."
-            ) from error
+        patterns, what = Patterns(TrainingError), f"LoRA targets {targets!r:.80}"
+        found = {name for name in names if patterns.fullmatch(targets, name, what)}
         if not found:
             raise TrainingError(
                 f"LoRA targets {targets!r} match no module; the model's names are "

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxtask.errors import DataError
+from jaxtask.errors import DataError, shown
 from jaxtask.finetune.chat import Conversation, render
 from jaxtask.finetune.foreign import is_fault, said, silent
 from jaxtask.finetune.gguf_tokenizer import read_gguf_tokenizer
+from jaxtask.names import check_path
 from jaxtask.text_files import parse_json, read_text
 
 _FILE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -247,11 +248,17 @@ def _as_its_file_says(tokenizer: Any, path: str | os.PathLike[str]) -> None:
 
 def _cached(path: str | os.PathLike[str], name: str) -> Path | None:
     """A file of a tokenizer, in its folder or in the local cache."""
-    if Path(path).is_dir():
+    if check_path(path, "tokenizer", DataError).is_dir():
         return Path(path) / name if (Path(path) / name).is_file() else None
     import huggingface_hub
 
-    found = huggingface_hub.try_to_load_from_cache(str(path), name)
+    try:
+        found = huggingface_hub.try_to_load_from_cache(str(path), name)
+    except ValueError as error:  # the Hub's own check of the name
+        told = shown(os.fspath(path))
+        raise DataError(
+            f"tokenizer {told}: is neither a path nor a valid id of the Hub."
+        ) from error
     return Path(found) if isinstance(found, str) else None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from jaxtask.corpora import Document, Length, build_tasks, read_documents, write_conll
 from jaxtask.corpora.files import json_lines, new_file
 from jaxtask.errors import ExperimentError
+from jaxtask.names import check_path
 from jaxtask.reproduce.experiment import Corpus, Excerpt, Experiment
 
 
@@ -23,11 +24,13 @@ def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> di
         name, equals, folder = text.partition("=")
         if not (name in folders and equals and folder):
             raise ExperimentError(
-                f"--corpus {text!r}: expected NAME=FOLDER with one of {', '.join(folders)}."
+                f"--corpus {text!r:.200}: expected NAME=FOLDER with one of {', '.join(folders)}."
             )
         folders[name] = Path(folder)
     for name, corpus in experiment.corpora.items():
         for file in (*corpus.train, *corpus.dev, corpus.summaries):
+            if file is not None:
+                check_path(folders[name] / file, f"corpus {name}:", ExperimentError)
             if file is not None and not (folders[name] / file).exists():
                 raise ExperimentError(
                     f"corpus {name}: {folders[name] / file} is not there; give --data FOLDER, or "

@@ -201,6 +201,8 @@ def test_real_adapters(real_adapters):
     with pytest.raises(AdapterError, match="different base models"):
         load_adapters(real_adapters)
     bank = load_adapters(str(real_adapters / "roberta*"))
+    assert len(bank.tasks) == 4
+    bank = load_adapters(str(real_adapters / "roberta*mrpc*"))
     assert bank.tasks == tuple(f"roberta-base-r8-qv-mrpc-ckpt{n}" for n in (230, 460))
     assert bank.base_model == "roberta-base"
     assert len(bank.modules) == 24
@@ -214,6 +216,53 @@ def test_real_adapters(real_adapters):
     assert stack.scale[0] == 2.0
     excluded = bank.adapters[0].provenance["excluded"]
     assert sum(name.startswith("base_model.model.classifier") for name in excluded) == 4
-    gpt2 = load_adapters(str(real_adapters / "gpt2*"))
+    distilbert = load_adapters(real_adapters / "distilbert-r8-imdb").adapters[0]
+    heads = [n for n in distilbert.provenance["excluded"] if n.endswith(("weight", "bias"))]
+    assert sorted(n.split(".")[2] for n in heads) == ["classifier"] * 2 + ["pre_classifier"] * 2
+    assert len(load_adapters(str(real_adapters / "gpt2*")).tasks) == 7
+    gpt2 = load_adapters(str(real_adapters / "gpt2*kto*"))
+    assert gpt2.tasks == tuple(f"gpt2-r16-cattn-kto-ckpt{n}" for n in (500, 1000))
     assert gpt2.modules == tuple(ModuleKey(layer, "attn.c_attn") for layer in range(12))
     assert gpt2.shape(gpt2.modules[0]) == (2304, 768, 16)
+
+
+def test_numbers_in_names_sort_by_value(write, tmp_path):
+    import shutil
+
+    first = write(peft_tensors())
+    for n in ("1000", "500", "0500b", "20"):
+        shutil.copytree(first, tmp_path / "runs" / f"checkpoint-{n}")
+    expected = tuple(f"checkpoint-{n}" for n in ("20", "500", "0500b", "1000"))
+    assert load_adapters(tmp_path / "runs").tasks == expected
+    assert load_adapters(str(tmp_path / "runs" / "*")).tasks == expected
+
+
+def test_all_refusals_at_once(write, tmp_path):
+    import shutil
+
+    first = write(peft_tensors())
+    for name in "abcd":
+        shutil.copytree(first, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "b" / WEIGHTS).write_bytes(b"no tensors")
+    with pytest.raises(AdapterError) as one:
+        load_adapters(tmp_path / "runs")
+    assert str(one.value).startswith(str(tmp_path / "runs" / "b"))
+    (tmp_path / "runs" / "d" / WEIGHTS).write_bytes(b"")
+    with pytest.raises(AdapterError, match=r"^2 of 4 adapters .*runs/b/.*; .*runs/d/") as two:
+        load_adapters(tmp_path / "runs")
+    assert "\n" not in str(two.value)
+    bank = load_adapters(tmp_path / "runs", skip_unreadable=True)
+    assert bank.tasks == ("a", "c")
+    assert [note.startswith("skipped: ") for note in bank.describe()["notes"]] == [True, True]
+    with pytest.raises(AdapterError, match=r"^2 of 2 adapters"):
+        load_adapters([tmp_path / "runs" / n for n in "bd"], skip_unreadable=True)
+
+
+def test_adapters_that_share_no_module():
+    pair = make_pair(1)
+    q, v = {"layers.0.q": pair}, {"layers.0.v": pair}
+    assert bank_of(a=q, b={**q, **v}).describe()["notes"] == []
+    (note,) = bank_of(a=q, b=q, c=v).describe()["notes"]
+    assert note == "2 of 3 pairs of adapters share no module: such as 'a' and 'c'."
+    (note,) = bank_of(a=q, b=v).describe()["notes"]
+    assert note.startswith("NO two adapters share a module")

@@ -25,7 +25,10 @@ def dense(tensors, A=QA, B=QB):
 @pytest.mark.parametrize(
     "name",
     [
-        "base_model.model.classifier.weight",
+        "base_model.model.model.layers.0.classifier.weight",
+        "base_model.model.model.layers.0.mlp.up_proj.weight",
+        "base_model.model.classifier.lora_C.weight",
+        "base_model.model.score.modules_to_save.lora_C.weight",
         "base_model.model.model.layers.0.norm.bias",
         "base_model.model.model.layers.0.self_attn.q_proj.lora_C.weight",
         "base_model.model.model.layers.0.self_attn.q_proj.lora_A.a.b.weight",

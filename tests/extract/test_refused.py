@@ -52,7 +52,7 @@ def test_damaged_files(base, tmp_path):
     refused(base, tuned, AdapterError, str(file), "truncated or damaged")
     (tuned / "config.json").write_text("[")
     file.write_bytes((base / "model.safetensors").read_bytes())
-    refused(base, tuned, ModelError, "config.json", "expected a JSON object")
+    refused(base, tuned, ModelError, "config.json", "is not valid JSON")
 
 
 def test_an_index_that_is_wrong(base, tmp_path):

@@ -86,7 +86,7 @@ def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
         if name not in TASKS:
             near = difflib.get_close_matches(name, TASKS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TaskError(f"unknown task {name!r}{hint} (known: {', '.join(TASKS)})")
+            raise TaskError(f"unknown task {name!r:.100}{hint} (known: {', '.join(TASKS)})")
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise TaskError(f"the task {twice!r} is asked for twice")
     if not names:

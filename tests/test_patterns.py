@@ -1,0 +1,54 @@
+"""Expressions of strangers: the meaning of Python's `re`, in bounded time."""
+
+import re
+import time
+
+import pytest
+
+from jaxtask.errors import AdapterError
+from jaxtask.patterns import Patterns
+
+NAMES = ["model.layers.0.self_attn.q_proj", "model.layers.11.mlp.down_proj", "lm_head", "q_proj"]
+GOOD = [
+    "q_proj", ".*q_proj", r"model\.layers\.\d+\.mlp\.(down|up)_proj", "^model.*proj",
+    "q_proj|lm_head",
+    r"^(?!.*mlp).*_proj", r"^(model(?=\.).*\.(q_proj|k_proj))$", "[qk]_proj", "(?P<a>q)_proj", "",
+    r".*\.(?:0|1{2})\..*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", GOOD)
+def test_the_same_as_python(pattern):
+    patterns = Patterns(AdapterError)
+    for name in NAMES:
+        assert patterns.fullmatch(pattern, name, "p") == bool(re.fullmatch(pattern, name))
+        expected = bool(re.match(rf"(.*\.)?({pattern})$", name))
+        assert patterns.matches_end(pattern, name, "p") == expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(", "a{99999999999999999999}", "(" * 5000 + ")" * 5000, "*", "[z-a]", "a" * 300_000, "(?P<a"],
+)
+def test_no_expressions(pattern):
+    with pytest.raises(AdapterError, match=r"^config: ") as found:
+        Patterns(AdapterError).check(pattern, "config")
+    assert "\n" not in str(found.value)
+    assert len(str(found.value)) < 300
+
+
+@pytest.mark.parametrize("pattern", ["(.|..)+[A-Z]", r"(?:\w|\w\w|\.)+\W\W"])
+def test_what_backtracks_without_end(pattern):
+    """The time is no claim of speed: without the bound it would be years."""
+    patterns = Patterns(AdapterError, seconds=0.1)
+    began = time.monotonic()
+    with pytest.raises(AdapterError, match=r"^key: takes too long"):
+        patterns.fullmatch(pattern, "model.layers.0.self_attn.q_proj" * 3, "key")
+    assert time.monotonic() - began < 60
+
+
+def test_all_matches_have_one_budget():
+    patterns = Patterns(AdapterError, seconds=0.1)
+    slow = r"((a|[a-z_.0-9])+)+[A-Z]"  # takes long, and ends
+    with pytest.raises(AdapterError, match="takes too long"):
+        [patterns.fullmatch(slow, "model.layers.0.self_attn.q" * 3, "key") for _ in range(1000)]
