@@ -18,6 +18,8 @@ from jaxtask.adapters.adapter import Adapter, collect_entries
 from jaxtask.adapters.keys import module_keys, strip_wrappers
 from jaxtask.errors import AdapterError
 
+# Of an update of rank 0, whose file holds nothing that would bound its size.
+_WIDEST = 1 << 24
 _PAIRS = (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B"))
 
 
@@ -187,6 +189,8 @@ def _adalora_entry(
     alpha = config.alpha if config.alpha > 0 else float(A.shape[0])
     scale = alpha / (config.init_r + 1e-5)
     if A.shape[0] == 0:
+        if max(B.shape[0], A.shape[1]) > _WIDEST:
+            raise _unchained(file, A, B, f"at most {_WIDEST:,} of each")
         zero_B, zero_A = np.zeros((B.shape[0], 1), B.widened), np.zeros((1, A.shape[1]), A.widened)
         return ModuleEntry(
             path,

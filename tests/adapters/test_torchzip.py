@@ -298,3 +298,22 @@ def test_an_encrypted_archive(bin_folder):
     (path / "adapter_model.bin").write_bytes(content)
     with pytest.raises(AdapterError, match="encrypted"):
         load_adapters(path)
+
+
+@pytest.mark.parametrize("entry", ["archive/byteorder", "archive/version", "other"])
+def test_an_entry_that_expands(torch_save, bin_folder, entry):
+    torch_save({}, bin_folder / "adapter_model.bin")
+    with zipfile.ZipFile(bin_folder / "adapter_model.bin", "a") as archive:
+        archive.writestr(entry, b"\0" * (1 << 24), zipfile.ZIP_DEFLATED)
+    with pytest.raises(AdapterError, match=r"is compressed|twice"):
+        load_adapters(bin_folder)
+
+
+def test_a_view_that_expands(torch_save, bin_folder):
+    tensors = {name: Tensor(t) for name, t in peft_tensors().items()}
+    name = next(iter(tensors))
+    base = np.zeros(4, np.float32)
+    tensors[name] = Tensor(base, 0, (1 << 31, 1 << 31), (0, 0))
+    torch_save(tensors, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="needs"):
+        load_adapters(bin_folder)
