@@ -129,7 +129,7 @@ def _load(data: bytes, path: Path) -> Any:
     """
     stack: list[Any] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def popped(count: int) -> list[Any]:
         if count > len(stack) - (marks[-1] if marks else 0):
@@ -179,9 +179,11 @@ def _load(data: bytes, path: Path) -> Any:
                 raise _Damaged("it appends to what is no list")
             stack[-1].extend(items)
         elif name == "GLOBAL":
-            stack.append(_named(*argument.split(" ", 1), path))
+            module, _, attribute = str(argument).partition(" ")
+            stack.append(_named(module, attribute, path))
         elif name == "STACK_GLOBAL":
-            stack.append(_named(*popped(2), path))
+            module, attribute = popped(2)
+            stack.append(_named(module, attribute, path))
         elif name == "REDUCE":
             function, arguments = popped(2)
             if (

@@ -300,6 +300,7 @@ def test_an_encrypted_archive(bin_folder):
         load_adapters(path)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("entry", ["archive/byteorder", "archive/version", "other"])
 def test_an_entry_that_expands(torch_save, bin_folder, entry):
     torch_save({}, bin_folder / "adapter_model.bin")
