@@ -29,12 +29,18 @@ NAMES = [*FORMULAS, *TAGS, "two\nlines", "\x1b[31mred", "plain_name-2"]
 def test_a_cell_is_text():
     for name in FORMULAS:
         assert csv_text(name)[0] == "'"
+    for name in ("＝1", " =1", '"=1', "a;=1+1", "a; @x;-1"):
+        assert not re.search(r"(^|;)[\s\"]*[=+@＝-]", csv_text(name))
     assert csv_text("plain_name-2") == "plain_name-2"
+    assert csv_text("a=1;b") == "a=1;b"
 
 
 def test_markdown_is_text():
     assert markdown("plain_name-2 -0.5 (3 < 4)") == r"plain_name-2 -0.5 (3 \< 4)"
     assert markdown("<img src=x>") == r"\<img src=x\>"
+    assert markdown("http://y www.y") == r"http\://y www\.y"
+    assert markdown("---") == r"\---"
+    assert markdown("-") == r"\-"
     assert markdown("# head") == r"\# head"
     assert markdown("- item") == r"\- item"
     assert markdown("1. one") == r"1\. one"
