@@ -4,7 +4,6 @@ import os
 import resource
 import threading
 
-
 # What libraries map, and what XLA has for each core: it ends the process where it gets no thread.
 _ADDRESSES = 2 << 30
 _THREADS_PER_CORE = 12
