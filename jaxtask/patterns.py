@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from functools import lru_cache
 from typing import Any
 
 from jaxtask.errors import JaxtaskError
 
-# Lists of all modules of a large model are written as one expression: some hundred kilobytes.
-_MAX_LENGTH = 200_000
+# Lists of all modules of a large model are written as one expression.
+_MAX_LENGTH = 50_000
+# `regex` copies what is repeated, as often as it must be there; names of modules are short.
+_MAX_COPIES = 10_000
+_REPEAT = re.compile(r"\{\s*(\d+)")
 _SECONDS = 2.0
 
 
 class Patterns:
-    """Matches expressions of one source; all its matches together take at most `seconds`.
+    """Matches expressions of one source; all that together takes at most about `seconds`.
 
     The meaning is that of Python's `re`, which cannot be stopped: some expressions of thirty
     characters take it years.
 
     Args:
         error: What is raised for what is no expression, or takes too long.
-        seconds: For all matches together.
+        seconds: For compiling and matching them all.
 
     """
 
@@ -34,6 +38,10 @@ class Patterns:
         """Raise `error` unless `pattern`, which messages call `what`, is an expression."""
         self._compiled(pattern, what)
 
+    def check_end(self, pattern: str, what: str) -> None:
+        """The same for `matches_end`."""
+        self._compiled(_end(pattern), what)
+
     def fullmatch(self, pattern: str, name: str, what: str) -> bool:
         """Whether all of `name` matches, as `re.fullmatch` has it."""
         return self._run(self._compiled(pattern, what).fullmatch, name, what)
@@ -43,22 +51,27 @@ class Patterns:
 
         An expression for the last parts, or with ``^`` for all of them.
         """
-        return self._run(self._compiled(rf"(.*\.)?({pattern})$", what).match, name, what)
+        return self._run(self._compiled(_end(pattern), what).match, name, what)
 
     def _compiled(self, pattern: str, what: str) -> Any:
         if len(pattern) > _MAX_LENGTH:
             raise self._error(
                 f"{what}: has {len(pattern):,} characters, expected {_MAX_LENGTH:,} at most."
             )
+        began = time.monotonic()
         try:
             return _compile(pattern)
         except ValueError as error:
             raise self._error(f"{what}: is not a regular expression: {error}.") from error
+        finally:
+            self._left -= time.monotonic() - began
 
     def _run(self, match: Any, name: str, what: str) -> bool:
+        if self._left <= 0:
+            raise self._error(f"{what}: this and the expressions before it take too long.")
         began = time.monotonic()
         try:
-            return match(name, timeout=max(self._left, 1e-3)) is not None
+            return match(name, timeout=self._left) is not None
         except TimeoutError:
             raise self._error(
                 f"{what}: takes too long to match {name!r:.100}: expected an expression without "
@@ -68,13 +81,24 @@ class Patterns:
             self._left -= time.monotonic() - began
 
 
+def _end(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})$"
+
+
 @lru_cache(maxsize=4096)
 def _compile(pattern: str) -> Any:
     """Compiled by `regex`, if Python's `re` takes it too. Raises `ValueError`."""
     import regex
 
+    copies = 1
+    for count in _REPEAT.findall(pattern):
+        copies *= max(int(count[:20]), 1)
+        if copies > _MAX_COPIES:
+            raise ValueError("it asks for too many repetitions")
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings():  # of what later versions of Python may read otherwise
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(pattern)
         return regex.compile(pattern, regex.VERSION0)
     except (re.error, regex.error) as error:
         raise ValueError(f"{error}") from error

@@ -28,7 +28,18 @@ def test_the_same_as_python(pattern):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(", "a{99999999999999999999}", "(" * 5000 + ")" * 5000, "*", "[z-a]", "a" * 300_000, "(?P<a"],
+    [
+        "(",
+        "a{99999999999999999999}",
+        "(" * 5000 + ")" * 5000,
+        "*",
+        "[z-a]",
+        "a" * 300_000,
+        "(?P<a",
+        r"\d{1000000}",
+        "((a{1000}){1000}){1000}",
+        r"\d{4294967294}",
+    ],
 )
 def test_no_expressions(pattern):
     with pytest.raises(AdapterError, match=r"^config: ") as found:
@@ -45,6 +56,13 @@ def test_what_backtracks_without_end(pattern):
     with pytest.raises(AdapterError, match=r"^key: takes too long"):
         patterns.fullmatch(pattern, "model.layers.0.self_attn.q_proj" * 3, "key")
     assert time.monotonic() - began < 60
+
+
+def test_keys_are_checked_as_they_are_matched():
+    for key in ("(?i)q_proj", "(?x)q#c"):
+        with pytest.raises(AdapterError):
+            Patterns(AdapterError).check_end(key, "key")
+    Patterns(AdapterError).check_end("[[q]k]_proj", "key")  # no warning
 
 
 def test_all_matches_have_one_budget():

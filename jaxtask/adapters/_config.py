@@ -194,7 +194,7 @@ def _pattern(file: Path, config: dict[str, Any], name: str, patterns: Patterns) 
     if not isinstance(pattern, dict):
         raise AdapterError(f"{file}: {name} is {_cut(pattern)}, expected names with numbers.")
     for key, value in pattern.items():
-        patterns.check(key, f"{file}: the key {key!r:.80} of {name}")
+        patterns.check_end(key, f"{file}: the key {key!r:.80} of {name}")
         number = _number(file, f"{name}[{_cut(key)}]", value)
         if name == "rank_pattern" and (not 1 <= number < 2**31 or number != int(number)):
             raise AdapterError(

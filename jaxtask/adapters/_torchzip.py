@@ -1,19 +1,18 @@
 """Tensors of a `.bin` file as torch.save writes it, read without torch and without executing.
 
 The file is a ZIP archive: ``<name>/data.pkl`` is a pickle whose tensors refer to storages, and
-``<name>/data/<key>`` holds the bytes of storage `key`, uncompressed. A pickle is a program. The
-reader below runs it in an unpickler that knows exactly the few names a dictionary of tensors needs
-and stands in its own inert records for them, so no code of the file's choosing can run; every
-other name is refused before anything is called.
+``<name>/data/<key>`` holds the bytes of storage `key`, uncompressed. A pickle is a program.
+Python's own unpickler can be made to import, call, or hash for ever, so it is not used: `_load`
+follows the few instructions that a dictionary of tensors needs, each in bounded time and memory,
+with inert records in the place of tensors. Every other instruction and name is refused.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
+import pickletools
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,20 +39,11 @@ _STORAGES = {
     "Float8_e4m3fnStorage": "F8_E4M3",
     "Float8_e5m2Storage": "F8_E5M2",
 }
-# What a damaged pickle makes the unpickler raise; the first four are in its documentation.
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
+# What ten thousand tensors take, which themselves lie elsewhere; read in a few seconds.
+_MAX_PICKLE = 16 << 20
+_MAX_STEPS = 400_000
+_MAX_ARGUMENTS = 16
+_MAX_KEY = 1000  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -90,49 +80,163 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]  # elements
 
 
-def _tensor(
-    storage: Any, offset: Any, shape: Any, strides: Any, *_gradients_and_hooks: Any
-) -> _Tensor:
-    if not isinstance(storage, _Storage) or len(shape) != len(strides):
-        raise ValueError("a tensor record is malformed")
-    if not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
-        raise ValueError("a tensor record has a size that is not a non-negative integer")
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+class _Damaged(ValueError):
+    """The pickle is not what torch.save writes of a dictionary of tensors."""
 
 
-def _parameter(tensor: Any, *_gradient_and_hooks: Any) -> _Tensor:
-    if not isinstance(tensor, _Tensor):
-        raise ValueError("a parameter record holds no tensor")
-    return tensor
+def _tensor(*given: Any) -> _Tensor:
+    storage, offset, shape, strides = given[:4] if len(given) >= 4 else (None,) * 4
+    sizes = isinstance(shape, tuple) and isinstance(strides, tuple)
+    if not isinstance(storage, _Storage) or not sizes or len(shape) != len(strides):
+        raise _Damaged("a tensor record is malformed")
+    if len(shape) > _MAX_ARGUMENTS:
+        raise _Damaged(f"a tensor has {len(shape)} dimensions")
+    if not all(type(n) is int and 0 <= n < 2**63 for n in (offset, *shape, *strides)):
+        raise _Damaged("a tensor record has a size that is not a non-negative integer")
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _parameter(*given: Any) -> _Tensor:
+    if not given or not isinstance(given[0], _Tensor):
+        raise _Damaged("a parameter record holds no tensor")
+    return given[0]
+
+
+def _ordered(*given: Any) -> dict[str, Any]:
+    if given:
+        raise _Damaged("an OrderedDict record is malformed")
+    return {}
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any] | _StorageType] = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _ordered,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
 }
+_VALUES = frozenset(
+    {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
+    | {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+)
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, path: Path) -> None:
-        super().__init__(io.BytesIO(data))
-        self._path = path
+def _load(data: bytes, path: Path) -> Any:
+    """What a pickle of torch.save makes, of dicts, lists, tuples, plain values and our records.
 
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise AdapterError(
-                f"{self._path}: the pickle asks for '{module}.{name}', which a dictionary of "
-                "tensors never needs; the file is refused and nothing of it was executed."
-            ) from None
+    Raises `AdapterError` for a name that no dictionary of tensors needs, `ValueError` for all else.
+    """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, storage_type, key, _location, _count = pid
-        if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise ValueError(f"an unknown kind of reference, {kind!r}")
-        return _Storage(storage_type.dtype, str(key))
+    def popped(count: int) -> list[Any]:
+        if count > len(stack) - (marks[-1] if marks else 0):
+            raise _Damaged("its stack runs out")
+        if not count:
+            return []
+        found = stack[-count:]
+        del stack[-count:]
+        return found
+
+    def since_mark() -> list[Any]:
+        if not marks:
+            raise _Damaged("it has a mark too few")
+        found = popped(len(stack) - marks[-1])
+        marks.pop()
+        return found
+
+    for step, (op, argument, _) in enumerate(pickletools.genops(data)):
+        name = op.name
+        if step > _MAX_STEPS:
+            raise _Damaged(f"it has over {_MAX_STEPS:,} instructions")
+        if name in _VALUES:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if name == "MEMOIZE" else argument] = _top(stack)
+        elif name in ("BINGET", "LONG_BINGET"):
+            if argument not in memo:
+                raise _Damaged(f"it asks for the value {argument}, which it does not have")
+            stack.append(memo[argument])
+        elif name == "EMPTY_DICT":
+            stack.append({})
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            stack.append(tuple(popped(int(name[-1]))))
+        elif name == "TUPLE":
+            stack.append(tuple(since_mark()))
+        elif name in ("SETITEM", "SETITEMS"):
+            _set(since_mark() if name == "SETITEMS" else popped(2), _top(stack))
+        elif name in ("APPEND", "APPENDS"):
+            items = since_mark() if name == "APPENDS" else popped(1)
+            if not isinstance(_top(stack), list):
+                raise _Damaged("it appends to what is no list")
+            stack[-1].extend(items)
+        elif name == "GLOBAL":
+            stack.append(_named(*argument.split(" ", 1), path))
+        elif name == "STACK_GLOBAL":
+            stack.append(_named(*popped(2), path))
+        elif name == "REDUCE":
+            function, arguments = popped(2)
+            if (
+                not callable(function)
+                or not isinstance(arguments, tuple)
+                or len(arguments) > _MAX_ARGUMENTS
+            ):
+                raise _Damaged("it calls what cannot be called")
+            stack.append(function(*arguments))
+        elif name == "BUILD":
+            popped(1)  # attributes, such as the versions of modules, which tensors do not need
+        elif name == "BINPERSID":
+            stack.append(_storage(*popped(1)))
+        elif name == "STOP":
+            (result,) = popped(1)
+            return result
+        elif name not in ("PROTO", "FRAME"):
+            raise _Damaged(f"the instruction {name} is in no dictionary of tensors")
+    raise _Damaged("it has no end")
+
+
+def _top(stack: list[Any]) -> Any:
+    if not stack:
+        raise _Damaged("its stack runs out")
+    return stack[-1]
+
+
+def _set(items: list[Any], target: Any) -> None:
+    if not isinstance(target, dict) or len(items) % 2:
+        raise _Damaged("it sets items of what is no dictionary")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # Nothing but text is hashed: what a structure refers to twice has no end.
+        if not isinstance(key, str) or len(key) > _MAX_KEY:
+            raise _Damaged(f"a key is a {type(key).__name__}, expected a name")
+        target[key] = value
+
+
+def _named(module: Any, name: Any, path: Path) -> Any:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise _Damaged("a name in it is no text")
+    try:
+        return _ALLOWED[module, name]
+    except KeyError:
+        raise AdapterError(
+            f"{path}: the pickle asks for {f'{module}.{name}'[:100]!r}, which a dictionary of "
+            "tensors never needs; the file is refused and nothing of it was executed."
+        ) from None
+
+
+def _storage(pid: Any) -> _Storage:
+    if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage":
+        raise _Damaged("an unknown kind of reference")
+    _, kind, key, _, _ = pid
+    if not isinstance(kind, _StorageType) or not isinstance(key, str | int):
+        raise _Damaged("a reference names no storage")
+    return _Storage(kind.dtype, str(key))
 
 
 def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
@@ -157,14 +261,19 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
             for name, info in members.items():
                 if name.startswith(f"{root}/data/"):
                     starts[name.removeprefix(f"{root}/data/")] = _data_start(path, file, info)
-    except (zipfile.BadZipFile, OSError, EOFError, struct.error, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile, OSError, EOFError, struct.error, NotImplementedError, ValueError,
+    ) as error:  # fmt: skip
+        if isinstance(error, AdapterError):
+            raise
         raise AdapterError(f"{path}: the archive is damaged or truncated: {error}.") from error
     try:
-        loaded = _Unpickler(pickled, path).load()
+        loaded = _load(pickled, path)
     except AdapterError:
         raise
-    except _PICKLE_ERRORS as error:
-        raise AdapterError(f"{path}: the pickle in it is damaged: {error}.") from error
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise AdapterError(f"{path}: the pickle in it is damaged: {said:.200}.") from error
     if not isinstance(loaded, dict):
         raise AdapterError(
             f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors."
@@ -180,6 +289,14 @@ def _open_pickle(
     if len(pickles) != 1:
         raise AdapterError(f"{path}: holds {len(pickles)} entries '*/data.pkl', expected one.")
     root = pickles[0].removesuffix("/data.pkl")
+    for name, info in members.items():
+        if info.flag_bits & 1:
+            raise AdapterError(f"{path}: {name[:100]!r} in it is encrypted.")
+    if members[pickles[0]].file_size > _MAX_PICKLE:
+        raise AdapterError(
+            f"{path}: '{pickles[0]}' has {members[pickles[0]].file_size:,} bytes, expected "
+            f"{_MAX_PICKLE:,} at most: tensors lie beside it."
+        )
     order = members.get(f"{root}/byteorder")
     if order is not None and archive.read(order) != b"little":
         raise AdapterError(f"{path}: was written on a big-endian machine, which is not read.")

@@ -30,7 +30,9 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
         )
     files: dict[Path, set[str] | None] = {}
     for name, file in sorted(places.items()):
-        held = files.setdefault(folder / check_name(file, f"{index}: the file", ModelError), set())
+        held = files.setdefault(
+            folder / check_name(file, f"{index}: weight_map: the file", ModelError), set()
+        )
         assert held is not None
         held.add(name)
     return files

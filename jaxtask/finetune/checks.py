@@ -154,7 +154,7 @@ def table(check: Check, keys: tuple[str, ...] = (), patterns: bool = False) -> C
                 _refuse()
             if patterns:
                 try:
-                    Patterns(JaxtaskError).check(key, "the key")
+                    Patterns(JaxtaskError).check_end(key, "the key")
                 except JaxtaskError:
                     _refuse()
         return {key: check.take(item) for key, item in value.items()}

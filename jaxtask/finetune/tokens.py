@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxtask.errors import DataError, shown
+from jaxtask.finetune.chat import Conversation, render
 from jaxtask.finetune.foreign import is_fault, said, silent
 from jaxtask.finetune.gguf_tokenizer import read_gguf_tokenizer
 from jaxtask.names import check_path
@@ -116,6 +117,11 @@ class Tokens:
     def text_of(self, token: int) -> str | None:
         """How a token is written in the vocabulary; None for what is not in it."""
         return self.tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
+
+    def render(self, conversations: Sequence[Conversation]) -> list[str]:
+        """Conversations of masked data as the template writes them, see `jaxtask.finetune.chat`."""
+        names = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        return render(self.template, names, conversations, self.name)
 
     def mask(self, text: str) -> str:
         """Data for a template: what looks like a control token in it has another name."""

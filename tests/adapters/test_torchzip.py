@@ -233,3 +233,68 @@ def test_archives_that_torch_does_not_write(torch_save, bin_folder):
         archive.writestr("archive/data.pkl", b"\x80\x02K\x01")
     with pytest.raises(AdapterError, match="pickle in it is damaged"):
         load_adapters(bin_folder)
+
+
+def text(word):
+    return b"X" + len(word).to_bytes(4, "little") + word.encode()
+
+
+_DOUBLED = b"K\x01" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(100))
+BOMBS = {
+    "a key of tuples of tuples": b"}" + _DOUBLED + b"K\x01s.",
+    "a key doubled on the stack": b"}K\x01" + b"2\x86" * 60 + b"K\x01s.",
+    "a value of tuples of tuples": b"}" + text("k") + _DOUBLED + b"s.",
+    "tuples of tuples": _DOUBLED + b".",
+    "a frozen set": b"(" + _DOUBLED + b"\x91.",
+    "a set": b"\x8f(" + _DOUBLED + b"\x90.",
+    "a memo of gigabytes": b"}r\xff\xff\xff\x0f" + text("k") + b"j\xff\xff\xff\x0fs.",
+    "a text of gigabytes": b"X\xff\xff\xff\x7fabc.",
+    "a text of 2^63 bytes": b"\x8d" + b"\xff" * 7 + b"\x7fabc.",
+    "a number of gigabytes": b"\x8b\xff\xff\xff\x7f1.",
+    "bytes": b"B\x03\x00\x00\x00abc.",
+    "a list in itself": b"]q\x00h\x00a.",
+    "a dictionary in itself": b"}q\x00" + text("k") + b"h\x00s.",
+    "deep lists": b"]" * 300_000 + b"a" * 299_999 + b".",
+    "deep tuples": b")" + b"\x85" * 300_000 + b".",
+    "three million instructions": b"0".join([b"N"] * 1_500_000) + b".",
+    "numbers for keys": b"}" + b"K\x01K\x02s" * 100_000 + b".",
+    "a name of megabytes": b"}" + text("k" * 2_000_000) + b"K\x01s.",
+    "a call with a million arguments": (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + b"N" * 1_000_000 + b"tR."
+    ),
+    "a call of a number": b"K\x01)R.",
+    "marks without end": b"(" * 100_000 + b".",
+    "a pop too many": b"N\x86.",
+    "a value that is not there": b"h\x05.",
+    "items of a tuple": b")" + text("k") + b"K\x01s.",
+    "half a pair": b"}(" + text("k") + b"u.",
+    "an extension": b"\x82\x01.",
+    "a new object": b"ccollections\nOrderedDict\n)\x81.",
+    "no end": b"}",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("program", BOMBS.values(), ids=BOMBS)
+def test_programs_that_never_end(bin_folder, program):
+    """In bounded time: Python's own unpickler takes years for some, and gigabytes for others."""
+    path = bin_folder
+    with zipfile.ZipFile(path / "adapter_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + program)
+    with pytest.raises(AdapterError) as found:
+        load_adapters(path)
+    said = str(found.value)
+    assert "\n" not in said
+    assert len(said) < 400
+
+
+def test_an_encrypted_archive(bin_folder):
+    path = bin_folder
+    with zipfile.ZipFile(path / "adapter_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+    content = bytearray((path / "adapter_model.bin").read_bytes())
+    for mark, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.find(mark) + at] |= 1
+    (path / "adapter_model.bin").write_bytes(content)
+    with pytest.raises(AdapterError, match="encrypted"):
+        load_adapters(path)

@@ -28,8 +28,10 @@ from finetune.data_files import (
     spaced_tokenizer,
     write_task,
 )
+from jaxtask.corpora import tokens_of
 from jaxtask.errors import DataError
 from jaxtask.finetune.examples import encode_task, open_tokenizer
+from jaxtask.finetune.lengths import length_of
 from jaxtask.finetune.task_data import read_task
 from jaxtask.finetune.tokens import Tokens
 from real_data import real_data
@@ -479,3 +481,15 @@ def test_panics_and_remarks_are_not_printed(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
     print("after", flush=True)
     assert capfd.readouterr().out == "after\n"
+
+
+@pytest.mark.parametrize("chat", [None, LLAMA_CHAT])
+def test_lengths_for_corpora_are_those_of_examples(tmp_path, chat):
+    tokenizer = byte_tokenizer(chat_template=chat)
+    ours, known = length_of(tokenizer, "t"), tokens_of(tokenizer, "t")
+    assert (ours.overhead, str(ours)) == (known.overhead, str(known))
+    assert [ours.count(text) for text in TEXTS] == [known.count(text) for text in TEXTS]
+    assert ours.count("a </s> b") > known.count("a </s> b")  # which is text there, too
+    broken = byte_tokenizer(chat_template="{{ raise_exception('no') }}")
+    with pytest.raises(DataError, match=r"^there: the chat template of .*: no\.$"):
+        length_of(broken, "there")
