@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +37,7 @@ from jaxtask.interrupts import Stopped, interrupts
 from jaxtask.machine import check_limits
 from jaxtask.terminal import print_json, standard_error, standard_output
 
+_WARNED: set[str] = set()
 BUG = 70  # EX_SOFTWARE of sysexits.h
 # Newer versions of Typer bring their own copy of Click.
 _WRONG_USAGE: type[Any] = typer.BadParameter.__mro__[2]
@@ -140,6 +142,7 @@ def main() -> None:
     interrupts.install()
     # Only tokenizers are wanted of it: that there is no PyTorch is no news.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    warnings.showwarning = _warn
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -213,6 +216,14 @@ def _passes(error: Exception, *parts: str) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    """Say what a library warns of in one line, once."""
+    line = " ".join(str(message).split())
+    if line not in _WARNED:
+        _WARNED.add(line)
+        _tell(f"warning: {line:.500}")
 
 
 def _tell_usage(error: Any) -> None:

@@ -198,3 +198,15 @@ def test_a_bug_says_so(monkeypatch, capsys):
     assert ended.value.code == cli.BUG
     assert "Traceback" in said
     assert "bug in jaxtask" in said.splitlines()[-1]
+
+
+def test_warnings_of_libraries_are_one_line_once(monkeypatch, capsys):
+    import warnings
+
+    monkeypatch.setattr(cli, "_WARNED", set())
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", cli._warn)
+        for _ in range(3):
+            warnings.warn("two\n  lines \x1b[31m[/red]", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: two lines \\x1b[31m[/red]\n"

@@ -23,7 +23,15 @@ TAGS = [
     "1. one",
     "$x$",
 ]
-NAMES = [*FORMULAS, *TAGS, "two\nlines", "\x1b[31mred", "plain_name-2"]
+NAMES = [
+    *FORMULAS,
+    *TAGS,
+    "two\nlines",
+    "\x1b[31mred",
+    "k\u202egnp",
+    "</script>\u2028",
+    "plain_name-2",
+]
 
 
 def test_a_cell_is_text():
@@ -99,3 +107,21 @@ def test_figures_are_whole(written):
     assert files
     for file in files:
         tree.parse(file)
+
+
+def test_a_page_is_text(written):
+    """Outside of what Plotly itself is made of."""
+    page = written.parent / "page.html"
+    cli.app(["report", str(written.parent / "r.zarr"), "--out", str(page)], standalone_mode=False)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("</script>") == text.count("<script") == 3
+    ours = [part for part in re.split("</?script[^>]*>", text) if len(part) < 1_000_000]
+    for part in ours:
+        assert all(c == "\n" or c.isprintable() for c in part)
+    assert r"\u202egnp" in ours[0]
+    assert r"k\\u202egnp" in ours[1]
+
+
+def test_latex_is_text(written):
+    text = (written / "table.tex").read_text(encoding="utf-8")
+    assert not re.search(r"[<>|]", text)
