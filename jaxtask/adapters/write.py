@@ -78,7 +78,7 @@ def write_folder(
     try:
         with new_folder(folder, _OURS) as draft:
             save_file(dict(tensors), draft / WEIGHTS, metadata={"format": "pt"})
-            (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-            (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "\n")
+            (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"{folder}: cannot be written: {error}") from error

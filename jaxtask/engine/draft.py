@@ -83,14 +83,14 @@ class Draft:
         for path in empty:
             sync(self.result / path)
         new = self.folder / "manifest.json.new"
-        new.write_text(json.dumps({**manifest, "empty": empty}))
+        new.write_text(json.dumps({**manifest, "empty": empty}), encoding="utf-8")
         sync(new)
         os.rename(new, self._manifest)
 
     def mark(self, module: int, sizes: Mapping[str, int]) -> None:
         """Say that a module is written: its chunks, below `result`, and their sizes in bytes."""
         new = self._done / f"{module}.new"
-        new.write_text(json.dumps(sizes))
+        new.write_text(json.dumps(sizes), encoding="utf-8")
         os.rename(new, self._done / str(module))
 
     def check(self) -> None:
