@@ -28,6 +28,7 @@ from jaxtask.cli_shared import (
     Directional,
     Paths,
     SkipUnreadable,
+    as_options,
     load,
     show_adapter,
     show_pooled,
@@ -175,7 +176,8 @@ def _cause(error: Exception) -> list[str] | None:
     """What a user can do something about, in lines; None for all that only a bug of ours causes."""
     notes = list(getattr(error, "__notes__", ()))
     if isinstance(error, jt.JaxtaskError):
-        return [str(error), *notes]
+        command = typer.main.get_command(app)
+        return [as_options(told, command) for told in (str(error), *notes)]
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return [f"{place}{error.strerror or error}", *notes]

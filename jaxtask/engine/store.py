@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.engine.draft import sync
-from jaxtask.engine.layout_check import Folder, Zipped, check_layout
+from jaxtask.engine.layout_check import Folder, Zipped, check_layout, foreign
 from jaxtask.engine.result import Layout
 from jaxtask.errors import ResultError
 from jaxtask.names import check_path
@@ -39,14 +39,21 @@ def check_target(path: Path, *, overwrite: bool, append: bool = False) -> None:
     if path.exists():
         if not overwrite and not append:
             raise ResultError(
-                f"{path} exists; give overwrite=True (--overwrite) to replace it, append=True "
-                "(--append) to add adapters to it"
+                f"{path} exists; give overwrite=True to replace it, append=True to "
+                "add adapters to it"
             )
         if not (path / "zarr.json").is_file():
             raise ResultError(f"{path} exists and is not a Zarr result; it is left alone")
+        check_only_ours(path)
     elif append:
         raise ResultError(f"{path}: no such result to add adapters to")
     check_place(path)
+
+
+def check_only_ours(path: Path) -> None:
+    """Raise a `ResultError` if the folder of a result holds anything else, which would be lost."""
+    if other := foreign(path):
+        raise ResultError(f"{path} is left alone: it holds {other!r:.200}, no part of a result")
 
 
 def check_place(path: Path) -> None:
@@ -68,6 +75,7 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
         draft.chmod(0o777 & ~_umask())
         yield draft
         if path.exists():
+            check_only_ours(path)  # again, for what came meanwhile
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
             os.rename(path, old / "old")
             os.rename(draft, path)
