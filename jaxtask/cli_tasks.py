@@ -154,13 +154,14 @@ def _by_split(corpus: list[str]) -> dict[str, list[str]]:
 
 
 def _length(tokenizer: str) -> "Length":
-    from jaxtask.corpora import WORDS, tokens_of
+    from jaxtask.corpora import WORDS
 
     if not tokenizer:
         return WORDS
-    from jaxtask.finetune.examples import open_tokenizer
+    from jaxtask.finetune.lengths import length_of
+    from jaxtask.finetune.tokens import open_tokenizer
 
-    return tokens_of(open_tokenizer(tokenizer), tokenizer)
+    return length_of(open_tokenizer(tokenizer), tokenizer)
 
 
 def _command() -> str:

@@ -22,17 +22,15 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     index = folder / INDEX
     if not index.exists():
         raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}.")
-    try:
-        places = read_json(index, ModelError)["weight_map"]
-        files: dict[Path, set[str] | None] = {}
-        for name, file in sorted(places.items()):
-            check_name(file, "weight_map has", ModelError)
-            held = files.setdefault(folder / file, set())
-            assert held is not None
-            held.add(name)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    fields = read_json(index, ModelError)
+    places = fields.get("weight_map") if isinstance(fields, dict) else None
+    if not isinstance(places, dict) or not places:
         raise ModelError(
-            f"{index}: expected a JSON object whose 'weight_map' gives every tensor's "
-            f"file: {error!r}."
-        ) from error
+            f"{index}: expected a JSON object whose 'weight_map' gives every tensor's file."
+        )
+    files: dict[Path, set[str] | None] = {}
+    for name, file in sorted(places.items()):
+        held = files.setdefault(folder / check_name(file, f"{index}: the file", ModelError), set())
+        assert held is not None
+        held.add(name)
     return files

@@ -12,7 +12,7 @@ from typing import Any
 
 # Of one conversation: far above what templates need, far below what is a nuisance.
 SECONDS = 2
-BYTES = 1 << 30
+BYTES = 1 << 29
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     # A template can raise anything.
     except BaseException as error:  # noqa: BLE001
         found["at"] = len(texts)
-        found["error"] = f"{type(error).__name__}: {error}"[:2000]
+        found["error"] = f"{type(error).__name__}: {error}"[:2000].removesuffix(": ")
         texts.clear()
     sys.stdout.buffer.write(json.dumps(found).encode())
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxtask.corpora.prompt import plain_prompt
 from jaxtask.errors import DataError
-from jaxtask.finetune.chat import Conversation, render
+from jaxtask.finetune.chat import Conversation
 from jaxtask.finetune.task_data import Kind, Line, TaskData
 from jaxtask.finetune.tokens import Tokens, split
 from jaxtask.finetune.tokens import decode as decode
@@ -224,8 +224,7 @@ def _chat(lines: Sequence[Line], tokens: Tokens) -> list[_Written]:
         told = [*asked, {"role": "assistant", "content": tokens.mask(line.target)}]
         conversations.append(Conversation(asked, line.source, prompt=True))
         conversations.append(Conversation(told, line.source, prompt=False))
-    names = {name: str(token) for name, token in tokens.tokenizer.special_tokens_map.items()}
-    texts = render(tokens.template, names, conversations, tokens.name)
+    texts = tokens.render(conversations)
     starts, answers = [], []
     for line, start, whole in zip(lines, texts[::2], texts[1::2], strict=True):
         if not whole.startswith(start):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtask.errors import DataError
-from jaxtask.finetune.foreign import is_fault, said
+from jaxtask.finetune.foreign import is_fault, said, silent
 from jaxtask.finetune.models.gguf import open_gguf
 
 _CONTROL, _USER_DEFINED = 3, 4  # token types
@@ -51,12 +51,13 @@ def read_gguf_tokenizer(file: Path) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     try:
-        return PreTrainedTokenizerFast(
-            tokenizer_object=_byte_level(values, split, special.get("bos_token")),
-            chat_template=values.get("chat_template"),
-            name_or_path=str(file),
-            **special,
-        )
+        with silent():
+            return PreTrainedTokenizerFast(
+                tokenizer_object=_byte_level(values, split, special.get("bos_token")),
+                chat_template=values.get("chat_template"),
+                name_or_path=str(file),
+                **special,
+            )
     # The tokenizers library raises nothing more special, and panics outside Exception.
     except BaseException as error:
         if not is_fault(error):

@@ -2,16 +2,40 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
+from jaxtask.corpora.length import Length
 from jaxtask.errors import RecipeError
+from jaxtask.finetune.chat import Conversation
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.models.config import ModelConfig
 from jaxtask.finetune.recipe import PACKED, Recipe
+from jaxtask.finetune.tokens import Tokens
 
+# What a prompt and its target cost without a template: a beginning, a line break and an end; or two
+# texts for an encoder, with their four markers.
+_OVERHEAD = 4
 # Dropped examples of a split from which on it is a warning.
 _MANY = 0.1
 # Rows of odd lengths are no faster than a little longer ones.
 _UNIT = 32
+
+
+def length_of(tokenizer: Any, source: str) -> Length:
+    """What `jaxtask.corpora.tokens_of` says, counted as examples are when they are trained on.
+
+    So what looks like a control token is counted as text, and a chat template is rendered in
+    bounded time and memory. Raises `DataError` as `encode_task` does.
+    """
+    tokens = Tokens(tokenizer)
+    overhead = _OVERHEAD
+    if tokens.template:
+        turns = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+        (text,) = tokens.render([Conversation(turns, source, prompt=False)])
+        overhead += len(tokens.encode([tokens.unmask(text)])[0].ids)
+    return Length(
+        "tokens", lambda text: len(tokens.encode([text])[0].ids), overhead, f"of {source}"
+    )
 
 
 def longest_allowed(recipe: Recipe, config: ModelConfig) -> int:

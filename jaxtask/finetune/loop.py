@@ -274,7 +274,9 @@ class _Loop:
         found = {}
         for t, run in enumerate(self.runs):
             if steps[t]:
-                found[run.name] = value = self._finite(t, loss[t] / weight[t], "the dev loss")
+                found[run.name] = value = self._finite(
+                    t, loss[t] / weight[t], "the dev loss", self.step
+                )
                 best = self.records[t].best
                 self.records[t] = self.records[t].evaluated(run, value)
                 if run.name in self.best and self.records[t].best != best:
@@ -290,7 +292,7 @@ class _Loop:
             for name, values in numbers.items():
                 for t, run in enumerate(self.runs):
                     if active[t]:
-                        value = self._finite(t, values[t], f"{name} of step {step}")
+                        value = self._finite(t, values[t], f"{name} of step {step}", step - 1)
                         shown.setdefault(name, {})[run.name] = value
             for t, run in enumerate(self.runs):
                 self.losses[t] = shown["loss"].get(run.name, self.losses[t])
@@ -300,9 +302,9 @@ class _Loop:
             self.pending, self.tokens = [], 0
             self._show()
 
-    def _finite(self, task: int, value: float, what: str) -> float:
+    def _finite(self, task: int, value: float, what: str, updates: int) -> float:
         if not math.isfinite(value):
-            if self.step <= 1:  # computed before anything has changed
+            if updates == 0:
                 raise TrainingError(
                     f"task {self.runs[task].name}: {what} is {value} before the first update, "
                     "expected a finite number: the base model (its weights, or their dtype) or the "

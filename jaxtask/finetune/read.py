@@ -12,7 +12,7 @@ from jaxtask.adapters._config import AdapterConfig, read_config
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.keys import strip_wrappers
 from jaxtask.adapters.write import CONFIG, PREFIX, WEIGHTS
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, RecipeError
 from jaxtask.finetune.recipe import Lora
 
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
@@ -53,7 +53,10 @@ def read_adapter(
 
     """
     folder = Path(folder)
-    (adapter,) = load_adapters({folder.name: folder}).adapters
+    found = load_adapters({folder.name: folder}).adapters
+    if len(found) != 1:
+        raise AdapterError(f"{folder}: holds {len(found)} adapters, expected one to train further.")
+    (adapter,) = found
     approximate, excluded = (adapter.provenance[key] for key in ("approximate", "excluded"))
     head = head or {}
     wanted = {f"{PREFIX}{name}.{end}" for name in head for end in ("weight", "bias")}
@@ -70,7 +73,11 @@ def read_adapter(
     ranks, parameters = _factors(folder, adapter, linears, layers, config)
     if head and not without_head and any(name in excluded for name in wanted):
         parameters |= _head(folder, head)
-    return StoredAdapter(adapter.base_model, _lora(config, adapter), ranks, parameters)
+    try:
+        lora = _lora(config, adapter)
+    except RecipeError as error:
+        raise AdapterError(f"{folder / CONFIG}: cannot be trained further: {error}") from error
+    return StoredAdapter(adapter.base_model, lora, ranks, parameters)
 
 
 def _lora(config: AdapterConfig, adapter: Adapter) -> Lora:
@@ -142,13 +149,17 @@ def _head(folder: Path, head: Mapping[str, tuple[int, int]]) -> dict[str, dict[s
     """The head's layers, from the same file."""
     if not head:
         return {}
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     file = folder / WEIGHTS
     if not file.exists():
         raise AdapterError(f"{file}: is missing, but the head is read from there only.")
     found: dict[str, dict[str, np.ndarray]] = {}
-    with safe_open(file, framework="numpy") as tensors:
+    try:
+        opened = safe_open(file, framework="numpy")
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{file}: is truncated or no safetensors file: {error}.") from error
+    with opened as tensors:
         for name, (d_in, d_out) in head.items():
             shapes = {"weight": (d_out, d_in), "bias": (d_out,)}
             layer = {}
@@ -160,6 +171,10 @@ def _head(folder: Path, head: Mapping[str, tuple[int, int]]) -> dict[str, dict[s
                 if layer[end].shape != shape:
                     raise AdapterError(
                         f"{file}: '{key}' has shape {layer[end].shape}, expected {shape}."
+                    )
+                if not np.isfinite(layer[end].astype(np.float32)).all():
+                    raise AdapterError(
+                        f"{file}: '{key}' holds NaN or infinity, expected finite numbers."
                     )
             kernel = np.ascontiguousarray(layer["weight"].T, np.float32)
             found[name] = {"kernel": kernel, "bias": layer["bias"].astype(np.float32)}

@@ -138,10 +138,8 @@ class Session:
         return [self.starts[task.name] for task in tasks]
 
     def _runs(self, tasks: Sequence[EncodedTask]) -> list[TaskRun]:
-        pad = self.tokens.pad
-        # Nothing sees padding, so any token that the model has will do.
-        known = pad is not None and 0 <= pad < self.model.config.vocabulary
-        return make_runs(self.recipe, tasks, pad if known and pad else 0)
+        pad = padding(self.tokens.pad, self.model.config.vocabulary)
+        return make_runs(self.recipe, tasks, pad)
 
     def _state(self, starts: Sequence[Start]) -> TrainState:
         return init_state(initial(starts, self.model.config), self.mesh)
@@ -172,6 +170,11 @@ class Session:
                 make_eval_step(self.model, options),
             )
         return self._steps[kind]
+
+
+def padding(token: int | None, vocabulary: int) -> int:
+    """The token of padding. Nothing sees it, so any that the model has will do."""
+    return token if token is not None and 0 <= token < vocabulary else 0
 
 
 def step_options(recipe: Recipe, config: ModelConfig, kind: Any) -> StepOptions:

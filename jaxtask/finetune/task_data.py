@@ -1,6 +1,7 @@
 """A task's data folder: `task.json`, and `train.jsonl`, `dev.jsonl`, `test.jsonl` beside it."""
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,12 +105,14 @@ def _names(labels: Any, source: str) -> dict[str, int]:
     if len(names) < 2 or len(names) < len(labels):
         raise DataError(
             f"{source}: labels is {_shown(labels)}, expected a list of two different labels or "
-            "more: texts, whole numbers, true or false."
+            "more: texts, numbers, true or false."
         )
     return names
 
 
 def _is_label(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
     return isinstance(value, bool | int) or (isinstance(value, str) and _is_utf8(value))
 
 

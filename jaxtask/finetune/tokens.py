@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from jaxtask.errors import DataError, shown
-from jaxtask.finetune.foreign import is_fault, said
+from jaxtask.finetune.chat import Conversation, render
+from jaxtask.finetune.foreign import is_fault, said, silent
 from jaxtask.finetune.gguf_tokenizer import read_gguf_tokenizer
 from jaxtask.names import check_path
 from jaxtask.text_files import parse_json, read_text
@@ -65,7 +66,8 @@ class Tokens:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer, self.name = tokenizer, str(tokenizer.name_or_path)
+        self.tokenizer = tokenizer
+        self.name = str(tokenizer.name_or_path) or type(tokenizer).__name__
         self.template = chat_template(tokenizer)
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
@@ -116,6 +118,11 @@ class Tokens:
         """How a token is written in the vocabulary; None for what is not in it."""
         return self.tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
 
+    def render(self, conversations: Sequence[Conversation]) -> list[str]:
+        """Conversations of masked data as the template writes them, see `jaxtask.finetune.chat`."""
+        names = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        return render(self.template, names, conversations, self.name)
+
     def mask(self, text: str) -> str:
         """Data for a template: what looks like a control token in it has another name."""
         return self._find.sub(lambda found: self._masked[found[0]], text)
@@ -139,7 +146,8 @@ class Tokens:
         given = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         self._backend.post_processor = self._around if special else None
         try:
-            return self._backend.encode_batch(given, add_special_tokens=special)
+            with silent():
+                return self._backend.encode_batch(given, add_special_tokens=special)
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -192,7 +200,8 @@ def _opened(path: str | os.PathLike[str]) -> Any:
     faults: list[BaseException] = []
     for kind in (AutoTokenizer, PreTrainedTokenizerFast):
         try:
-            return kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            with silent():
+                return kind.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         # A damaged file can raise nearly anything; the tokenizers library panics outside Exception.
         except BaseException as error:
             if not is_fault(error):
@@ -212,7 +221,8 @@ def _as_its_file_says(tokenizer: Any, path: str | os.PathLike[str]) -> None:
     if file is None or backend is None:
         return
     try:
-        stated = Tokenizer.from_str(read_text(file, DataError))
+        with silent():
+            stated = Tokenizer.from_str(read_text(file, DataError))
     except BaseException as error:
         if isinstance(error, DataError) or not is_fault(error):
             raise
@@ -298,7 +308,8 @@ def _renamed(fields: dict[str, Any], names: dict[str, str], ids: dict[str, int],
         model["merges"] = [[a, b] for a, b in pairs if not {a, b, a + b} & names.keys()]
     fields["model"] = model
     try:
-        made = Tokenizer.from_str(json.dumps(fields))
+        with silent():
+            made = Tokenizer.from_str(json.dumps(fields))
     except BaseException as error:
         if not is_fault(error):
             raise
@@ -312,7 +323,8 @@ def _renamed(fields: dict[str, Any], names: dict[str, str], ids: dict[str, int],
 def _plainly(tokenizer: Any, text: str, path: str | os.PathLike[str]) -> list[int]:
     """The ids of a text, no special tokens around it."""
     try:
-        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        with silent():
+            return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     except BaseException as error:
         if not is_fault(error):
             raise

@@ -7,13 +7,13 @@ from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from jaxtask.corpora import tokens_of
 from jaxtask.errors import ExperimentError
-from jaxtask.finetune.examples import open_tokenizer
+from jaxtask.finetune.lengths import length_of
 from jaxtask.finetune.models.find import base_config, find_base
 from jaxtask.finetune.recipe import Recipe, plain
 from jaxtask.finetune.run import fine_tune
 from jaxtask.finetune.session import Display
+from jaxtask.finetune.tokens import open_tokenizer
 from jaxtask.reproduce.across import compare_seeds
 from jaxtask.reproduce.data import build_corpus, same_targets
 from jaxtask.reproduce.experiment import Experiment
@@ -90,7 +90,7 @@ def _tasks(run: Run) -> None:
         if all((data / task / "task.json").is_file() for task in corpus.names):
             run.say(f"Tasks of {name}: there already.")
             continue
-        length = length or tokens_of(open_tokenizer(run.base), Path(run.base).name)
+        length = length or length_of(open_tokenizer(run.base), Path(run.base).name)
         build_corpus(
             name,
             corpus,

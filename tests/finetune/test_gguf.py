@@ -1,11 +1,14 @@
 """GGUF files, written here by the `gguf` package from a known model."""
 
+import random
+
 import numpy as np
 import pytest
 from flax import nnx
 
 from finetune.tiny import LLAMA, largest_difference, model
 from jaxtask.errors import ModelError
+from jaxtask.finetune.models.find import base_config
 from jaxtask.finetune.models.load import load_model
 from jaxtask.finetune.models.names import places
 from jaxtask.finetune.models.rope import Rope
@@ -118,3 +121,51 @@ def test_files_that_are_not_read(tmp_path):
     (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:200])
     with pytest.raises(ModelError, match=r"cut.gguf: is missing, cut off or no GGUF file"):
         load_model(tmp_path / "cut.gguf")
+
+
+def test_headers_that_lie(tmp_path):
+    """Every number of the header as another, and every end: read, or refused in one line."""
+    file = tmp_path / "model.gguf"
+    good = write(file, model({**WIDE, "num_hidden_layers": 1})).read_bytes()
+    head = good.index(b"blk.0.ffn_down") + 100
+    chance = random.Random(0)
+    numbers = [0, 1, 255, 2**31 - 1, 2**32 - 1, 2**63, 2**64 - 1]
+    refused = []
+    for n in range(400):
+        content, place = bytearray(good), chance.randrange(head)
+        if n % 4 == 0:
+            del content[place:]
+        elif n % 4 == 1:
+            content[place] = chance.randrange(256)
+        else:
+            content[place : place + 8] = chance.choice(numbers).to_bytes(8, "little")
+        file.write_bytes(content)
+        try:
+            base_config(file)
+        except ModelError as error:
+            refused.append(str(error))
+    assert len(refused) > 200
+    assert all(said.startswith(str(file)) and "\n" not in said for said in refused)
+
+
+def test_what_the_file_says_of_its_tensors(tmp_path):
+    file = write(tmp_path / "model.gguf", model(WIDE))
+    good = file.read_bytes()
+    at = good.index(b"token_embd.weight") + len(b"token_embd.weight")
+    kind = at + 4 + 16
+    for place, value, said in (
+        (at, 5, "says that there are 5 dimensions"),
+        (at + 4, 2**62, "reaches over the end of the file"),
+        (kind + 4, 2**60, "reaches over the end of the file"),
+    ):
+        size = 4 if place == at else 8
+        content = bytearray(good)
+        content[place : place + size] = value.to_bytes(size, "little")
+        file.write_bytes(content)
+        with pytest.raises(ModelError, match=said):
+            load_model(file)
+    content = bytearray(good)
+    content[kind : kind + 4] = (999).to_bytes(4, "little")
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"'token_embd.weight' is of an unknown type, 999"):
+        load_model(file)

@@ -1,5 +1,6 @@
 """Tokenizers inside GGUF files, written here by the `gguf` package from a known tokenizer."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from finetune.data_files import LLAMA_CHAT, TEXTS, byte_tokenizer
 from jaxtask.cli_tasks import app
 from jaxtask.errors import DataError
+from jaxtask.finetune import gguf_tokenizer
 from jaxtask.finetune.examples import open_tokenizer
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
@@ -101,3 +103,35 @@ def test_tasks_are_measured_with_it(tmp_path, monkeypatch):
     assert found[0]["length"]["max"] >= len(ids)
     with pytest.raises(DataError, match="nowhere: no tokenizer can be read there"):
         CliRunner().invoke(app, [*given, "--tokenizer", "nowhere"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tokens": []}, "tokens is missing or not"),
+        ({"tokens": ["a", "a"]}, "tokens is missing or not"),
+        ({"tokens": 7}, "tokens is missing or not"),
+        ({"merges": ["a"]}, "merges is missing or not"),
+        ({"merges": None}, "merges is missing or not"),
+        ({"merges": ["neither nor"]}, "its tokenizer cannot be made"),
+        ({"token_type": [1]}, "token_type is missing or not"),
+        ({"bos_token_id": 10**6}, "bos_token_id is missing or not"),
+        ({"eos_token_id": -1}, "eos_token_id is missing or not"),
+        ({"eos_token_id": "x"}, "eos_token_id is missing or not"),
+        ({"chat_template": 7}, "chat_template is missing or not"),
+        ({"model": 7}, "of the kind 7"),
+        ({"pre": ["gpt-2"]}, r"\(\['gpt-2'\]\), expected"),
+    ],
+)
+def test_fields_that_make_no_tokenizer(tmp_path, monkeypatch, change, said):
+    file = write(tmp_path / "m.gguf", byte_tokenizer())
+    known = gguf_tokenizer.open_gguf(file, DataError)
+    fields = dict(known.fields)
+    for name, value in change.items():
+        inner = "" if name == "chat_template" else "ggml."
+        fields[f"tokenizer.{inner}{name}"] = value
+    other = dataclasses.replace(known, fields=fields)
+    monkeypatch.setattr(gguf_tokenizer, "open_gguf", lambda *_: other)
+    with pytest.raises(DataError, match=said) as found:
+        open_tokenizer(file)
+    assert "\n" not in str(found.value)

@@ -266,6 +266,26 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["10", "5"]
 
 
+def test_a_loss_that_never_was_finite_is_not_blamed_on_the_rate(tmp_path):
+    toy = functions([1])
+
+    def evaluate(state, batch):
+        return tuple(x * np.nan for x in toy.eval_step(state, batch))
+
+    def step(state, batch, active):
+        state, report = toy.train_step(state, batch, active)
+        return state, report._replace(loss=report.loss * np.nan)
+
+    for n, broken in enumerate(
+        (
+            Functions(toy.init, toy.train_step, evaluate, toy.adapter),
+            Functions(toy.init, step, toy.eval_step, toy.adapter),
+        )
+    ):
+        with pytest.raises(TrainingError, match=r"is nan before the first update, .* base model"):
+            train(broken, [run_of("ner")], LoopOptions(), tmp_path / str(n), {})
+
+
 def test_views_and_shapes(tmp_path):
     views, shapes = [], set()
     toy = functions([1, 2])

@@ -54,7 +54,7 @@ def test_targets_of_an_encoder():
         (["q_proj", "proj"], "'proj' matches no module"),
         (["lm_head"], "'lm_head' matches no module"),
         ("q_proj", "'q_proj' match no module; the model's names are 'model.layers.0.'"),
-        ("(", "are not a regular expression"),
+        ("(", "is not a regular expression"),
     ],
 )
 def test_targets_that_match_nothing(targets, message):

@@ -53,6 +53,53 @@ def test_completion(within, held):
     within("completion gradient", np.abs(gradient - known).max(), 2e-6)
 
 
+def test_what_has_no_weight_may_be_anything():
+    """Padding: NaN features and tokens that the output layer has not. 0 times NaN would be NaN."""
+    features, output, tokens, weights = problem()
+    clean = [jnp.asarray(features, jnp.float32), jnp.asarray(tokens, jnp.int32)]
+    bad = np.argwhere(weights == 0)
+    for t, b, s in bad:
+        tokens[t, b, s] = 10**6 if (b + s) % 2 else -5
+        if s:
+            features[t, b, s - 1] = np.nan
+    features[:, :, -1] = np.inf
+    odd = [jnp.asarray(features, jnp.float32), jnp.asarray(tokens, jnp.int32)]
+    output, weights = jnp.asarray(output, jnp.float32), jnp.asarray(weights, jnp.float32)
+
+    def total(features, tokens, output):
+        return completion_loss(features, output, tokens, weights)[0].sum()
+
+    for argument in (0, 2):
+        known, found = (
+            np.asarray(jax.grad(total, argument)(*given, output)) for given in (clean, odd)
+        )
+        np.testing.assert_array_equal(known, found)
+    assert total(*clean, output) == total(*odd, output)
+
+
+def test_labels_without_weight_may_be_anything():
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((2, 4, 3)).astype("f")
+    labels, weights = rng.integers(0, 3, (2, 4)), np.ones((2, 4), "f")
+    weights[:, 2] = 0
+    odd = scores.copy()
+    odd[:, 2] = np.nan
+    classes = np.array([3, 2])
+    labels[1] %= 2
+    other = np.where(weights == 0, 99, labels)
+    for loss, given in (
+        (lambda s, y: classification_loss(s, y, weights, classes)[0].sum(), (labels, other)),
+        (
+            lambda s, y: regression_loss(s, y, weights)[0].sum(),
+            (labels * 1.0, np.where(weights == 0, np.nan, labels)),
+        ),
+    ):
+        for function in (loss, jax.grad(loss)):
+            known, found = function(scores, given[0]), function(odd, given[1])
+            np.testing.assert_array_equal(known, found)
+            assert np.isfinite(known).all()
+
+
 def test_scores_are_never_all_there_at_once():
     """The largest array of the compiled loss and its gradient stays near `held`."""
     T, B, S, D, V, held = 1, 8, 129, 8, 4096, 2**17

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import jaxtask as jt
 from finetune.data_files import asked, byte_tokenizer, write_task
+from finetune.test_batches import encoded
 from finetune.tiny import LLAMA, ROBERTA, config
 from jaxtask.cli import app
 from jaxtask.errors import (
@@ -19,11 +20,13 @@ from jaxtask.errors import (
     RecipeError,
     TrainingError,
 )
+from jaxtask.finetune.lengths import longest_allowed, with_length
 from jaxtask.finetune.log import read_log
 from jaxtask.finetune.models.load import random_model, save_model
 from jaxtask.finetune.recipe import change, make_recipe
-from jaxtask.finetune.session import step_options
+from jaxtask.finetune.session import padding, step_options
 from jaxtask.finetune.start import seeded_lora
+from jaxtask.report.tasks import trained_tables
 
 RECIPE = """
 base: BASE
@@ -213,6 +216,110 @@ def test_training_goes_on_from_adapters(trained, here):
     shown(*other, "--set", "training.mesh={model: 1}")
     about = json.loads((here / "further" / "two" / "jaxtask.json").read_text())
     assert (about["start"]["path"], about["shared_init"]) == ("adapters/one", True)
+
+
+def run(*arguments):
+    done = CliRunner().invoke(app, ["train", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
+def test_the_plan_is_told_and_what_is_too_long(here):
+    """Before the first step, in the table and in JSON; an encoder needs no options for it."""
+    rows = [{"text": f"w{n} " * (1 + 40 * (n % 2)), "label": "ab"[n % 2]} for n in range(8)]
+    write_task(here / "long" / "mixed", rows, "classification", ["a", "b"], dev=rows[:3])
+    given = ["long/mixed", "--base", "encoder", "--targets", "query", "--overwrite"]
+    given += ["--dtype", "float32", "--steps", "1", "--out", "lengths"]
+    done = run(*given, "--json")
+    (row,) = json.loads(done.stdout)
+    assert row["rows"] == {
+        "train": {"used": 4, "truncated": 0, "dropped": 4},
+        "dev": {"used": 2, "truncated": 0, "dropped": 1},
+    }
+    said = " ".join(done.stderr.split())
+    plan = (
+        "Task mixed: 4 of 8 train examples, 4 dropped; 2 of 3 dev examples, 1 dropped (longer "
+        "than 41 tokens)."
+    )
+    warning = "Warning: task mixed: 50% of its train examples are dropped, being longer than"
+    assert said.index(plan) < said.index(warning) < said.index("step 1 of 1")
+    assert "--truncate (training.truncate) cuts their documents instead" in said
+    assert "33%" in said
+    about = json.loads((here / "lengths" / "mixed" / "jaxtask.json").read_text())
+    assert about["data"]["dropped"] == {"train": 4, "dev": 1}
+    assert about["training"]["max_len"] == 32  # what the examples that are left need
+
+
+def test_what_is_cut_is_told(here, monkeypatch):
+    """Before the base is read; and in the table."""
+
+    def stop(*_):
+        raise ModelError("not read here")
+
+    monkeypatch.setattr("jaxtask.finetune.run.Session", stop)
+    rows = [{"text": f"w{n} " * (1 + 40 * (n % 2)), "label": "ab"[n % 2]} for n in range(4)]
+    write_task(here / "long" / "cut", rows, "classification", ["a", "b"])
+    given = ["train", "long/cut", "--base", "encoder", "--targets", "query", "--out", "never"]
+    done = CliRunner().invoke(app, [*given, "--truncate"])
+    assert "not read here" in str(done.exception)
+    said = " ".join(done.stderr.split())
+    assert "Task cut: 4 train examples, 2 cut (longer than 41 tokens)." in said
+    assert "Warning" not in said
+    losses = {"before": None, "last": None, "best": None}
+    row = {"task": "cut", "steps": 1, "ended": "finished", "dev_loss": losses}
+    row |= {"scores": None, "example": None}
+    counts = {"used": 4, "truncated": 2, "dropped": 0}
+    (table,) = trained_tables([row | {"rows": {"train": counts, "dev": counts}}])
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["examples"] == ["4 train\n4 dev"]
+    assert cells["truncated"] == ["2 train\n2 dev"]
+    assert "dropped" not in cells
+
+
+def test_rows_are_as_long_as_their_examples(here):
+    tasks = [encoded("a", [70, 9], dev=[33]), encoded("b", [12])]
+    recipe = make_recipe({"base": "b"}, "test")
+    packed = change(recipe, {"training.packing": True}, "test")
+    given = change(recipe, {"training.max_len": 50}, "test")
+
+    def length(recipe, limit):
+        return with_length(recipe, tasks, limit).training.max_len
+
+    assert [length(recipe, limit) for limit in (80, 512, 131072)] == [80, 96, 96]
+    assert [length(packed, limit) for limit in (80, 512, 131072)] == [80, 512, 2048]
+    assert length(given, 512) == 50
+    shape = config(LLAMA, max_position_embeddings=64)
+    assert (longest_allowed(recipe, shape), longest_allowed(given, shape)) == (64, 50)
+    with pytest.raises(RecipeError, match=r"max_len is 65, expected at most 64, the positions"):
+        longest_allowed(change(recipe, {"training.max_len": 65}, "test"), shape)
+    encoder = config(ROBERTA, max_position_embeddings=514)
+    assert longest_allowed(recipe, encoder) == 512
+
+
+def test_padding_that_the_base_has_not(here, tmp_path):
+    """Added to a tokenizer, beyond the embedding: nothing sees it, and losses are numbers."""
+    tokenizer = byte_tokenizer()
+    while len(tokenizer) < 512:
+        tokenizer.add_tokens([f"more{len(tokenizer)}"])
+    tokenizer.add_special_tokens({"pad_token": "<new>"})
+    assert tokenizer.pad_token_id == 512
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    changes = {
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "out": str(tmp_path / "out"),
+        "data": ["data/one"],
+        "tasks": {},
+        "training.steps": 1,
+        "training.packing": False,
+        "training.eval_every": 5,
+    }
+    (outcome,) = jt.fine_tune(change(jt.read_recipe("recipe.yaml"), changes, "test"))
+    assert np.isfinite(outcome.record.dev_loss)
+
+
+@pytest.mark.parametrize(("pad", "known"), [(None, 0), (-1, 0), (512, 0), (511, 511), (2, 2)])
+def test_padding_is_a_token_of_the_base(pad, known):
+    assert padding(pad, 512) == known
 
 
 @pytest.mark.parametrize(

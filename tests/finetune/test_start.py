@@ -179,3 +179,38 @@ def test_what_cannot_be_gone_on_from(tmp_path):
     for out in (tmp_path / "b", tmp_path):
         with pytest.raises(RecipeError, match=r"start is .* expected a folder that is not in out"):
             start_from(tmp_path / "b", [task("t")], out=str(out))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lora_dropout": "a"},
+        {"lora_dropout": 7},
+        {"r": 10**30},
+        {"lora_alpha": []},
+        {"target_modules": {}},
+        {"rank_pattern": {"(": 3}},
+        {"alpha_pattern": {"q_proj": "x"}},
+        {"base_model_name_or_path": 7},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_settings_of_an_adapter_that_make_no_sense(tmp_path, change):
+    write(tmp_path / "a", DECODER, **QV)
+    file = tmp_path / "a" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(AdapterError, match=str(tmp_path)) as found:
+        start_from(tmp_path / "a", [task("t")])
+    assert "\n" not in str(found.value)
+
+
+def test_numbers_of_an_adapter_that_are_none(tmp_path):
+    write(tmp_path / "a", ENCODER, 3, r=2, targets=("query",))
+    file = tmp_path / "a" / "adapter_model.safetensors"
+    save_model(random_model(ENCODER, 0), tmp_path / "model")
+    tensors = load_file(file)
+    for part in ("query.lora_B.weight", "classifier.dense.bias"):
+        name = next(name for name in tensors if name.endswith(part))
+        save_file({**tensors, name: np.full_like(tensors[name], np.nan)}, file)
+        with pytest.raises(AdapterError, match=r"holds (NaN|48 value)"):
+            start_from(tmp_path / "a", [task("t", "abc")], ENCODER, tmp_path / "model")

@@ -28,8 +28,10 @@ from finetune.data_files import (
     spaced_tokenizer,
     write_task,
 )
+from jaxtask.corpora import tokens_of
 from jaxtask.errors import DataError
 from jaxtask.finetune.examples import encode_task, open_tokenizer
+from jaxtask.finetune.lengths import length_of
 from jaxtask.finetune.task_data import read_task
 from jaxtask.finetune.tokens import Tokens
 from real_data import real_data
@@ -344,7 +346,7 @@ def test_an_id_that_the_model_has_not(tmp_path):
         ("{{ 'a' * 10**7 }}", "it writes over"),
         ("{{ 'a' * 10**12 }}", "MemoryError"),
         ("{% set x = namespace(v='a') %}"
-         "{% for i in range(99) %}{% set x.v = x.v ~ x.v %}{% endfor %}", "MemoryError"),
+         "{% for i in range(99) %}{% set x.v = x.v ~ x.v %}{% endfor %}", "Error"),
         ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
          "TimeoutError: it has not ended"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
@@ -409,7 +411,7 @@ def test_settings_of_a_tokenizer_that_make_no_sense(tmp_path, change):
 
 def test_documents_are_cut_and_answers_are_not(tmp_path):
     long = ("Keep.", " ".join(f"w{n}" for n in range(300)), "The cat sat on the mat.")
-    for chat in (None, *CHATS.values()):
+    for chat in (None, GENERATION_CHAT):
         tokenizer = byte_tokenizer(chat_template=chat)
         whole = encoded(tmp_path, tokenizer, [PLAIN[0], long], truncate=True)
         assert whole.truncated == {"train": 0, "dev": 0}
@@ -463,3 +465,31 @@ def test_texts_to_classify_are_cut_as_by_transformers(tmp_path):
     assert found.splits["train"][0].tokens.tolist() == expected["input_ids"]
     assert found.splits["train"][0].types.tolist() == expected["token_type_ids"]
     assert encode_task(task, tokenizer, **options).dropped["train"] == 1
+
+
+def test_panics_and_remarks_are_not_printed(tmp_path, capfd):
+    """The library's own words of them: a stack on standard error, and among JSON on the other."""
+    byte_tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    fields = json.loads(file.read_text())
+    fields["post_processor"]["special_tokens"] = {}
+    fields["added_tokens"][0]["odd"] = 1
+    file.write_text(json.dumps(fields))
+    with pytest.raises(DataError) as found:
+        Tokens(open_tokenizer(tmp_path)).encode(["a"], special=True)
+    assert "\n" not in str(found.value)
+    assert capfd.readouterr() == ("", "")
+    print("after", flush=True)
+    assert capfd.readouterr().out == "after\n"
+
+
+@pytest.mark.parametrize("chat", [None, LLAMA_CHAT])
+def test_lengths_for_corpora_are_those_of_examples(tmp_path, chat):
+    tokenizer = byte_tokenizer(chat_template=chat)
+    ours, known = length_of(tokenizer, "t"), tokens_of(tokenizer, "t")
+    assert (ours.overhead, str(ours)) == (known.overhead, str(known))
+    assert [ours.count(text) for text in TEXTS] == [known.count(text) for text in TEXTS]
+    assert ours.count("a </s> b") > known.count("a </s> b")  # which is text there, too
+    broken = byte_tokenizer(chat_template="{{ raise_exception('no') }}")
+    with pytest.raises(DataError, match=r"^there: the chat template of .*: no\.$"):
+        length_of(broken, "there")

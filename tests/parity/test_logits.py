@@ -114,6 +114,49 @@ def test_encoder_with_padding(tmp_path, within, kind):
     assert_close(within, kind, np.asarray(scores), expected.numpy())
 
 
+def test_an_output_layer_of_its_own_though_tied(tmp_path, within):
+    """Files that say tied and hold two layers: as transformers, which believes the weights."""
+    theirs = make_decoder("llama-3")
+    folder = save(theirs, tmp_path / "saved")
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tie_word_embeddings": True}))
+    again = quiet(transformers.AutoModelForCausalLM.from_pretrained, str(folder))
+    tokens = text(np.random.default_rng(0), 2, 30)
+    expected = live_logits(again, tokens)
+    assert np.abs(expected - live_logits(theirs, tokens)).max() < 1e-4
+    ours = load_model(folder, "float32")
+    assert_close(within, "two layers, said to be tied", decoder_logits(ours, tokens), expected)
+
+
+@pytest.mark.parametrize("kind", ["llama-2", "mistral", "bert", "roberta"])
+def test_fields_that_are_missing(tmp_path, within, kind):
+    """Without those whose values are the ones that transformers takes anyway."""
+    encoder = kind in ENCODERS
+    theirs = make_encoder(kind, type_vocab_size=2) if encoder else make_decoder(kind)
+    folder = save(theirs, tmp_path / "saved")
+    file = folder / "config.json"
+    fields, known = json.loads(file.read_text()), type(theirs.config)().to_dict()
+    kept = {n: v for n, v in fields.items() if n == "model_type" or v != known.get(n)}
+    missing = {"layer_norm_eps", "hidden_act", "type_vocab_size"} if encoder else {"rms_norm_eps"}
+    assert missing <= fields.keys() - kept.keys()
+    file.write_text(json.dumps(kept))
+    rng = np.random.default_rng(0)
+    ours = load_model(folder, "float32")
+    if not encoder:
+        tokens = text(rng, 2, 30)
+        again = quiet(transformers.AutoModelForCausalLM.from_pretrained, str(folder))
+        found, expected = decoder_logits(ours, tokens), live_logits(again, tokens)
+    else:
+        tokens, places, segments = right_padded(rng, [24, 9], 24, theirs.config.pad_token_id)
+        again = quiet(transformers.AutoModel.from_pretrained, str(folder)).eval()
+        with torch.no_grad():
+            live = quiet(again, tensor(tokens[0]), attention_mask=tensor(segments[0]))
+        inside = np.asarray(segments[0]).astype(bool)
+        found = np.asarray(ours(tokens, places, segments))[0][inside]
+        expected = live.last_hidden_state.numpy()[inside]
+    assert_close(within, f"{kind}, fields missing", found, expected)
+
+
 def test_token_types(tmp_path, within):
     theirs = make_encoder("bert")
     tokens, places, segments = right_padded(np.random.default_rng(0), [20, 11], 20, 0)
