@@ -27,8 +27,8 @@ def test_what_compare_reads_itself(folder):
     bank = jt.load_adapters(folder)
     expected = jt.compare(bank, metrics="cosine")["cosine"].values
     paths = {"a": folder / "a", "b": str(folder / "b")}
-    factors = {t: {"layers.0.q": (bank[t].load(k).B, bank[t].load(k).A) for k in bank.modules}
-               for t in bank.tasks}  # fmt: skip
+    updates = {adapter.name: adapter.load(bank.modules[0]) for adapter in bank}
+    factors = {task: {"layers.0.q": (u.B, u.A)} for task, u in updates.items()}
     for given in (folder, str(folder), list(paths.values()), paths, list(bank), factors):
         found = jt.compare(given, metrics="cosine")
         assert found["source"].values.tolist() == ["a", "b"]
@@ -72,7 +72,7 @@ def test_a_bank_is_a_sequence_of_adapters(folder):
          "r exists; give --overwrite to replace it, --append to add to it"),
         ("give resume=True, or work=FOLDER", "give --resume, or --work FOLDER"),
         ("needs summaries=FILE", "needs --summaries FILE"),
-        ("a larger training.max_len=N or training.truncate=True", "a larger --max-len N or --truncate"),
+        ("training.max_len=N or training.truncate=True", "--max-len N or --truncate"),
         ("pass allow_base_mismatch=True.", "pass --allow-base-mismatch."),
         ("format='x', unknown=True, max_len = 3", "format='x', unknown=True, max_len = 3"),
         ("'overwrite=True' /data/overwrite=True", "'overwrite=True' /data/overwrite=True"),
@@ -83,9 +83,8 @@ def test_errors_name_options_on_a_command_line(said, told):
 
 
 def test_no_error_names_both_arguments_and_options():
-    from pathlib import Path
-
     import re
+    from pathlib import Path
 
     for file in (Path(jt.__file__).parent).rglob("*.py"):
         assert not re.search(r"=(True|[A-Z]+) \(--|\(--[a-z-]+, [a-z_]+=", file.read_text()), file

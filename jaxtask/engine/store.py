@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -179,7 +180,9 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
             ds = _open_zip(path)
         else:
             check_layout(Folder(path), FORMAT)
-            ds = xr.open_zarr(path, consolidated=False, chunks=None)
+            with warnings.catch_warnings():  # of files beside its own, which do no harm
+                warnings.filterwarnings("ignore", "Object at .* is not recognized")
+                ds = xr.open_zarr(path, consolidated=False, chunks=None)
         _check_labels(ds)
     except ResultError as error:
         raise ResultError(f"{path} is not a result: {error}") from error
