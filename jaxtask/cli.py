@@ -29,6 +29,7 @@ from jaxtask.cli_shared import (
     Directional,
     Paths,
     SkipUnreadable,
+    as_options,
     load,
     show_adapter,
     show_pooled,
@@ -177,7 +178,8 @@ def _cause(error: Exception) -> list[str] | None:
     """What a user can do something about, in lines; None for all that only a bug of ours causes."""
     notes = list(getattr(error, "__notes__", ()))
     if isinstance(error, jt.JaxtaskError):
-        return [str(error), *notes]
+        command = typer.main.get_command(app)
+        return [as_options(told, command) for told in (str(error), *notes)]
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
         name = error.object[:200]
         return [

@@ -35,7 +35,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not overwrite:
-        raise AdapterError(f"{folder} exists; give overwrite=True (--overwrite) to replace it.")
+        raise AdapterError(f"{folder} exists; give overwrite=True to replace it.")
     if not (folder / CONFIG).is_file():
         raise AdapterError(f"{folder} exists and is no adapter; it is left alone.")
     if not (folder / ORIGIN).is_file():

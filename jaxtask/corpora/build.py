@@ -75,7 +75,7 @@ def build_tasks(
     for task in tasks:
         check_name(task.name, "task name", TaskError)
     if summaries is None and any("summary" in t.needs for t in tasks):
-        raise TaskError("the task 'sum' needs summaries=FILE (--summaries)")
+        raise TaskError("the task 'sum' needs summaries=FILE")
     check_free(Path(out), [t.name for t in tasks], overwrite)
 
     fit = Fit(max_len, length, prompt == "neutral")

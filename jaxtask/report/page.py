@@ -90,7 +90,7 @@ def check_file(path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise ReportError(f"{path} exists; give overwrite=True (--overwrite) to replace it")
+        raise ReportError(f"{path} exists; give overwrite=True to replace it")
     if not _is_page(path):
         raise ReportError(f"{path} exists and is no report; it is left alone")
 
