@@ -45,7 +45,7 @@ _WRONG_USAGE: type[Any] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="jaxtask",
-    help="How fine-tuning tasks relate, measured from their LoRA adapters." + EXIT,
+    help="How fine-tuning tasks relate, measured from their LoRA adapters.\n" + EXIT,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -143,7 +143,7 @@ def main() -> None:
     interrupts.install()
     # Only tokenizers are wanted of it: that there is no PyTorch is no news.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    warnings.showwarning = _warn
+    warnings.showwarning = _warn  # type: ignore[assignment]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
