@@ -3,6 +3,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -384,3 +385,40 @@ def test_real_corpora_round_trip(corpus, name, tmp_path):
     some = documents[::10]
     write_conll(some, tmp_path / "a.conll")
     assert list(read_conll(tmp_path / "a.conll")) == some
+
+
+PIECES = [b"(", b")", b"|", b"*", b"-", b"\t", b" ", b"\n", b"\r", b"#", b"#end document\n",
+          b"\xff", b"\0", b"\xc2\xa0", "\u2028".encode(), b"9" * 5000, b"(A" * 300]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutants_are_read_or_refused_in_one_line(tmp_path, seed):
+    """What is read of a damaged file can be written, and reads the same again."""
+    random = Random(seed)
+    source = (COLUMNS if seed % 2 else columns()).encode()
+    path, again = tmp_path / "a.conll", tmp_path / "b.conll"
+    read = 0
+    for _ in range(60):
+        data = bytearray(source)
+        for _ in range(random.choice((1, 1, 3, 9))):
+            at = random.randrange(len(data))
+            match random.randrange(3):
+                case 0:
+                    data[at] = random.randrange(256)
+                case 1:
+                    data[at:at] = random.choice(PIECES)
+                case 2:
+                    del data[at : at + random.choice((1, 1, 9))]
+        path.write_bytes(data)
+        documents, refused = [], ""
+        try:
+            documents = list(read_conll(path))
+        except CorpusError as error:
+            refused = str(error)
+        assert "\n" not in refused
+        assert len(refused) < 300 + len(str(path))
+        read += not refused
+        assert all("\n" not in reason for d in documents for reason in d.broken.values())
+        write_conll(documents, again)
+        assert list(read_conll(again)) == [replace(d, broken={}) for d in documents]
+    assert 0 < read < 60
