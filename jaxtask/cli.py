@@ -16,6 +16,7 @@ from jaxtask import (
     cli_analyze,
     cli_compare,
     cli_doctor,
+    cli_export,
     cli_extract,
     cli_report,
     cli_reproduce,
@@ -56,6 +57,7 @@ app.add_typer(cli_tasks.app, name="tasks")
 for command in (
     cli_train.train,
     cli_extract.extract,
+    cli_export.export,
     cli_compare.compare,
     cli_analyze.analyze,
     cli_report.report,
