@@ -75,7 +75,8 @@ REFUSED = {
 # fmt: off
 # Of ms-swift, LLaMA-Factory, Unsloth, axolotl and TRL: how a run was made, which is noted.
 NOTED = frozenset({
-    "model_id", "model_name", "model_type", "model_revision", "adapter_name", "adapter_name_or_path",
+    "model_id", "model_name", "model_type", "model_revision", "adapter_name",
+    "adapter_name_or_path",
     "lora_dtype", "lorap_lr_ratio", "lorap_emb_lr", "loraplus_lr_ratio", "loraplus_lr_embedding",
     "swift_version", "unsloth_fixed", "unsloth_version", "unsloth_training", "llamafactory_version",
     "axolotl_version", "trl_version", "transformers_version", "torch_version", "framework_version",

@@ -11,8 +11,7 @@ from jaxtask.adapters._find import Found, find_adapters, name_adapters
 from jaxtask.adapters._kohya import is_kohya, read_kohya
 from jaxtask.adapters._origin import add_origin
 from jaxtask.adapters._peft import read_peft
-from jaxtask.adapters._safetensors import read_header
-from jaxtask.adapters._torchzip import read_torch_zip
+from jaxtask.adapters._shards import read_tensors
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.bank import AdapterBank
 from jaxtask.errors import AdapterError
@@ -91,13 +90,9 @@ def _together(errors: list[AdapterError], of: int) -> AdapterError:
 def _read(name: str, files: Found, directional: bool) -> Adapter:
     """One adapter from its files."""
     weights: Path = files.weights
-    metadata: dict[str, str] = {}
     # The config comes first: what kind of adapter it is explains what its tensors are.
     config = None if files.config is None else read_config(files.config)
-    if weights.suffix == ".safetensors":
-        tensors, metadata = read_header(weights)
-    else:
-        tensors = read_torch_zip(weights)
+    tensors, metadata = read_tensors(weights)
     if config is None and is_kohya(tensors):
         return read_kohya(name, weights, tensors, metadata)
     if config is None:
