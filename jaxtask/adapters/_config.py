@@ -19,6 +19,7 @@ from jaxtask.adapters._fields import (
     REFUSED,
     USED,
     Refusal,
+    of_a_run,
 )
 from jaxtask.errors import AdapterError
 from jaxtask.patterns import Patterns
@@ -130,12 +131,17 @@ def _decide(config: dict[str, Any]) -> tuple[dict[str, str], list[str], list[Ref
     excluded: dict[str, str] = {}
     notes: list[str] = []
     refusals: list[Refusal] = []
+    of_runs = [name for name, value in config.items() if value and _noted(name)]
+    if of_runs:
+        shown = ", ".join(f"{name!r:.60}" for name in of_runs[:8])
+        more = f" and {len(of_runs) - 8} more" if len(of_runs) > 8 else ""
+        notes.append(f"fields of another trainer, without effect on ΔW: {shown}{more}.")
     for name, value in config.items():
         if not value or name in HARMLESS:
             continue
         if name in REFUSED:
             refusals.append(REFUSED[name])
-        elif name not in USED:
+        elif name not in USED and not _noted(name):
             shown = json.dumps(value)
             shown = shown if len(shown) <= 60 else shown[:57] + "..."
             why = "a field this reader does not know may change what ΔW is"
@@ -168,6 +174,11 @@ def _decide(config: dict[str, Any]) -> tuple[dict[str, str], list[str], list[Ref
         why = "an initialisation this reader does not know may change the base model"
         refusals.append(Refusal(f"init_lora_weights = '{init}'", why, True))
     return excluded, notes, refusals
+
+
+def _noted(name: str) -> bool:
+    """Whether a field is another trainer's word on its run, and has no meaning in PEFT."""
+    return of_a_run(name) and name not in USED | HARMLESS and name not in REFUSED
 
 
 def _number(file: Path, name: str, value: Any) -> float:

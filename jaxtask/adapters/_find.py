@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxtask.adapters._config import CONFIG_NAME
@@ -14,11 +14,13 @@ from jaxtask.errors import AdapterError
 from jaxtask.names import check_path, matching, walk
 
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+INDEX_NAMES = tuple(f"{name}.index.json" for name in WEIGHT_NAMES)
+_SHARD = re.compile(r".*-[0-9]+-of-[0-9]+\.(safetensors|bin)")
 # What mlx-lm and diffusers write; PEFT's own files win where both are there.
 MLX_WEIGHTS = "adapters.safetensors"
 _OTHER_NAMES = (MLX_WEIGHTS, "pytorch_lora_weights.safetensors")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
-_NAMES = (*WEIGHT_NAMES, *_OTHER_NAMES)
+_NAMES = (*WEIGHT_NAMES, *INDEX_NAMES, *_OTHER_NAMES)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -82,7 +84,8 @@ def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
 
 def _in_folder(folder: Path) -> list[Found]:
     if _is_adapter(folder):
-        return [_folder(folder, 1)]
+        root = _folder(folder, 1)
+        return [replace(root, notes=(*root.notes, *_below(folder)))]
     found = []
     try:
         for here, below, _ in walk(folder):
@@ -95,15 +98,32 @@ def _in_folder(folder: Path) -> list[Found]:
     return found
 
 
+def _below(folder: Path) -> list[str]:
+    """Says which adapters below an adapter, such as its checkpoints, are not read."""
+    more = []
+    try:
+        for here, below, _ in walk(folder):
+            if here != folder and _is_adapter(here):
+                below.clear()
+                more.append(here.relative_to(folder).as_posix())
+    except OSError as error:
+        return [f"{error.filename} cannot be read: {error.strerror}."]
+    if not more:
+        return []
+    more.sort(key=_natural)
+    shown = f"{', '.join(more[:3])}{', …' if len(more) > 3 else ''}"
+    return [f"{len(more)} more adapter(s) below it were not read: {shown:.300}."]
+
+
 def _folder(folder: Path, depth: int) -> Found:
-    """The adapter in `folder`; safetensors win over .bin, as in PEFT."""
+    """The adapter in `folder`; safetensors win over .bin, as in PEFT; one file over shards."""
     present = [folder / name for name in _NAMES if (folder / name).is_file()]
     if not present:
         raise AdapterError(
-            f"{folder}: has {CONFIG_NAME} but no weights, expected {' or '.join(_NAMES)}."
+            f"{folder}: has {CONFIG_NAME} but no weights, expected {' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}."
         )
     config = folder / CONFIG_NAME
-    notes = tuple(f"{other.name} is there too and was not read." for other in present[1:])
+    notes = tuple(f"{file.name} is there too and was not read." for file in present[1:])
     if present[0].name == MLX_WEIGHTS and (earlier := sorted(folder.glob(f"*_{MLX_WEIGHTS}"))):
         notes += (
             f"{len(earlier)} checkpoint(s) beside it were not read: {earlier[0].name!r:.100}"
@@ -116,6 +136,15 @@ def _folder(folder: Path, depth: int) -> Found:
 def _file(path: Path) -> Found:
     if path.name == CONFIG_NAME:
         return _folder(path.parent, 1)
+    if _SHARD.fullmatch(path.name):
+        raise AdapterError(
+            f"{path}: is one of several parts of an adapter: give its folder, or its index "
+            f"({INDEX_NAMES[0]})."
+        )
+    if path.name in INDEX_NAMES:
+        config = path.parent / CONFIG_NAME
+        parts = Path(os.path.abspath(path)).parent.parts
+        return Found(path, config if config.is_file() else None, parts, 1)
     if path.suffix not in _WEIGHT_SUFFIXES:
         raise AdapterError(
             f"{path}: is no adapter file, expected {', '.join(sorted(_WEIGHT_SUFFIXES))} or a "

@@ -95,10 +95,16 @@ _METADATA = (
 )
 
 
+# Whole numbers are as good an alpha as any; true and false are none.
+_WHOLE = frozenset({"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"})
+
+
 def read_alpha(file: Path, tensor: StoredTensor) -> float:
     """The number in a scalar tensor; raises `AdapterError` for any other."""
     if tensor.shape not in ((), (1,)):
         raise AdapterError(
             f"{file}: '{tensor.name}' has shape {tensor.shape}, expected one number."
         )
-    return float(tensor.read().reshape(-1)[0])
+    if tensor.dtype not in _WHOLE:
+        return float(tensor.read().reshape(-1)[0])
+    return float(tensor.raw().reshape(-1)[0])

@@ -13,8 +13,7 @@ from jaxtask.adapters._kohya import is_kohya, read_kohya
 from jaxtask.adapters._mlx import is_mlx, is_mlx_config, read_mlx
 from jaxtask.adapters._origin import add_origin
 from jaxtask.adapters._peft import read_peft
-from jaxtask.adapters._safetensors import read_header
-from jaxtask.adapters._torchzip import read_torch_zip
+from jaxtask.adapters._shards import read_tensors
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.bank import AdapterBank
 from jaxtask.errors import AdapterError
@@ -96,17 +95,13 @@ def _together(errors: list[AdapterError], of: int) -> AdapterError:
 def _read(name: str, files: Found, directional: bool) -> Adapter:
     """One adapter from its files."""
     weights: Path = files.weights
-    metadata: dict[str, str] = {}
     # The config comes first: what kind of adapter it is explains what its tensors are.
     fields = None if files.config is None else read_object(files.config, AdapterError)
     mlx = fields is not None and is_mlx_config(fields)
     config = None
     if files.config is not None and fields is not None and not mlx:
         config = check_config(files.config, fields)
-    if weights.suffix == ".safetensors":
-        tensors, metadata = read_header(weights)
-    else:
-        tensors = read_torch_zip(weights)
+    tensors, metadata = read_tensors(weights)
     notes = list(files.notes)
     if mlx and files.config is not None and fields is not None:
         adapter = read_mlx(name, weights, tensors, files.config, fields, notes, directional)
