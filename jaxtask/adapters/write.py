@@ -82,9 +82,7 @@ def write_folder(
         with new_folder(folder, _OURS) as draft:
             made_for = "mlx" if weights == MLX_WEIGHTS else "pt"
             save_file(dict(tensors), draft / weights, metadata={"format": made_for})
-            (draft / CONFIG).write_text(json.dumps(config, indent=2) + "
-", encoding="utf-8")
-            (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "
-", encoding="utf-8")
+            (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"{folder}: cannot be written: {error}") from error
