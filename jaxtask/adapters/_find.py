@@ -17,6 +17,7 @@ WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 INDEX_NAMES = tuple(f"{name}.index.json" for name in WEIGHT_NAMES)
 _SHARD = re.compile(r".*-[0-9]+-of-[0-9]+\.(safetensors|bin)")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
+_OTHER_FILES = {".gguf": "a GGUF file of llama.cpp", ".nemo": "an archive of NVIDIA NeMo"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -137,6 +138,8 @@ def _file(path: Path) -> Found:
         config = path.parent / CONFIG_NAME
         parts = Path(os.path.abspath(path)).parent.parts
         return Found(path, config if config.is_file() else None, parts, 1)
+    if path.suffix in _OTHER_FILES:
+        raise AdapterError(f"{path}: is {_OTHER_FILES[path.suffix]}, which is not read.")
     if path.suffix not in _WEIGHT_SUFFIXES:
         raise AdapterError(
             f"{path}: is no adapter file, expected {', '.join(sorted(_WEIGHT_SUFFIXES))} or a "
