@@ -21,6 +21,7 @@ MLX_WEIGHTS = "adapters.safetensors"
 _OTHER_NAMES = (MLX_WEIGHTS, "pytorch_lora_weights.safetensors")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 _NAMES = (*WEIGHT_NAMES, *INDEX_NAMES, *_OTHER_NAMES)
+_OTHER_FILES = {".gguf": "a GGUF file of llama.cpp", ".nemo": "an archive of NVIDIA NeMo"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -145,6 +146,8 @@ def _file(path: Path) -> Found:
         config = path.parent / CONFIG_NAME
         parts = Path(os.path.abspath(path)).parent.parts
         return Found(path, config if config.is_file() else None, parts, 1)
+    if path.suffix in _OTHER_FILES:
+        raise AdapterError(f"{path}: is {_OTHER_FILES[path.suffix]}, which is not read.")
     if path.suffix not in _WEIGHT_SUFFIXES:
         raise AdapterError(
             f"{path}: is no adapter file, expected {', '.join(sorted(_WEIGHT_SUFFIXES))} or a "

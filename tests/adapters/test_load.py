@@ -114,6 +114,13 @@ def test_no_such_path(tmp_path):
         load_adapters(tmp_path / "text.txt")
 
 
+@pytest.mark.parametrize(("suffix", "what"), [("gguf", "GGUF"), ("nemo", "NeMo")])
+def test_other_files_are_refused_by_name(tmp_path, suffix, what):
+    (tmp_path / f"lora.{suffix}").write_bytes(b"GGUF")
+    with pytest.raises(AdapterError, match=what):
+        load_adapters(tmp_path / f"lora.{suffix}")
+
+
 def test_safetensors_win_over_bin(write):
     folder = write()
     (folder / "adapter_model.bin").write_bytes(b"rubbish")
