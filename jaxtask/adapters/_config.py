@@ -78,12 +78,16 @@ def first_match(
 
 
 def read_config(file: Path) -> AdapterConfig:
-    """Reads and checks one config.
+    """Reads and checks one config. Raises as `check_config`."""
+    return check_config(file, read_object(file, AdapterError))
+
+
+def check_config(file: Path, config: dict[str, Any]) -> AdapterConfig:
+    """Checks the fields of one config, which `file` holds.
 
     Raises `AdapterError` for a file that is not a LoRA or AdaLoRA config. Kinds of LoRA whose ΔW is
     not s·B·A are returned in `refusals`; the caller decides.
     """
-    config = read_object(file, AdapterError)
     kind = config.get("peft_type")
     if kind not in ("LORA", "ADALORA"):
         why = OTHER_TYPES.get(str(kind), "its update is not s·B·A")

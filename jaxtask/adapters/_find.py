@@ -14,7 +14,11 @@ from jaxtask.errors import AdapterError
 from jaxtask.names import check_path, matching, walk
 
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+# What mlx-lm and diffusers write; PEFT's own files win where both are there.
+MLX_WEIGHTS = "adapters.safetensors"
+_OTHER_NAMES = (MLX_WEIGHTS, "pytorch_lora_weights.safetensors")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
+_NAMES = (*WEIGHT_NAMES, *_OTHER_NAMES)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -65,7 +69,7 @@ def _hint(folder: Path) -> str:
 
 
 def _is_adapter(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (CONFIG_NAME, *WEIGHT_NAMES))
+    return any((folder / name).is_file() for name in (CONFIG_NAME, *_NAMES))
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -93,13 +97,18 @@ def _in_folder(folder: Path) -> list[Found]:
 
 def _folder(folder: Path, depth: int) -> Found:
     """The adapter in `folder`; safetensors win over .bin, as in PEFT."""
-    present = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
+    present = [folder / name for name in _NAMES if (folder / name).is_file()]
     if not present:
         raise AdapterError(
-            f"{folder}: has {CONFIG_NAME} but no weights, expected {' or '.join(WEIGHT_NAMES)}."
+            f"{folder}: has {CONFIG_NAME} but no weights, expected {' or '.join(_NAMES)}."
         )
     config = folder / CONFIG_NAME
-    notes = ("adapter_model.bin is there too and was not read.",) if len(present) > 1 else ()
+    notes = tuple(f"{other.name} is there too and was not read." for other in present[1:])
+    if present[0].name == MLX_WEIGHTS and (earlier := sorted(folder.glob(f"*_{MLX_WEIGHTS}"))):
+        notes += (
+            f"{len(earlier)} checkpoint(s) beside it were not read: {earlier[0].name!r:.100}"
+            f"{', …' if len(earlier) > 1 else ''}.",
+        )
     parts = Path(os.path.abspath(folder)).parts
     return Found(present[0], config if config.is_file() else None, parts, depth, notes)
 
@@ -113,7 +122,7 @@ def _file(path: Path) -> Found:
             "folder."
         )
     absolute = Path(os.path.abspath(path))
-    named_by_folder = path.name in WEIGHT_NAMES
+    named_by_folder = path.name in _NAMES
     parts = absolute.parent.parts if named_by_folder else absolute.with_suffix("").parts
     config = path.parent / CONFIG_NAME
     return Found(path, config if config.is_file() else None, parts, 1)
@@ -149,7 +158,7 @@ def _hub(repository: str) -> Found:
             f"'{repository}' is no path; to look it up in the local Hugging Face cache, install "
             "huggingface_hub."
         ) from None
-    for name in (CONFIG_NAME, *WEIGHT_NAMES):
+    for name in (CONFIG_NAME, *_NAMES):
         try:
             cached = huggingface_hub.try_to_load_from_cache(repository, name)
         except ValueError as error:  # the Hub's own check of the name

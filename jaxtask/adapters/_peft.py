@@ -132,15 +132,22 @@ def _entry(
         if len(A.shape) != 2 or len(B.shape) != 2 or B.shape[1] != rank:
             raise _unchained(file, A, B, "(r, vocabulary) and (dim, r)")
         factors = MatrixFactor(A, transposed=True), MatrixFactor(B, transposed=True)
+        kind = "embedding"
     else:
         check_chain(file, A, B)
         factors = MatrixFactor(B), MatrixFactor(A)
+        kind = module_kind(A)
     if config.rank_of(name) != rank:
         notes.append(
             f"'{path}' has rank {rank}, the config says {config.rank_of(name)}: the tensor's own "
             "rank is used."
         )
-    return ModuleEntry(path, config.scaling(name, rank), *factors)
+    return ModuleEntry(path, config.scaling(name, rank), *factors, kind=kind)
+
+
+def module_kind(A: StoredTensor) -> str:
+    """What a module is whose A is stored so."""
+    return "linear" if len(A.shape) == 2 else "convolution"
 
 
 def check_chain(file: Path, A: StoredTensor, B: StoredTensor) -> None:
