@@ -15,7 +15,7 @@ from jaxtask.corpora.document import (
 )
 from jaxtask.corpora.files import json_lines, parquet_rows
 from jaxtask.corpora.tree import Tree, read_bracketed
-from jaxtask.errors import CorpusError
+from jaxtask.errors import CorpusError, shown
 
 Version = Literal["english_v4", "english_v12"]
 
@@ -59,8 +59,11 @@ def read_hub(path: str | Path, version: Version = "english_v12") -> Iterator[Doc
             yield from _documents(record, version)
         except KeyError as error:
             raise CorpusError(f"{where}: the key {error} is missing") from error
-        except (CorpusError, TypeError, ValueError) as error:
+        except CorpusError as error:
             raise CorpusError(f"{where}: {error}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            said = " ".join(str(error).split())
+            raise CorpusError(f"{where}: {said:.300}") from error
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -72,7 +75,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _documents(record: Mapping[str, Any], version: Version) -> Iterator[Document]:
     """One document a part: clusters of two parts are different ones."""
-    id = record["document_id"]
+    id = _text(record, "document_id")
     parts: dict[int, list[Mapping[str, Any]]] = {}
     for sentence in record["sentences"]:
         parts.setdefault(int(sentence["part_id"]), []).append(sentence)
@@ -92,7 +95,7 @@ def _documents(record: Mapping[str, Any], version: Version) -> Iterator[Document
 
 
 def _sentence(record: Mapping[str, Any], version: Version) -> Sentence:
-    words = tuple(record["words"])
+    words = _texts(record, "words")
     pos = tuple(_name(POS_TAGS[version], x, "pos_tags") for x in record["pos_tags"])
     tags = [_name(ENTITY_TAGS, x, "named_entities") for x in record["named_entities"]]
     for key, values in (("pos_tags", pos), ("named_entities", tags)):
@@ -102,7 +105,7 @@ def _sentence(record: Mapping[str, Any], version: Version) -> Sentence:
     if record["parse_tree"]:
         tree = _checked(record["parse_tree"], words, pos, version)
     frames = [frame["frames"] for frame in record["srl_frames"]]
-    speaker = record["speaker"]
+    speaker = None if record["speaker"] is None else _text(record, "speaker")
     return Sentence(
         words=words,
         pos=pos,
@@ -114,6 +117,19 @@ def _sentence(record: Mapping[str, Any], version: Version) -> Sentence:
         entities=_spans(tags),
         predicates=tuple(_predicate(tags) for tags in frames),
     )
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    if not isinstance(record[key], str):
+        raise CorpusError(f"{key}: found {shown(record[key])}, expected a text")
+    return record[key]
+
+
+def _texts(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = record[key]
+    if isinstance(found, str) or not all(isinstance(text, str) for text in found):
+        raise CorpusError(f"{key}: found {shown(found)}, expected a list of texts")
+    return tuple(found)
 
 
 def _name(names: Sequence[str], index: int | str, key: str) -> str:
