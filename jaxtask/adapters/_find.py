@@ -121,7 +121,8 @@ def _folder(folder: Path, depth: int) -> Found:
     present = [folder / name for name in _NAMES if (folder / name).is_file()]
     if not present:
         raise AdapterError(
-            f"{folder}: has {CONFIG_NAME} but no weights, expected {' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}."
+            f"{folder}: has {CONFIG_NAME} but no weights, expected "
+            f"{' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}."
         )
     config = folder / CONFIG_NAME
     notes = tuple(f"{file.name} is there too and was not read." for file in present[1:])
