@@ -28,6 +28,7 @@ from jaxtask.cli_shared import (
     AnyBase,
     AsJson,
     Directional,
+    Download,
     Paths,
     SkipUnreadable,
     as_options,
@@ -96,10 +97,13 @@ def inspect(
     directional: Directional = False,
     allow_base_mismatch: AnyBase = False,
     skip_unreadable: SkipUnreadable = False,
+    download: Download = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what adapters hold: base, modules, ranks, scaling, what is left out and why."""
-    description = load(paths, directional, allow_base_mismatch, skip_unreadable).describe()
+    description = load(
+        paths, directional, allow_base_mismatch, skip_unreadable, download
+    ).describe()
     if as_json:
         print_json(description)
         return

@@ -14,6 +14,7 @@ from jaxtask.cli_shared import (
     AnyBase,
     AsJson,
     Directional,
+    Download,
     Paths,
     SkipUnreadable,
     Variables,
@@ -80,6 +81,7 @@ def compare(
     directional: Directional = False,
     allow_base_mismatch: AnyBase = False,
     skip_unreadable: SkipUnreadable = False,
+    download: Download = False,
     show: Variables = "",
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +95,7 @@ def compare(
         from jaxtask.engine.store import check_target
 
         check_target(out, overwrite=overwrite or append)
-    bank = load(paths, directional, allow_base_mismatch, skip_unreadable)
+    bank = load(paths, directional, allow_base_mismatch, skip_unreadable, download)
     options: dict[str, Any] = {
         "metrics": split(metrics) or None,
         "sides": split(sides),

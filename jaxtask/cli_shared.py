@@ -25,8 +25,9 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH...",
-        help="Adapters: folders, weight files, folders of adapters, patterns, or ids in the local "
-        "Hugging Face cache. NAME=PATH names a task.",
+        help="Adapters: folders, weight files, folders of adapters, patterns, or Hugging Face "
+        "ids ORG/NAME[@REVISION] and ORG/PREFIX*, in the local cache or with --download. NAME=PATH "
+        "names a task.",
     ),
 ]
 Directional = Annotated[
@@ -42,6 +43,13 @@ SkipUnreadable = Annotated[
     bool,
     typer.Option("--skip-unreadable", help="Leave out adapters that are refused, with a note."),
 ]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download",
+        help="Fetch Hugging Face ids: config and adapter weights that the local cache lacks.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, no tables.")]
 Variables = Annotated[
     str,
@@ -56,6 +64,7 @@ def load(
     directional: bool,
     allow_base_mismatch: bool,
     skip_unreadable: bool = False,
+    download: bool = False,
 ) -> "AdapterBank":
     """The adapters of a command line."""
     named = [m for p in paths if (m := re.fullmatch(r"([^=/]+)=(.+)", p)) and not Path(p).exists()]
@@ -69,6 +78,7 @@ def load(
         directional=directional,
         allow_base_mismatch=allow_base_mismatch,
         skip_unreadable=skip_unreadable,
+        download=download,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxtask.adapters._config import CONFIG_NAME
+from jaxtask.adapters._hub import find_on_hub, is_hub
 from jaxtask.errors import AdapterError
 from jaxtask.names import check_path, matching, walk
 
@@ -22,7 +23,6 @@ _OTHER_NAMES = (MLX_WEIGHTS, "pytorch_lora_weights.safetensors")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 _NAMES = (*WEIGHT_NAMES, *INDEX_NAMES, *_OTHER_NAMES)
 _OTHER_FILES = {".gguf": "a GGUF file of llama.cpp", ".nemo": "an archive of NVIDIA NeMo"}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,19 @@ class Found:
     parts: tuple[str, ...]  # of the absolute folder (or file without suffix), or of the Hub id
     depth: int  # how many last parts name it where nothing clashes
     notes: tuple[str, ...] = ()
+    place: str | None = None  # what tells it apart, where it is not the file that `weights` is
 
 
-def find_adapters(source: str | os.PathLike[str]) -> tuple[list[Found], list[str]]:
+def find_adapters(
+    source: str | os.PathLike[str], download: bool = False
+) -> tuple[list[Found], list[str]]:
     """All adapters that `source` names, and notes on what a pattern matched beside them.
 
     In this order: an existing folder that is an adapter; an existing folder whose sub-folders are
     (searched to any depth, but not inside an adapter); an existing file; a pattern with ``*``,
-    ``?`` or ``[``; a Hub id in the local cache. Raises `AdapterError` when nothing is found.
+    ``?`` or ``[``; a Hub id ``org/name``, ``org/name@revision`` or a pattern ``org/prefix*``, in
+    the local cache, or fetched into it with `download`. Raises `AdapterError` when nothing is
+    found.
     """
     path = check_path(source, "adapters", AdapterError)
     text = str(path)
@@ -55,10 +60,10 @@ def find_adapters(source: str | os.PathLike[str]) -> tuple[list[Found], list[str
         return found, []
     if path.is_file():
         return [_file(path)], []
+    if is_hub(text) and not (glob.has_magic(text) and matching(text, AdapterError)):
+        return _hub(text, download)
     if glob.has_magic(text):
         return _pattern(text)
-    if _HUB_ID.fullmatch(text):
-        return [_hub(text)], []
     raise AdapterError(f"{path}: there is no such file or folder.")
 
 
@@ -182,29 +187,17 @@ def _pattern(pattern: str) -> tuple[list[Found], list[str]]:
     return kept, notes
 
 
-def _hub(repository: str) -> Found:
-    """An adapter in the local Hugging Face cache. Nothing is ever downloaded."""
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise AdapterError(
-            f"'{repository}' is no path; to look it up in the local Hugging Face cache, install "
-            "huggingface_hub."
-        ) from None
-    for name in (CONFIG_NAME, *_NAMES):
-        try:
-            cached = huggingface_hub.try_to_load_from_cache(repository, name)
-        except ValueError as error:  # the Hub's own check of the name
-            raise AdapterError(
-                f"'{repository}' is neither a path nor a valid Hub id: {error}."
-            ) from error
-        if isinstance(cached, str):
-            found = _folder(Path(cached).parent, 2)
-            return Found(found.weights, found.config, tuple(repository.split("/")), 2, found.notes)
-    raise AdapterError(
-        f"'{repository}' is neither a path nor an adapter in the local Hugging Face cache; nothing "
-        f"is downloaded here: run `hf download {repository}` first."
-    )
+def _hub(text: str, download: bool) -> tuple[list[Found], list[str]]:
+    """Adapters of the Hugging Face Hub, in its local cache."""
+    copies, notes = find_on_hub(text, _NAMES, download)
+    found = []
+    for copy in copies:
+        here = _folder(copy.folder, 2)
+        # Links of the cache may lead to one file from two repositories or revisions.
+        place = f"{os.path.realpath(copy.folder)}/{here.weights.name}"
+        parts = (copy.owner, copy.name)
+        found.append(replace(here, parts=parts, notes=(*here.notes, *copy.notes), place=place))
+    return found, notes
 
 
 def name_adapters(found: Sequence[Found]) -> list[str]:
@@ -215,7 +208,7 @@ def name_adapters(found: Sequence[Found]) -> list[str]:
     seen: dict[str, Found] = {}
     for one in found:
         check_path(one.weights, "adapter", AdapterError)
-        real = os.path.realpath(one.weights)
+        real = one.place or os.path.realpath(one.weights)
         if real in seen:
             raise AdapterError(
                 f"{one.weights}: was given twice; to compare an adapter with itself, give names "

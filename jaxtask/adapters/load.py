@@ -28,6 +28,7 @@ def load_adapters(
     directional: bool = False,
     allow_base_mismatch: bool = False,
     skip_unreadable: bool = False,
+    download: bool = False,
 ) -> AdapterBank:
     """Opens adapters as a bank of tasks. Reads headers only; factors are read when asked for.
 
@@ -38,8 +39,9 @@ def load_adapters(
             ``pytorch_lora_weights.safetensors``), a single weights file (kohya's and diffusers'
             need no config), a folder with adapters in
             sub-folders (each is a task, named by its relative path; an adapter's own sub-folders,
-            such as checkpoints, are not searched), a pattern with ``*``, or a Hub id
-            ``org/name`` that is in the local Hugging Face cache (nothing is downloaded).
+            such as checkpoints, are not searched), a pattern with ``*``, or a Hugging Face Hub id
+            ``org/name``, ``org/name@revision`` or pattern ``org/prefix*``, which is looked for in
+            the local cache.
             Without a mapping, tasks are named by their folder, with as much of the path in front
             as tells equal names apart. A mapping's path with several adapters below it gives
             tasks ``name/relative path``.
@@ -48,6 +50,8 @@ def load_adapters(
         allow_base_mismatch: allow adapters that name different base models.
         skip_unreadable: leave out adapters that are refused, each with a note in the bank, rather
             than raise; it raises still if none is left.
+        download: ask the Hub for ids that are no paths, and fetch into the local cache what it
+            lacks: configs and adapters' weights, no other file. Nothing is downloaded otherwise.
 
     Raises `AdapterError`, naming the file and the tensor or field, for everything that is not
     understood: nothing of a file is dropped silently. Where several adapters are refused, one error
@@ -59,7 +63,7 @@ def load_adapters(
     notes: list[str] = []
     if isinstance(source, Mapping):
         for name, path in source.items():
-            here, more = find_adapters(path)
+            here, more = find_adapters(path, download)
             found.extend(here)
             notes.extend(more)
             below = name_adapters(here)
@@ -67,7 +71,7 @@ def load_adapters(
     else:
         paths = [source] if isinstance(source, str | os.PathLike) else list(source)
         for path in paths:
-            here, more = find_adapters(path)
+            here, more = find_adapters(path, download)
             found.extend(here)
             notes.extend(more)
         names = name_adapters(found)
