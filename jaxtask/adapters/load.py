@@ -15,8 +15,10 @@ from jaxtask.adapters._safetensors import read_header
 from jaxtask.adapters._torchzip import read_torch_zip
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.bank import AdapterBank
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
 
+# Of a tensor's name: far above all that models have.
+_LONGEST = 500
 PathLike = str | os.PathLike[str]
 
 
@@ -98,6 +100,8 @@ def _read(name: str, files: Found, directional: bool) -> Adapter:
         tensors, metadata = read_header(weights)
     else:
         tensors = read_torch_zip(weights)
+    if long := next((tensor for tensor in tensors if len(tensor) > _LONGEST), None):
+        raise AdapterError(f"{weights}: no module has a name such as {shown(long, 80)}.")
     if config is None and is_kohya(tensors):
         return read_kohya(name, weights, tensors, metadata)
     if config is None:

@@ -48,7 +48,7 @@ def read_conll(path: str | Path) -> Iterator[Document]:
             found = _BEGIN.match(text)
             if not found:
                 raise CorpusError(
-                    f"{path}, line {number}: found {text!r}, expected "
+                    f"{path}, line {number}: found {text!r:.80}, expected "
                     "'#begin document (ID); part NNN'"
                 )
             yield _document(path, number, found[1], int(found[2] or 0), lines)
@@ -64,7 +64,9 @@ def _document(
     rows: list[tuple[int, list[str]]] = []
     for number, line in lines:
         if line.startswith("#begin"):
-            raise CorpusError(f"{path}, line {number}: document {id!r} was not ended before this")
+            raise CorpusError(
+                f"{path}, line {number}: document {id!r:.80} was not ended before this"
+            )
         ended = line.startswith("#end document")
         if (ended or not line.strip()) and rows:
             block = _Block(path, rows)
@@ -75,7 +77,7 @@ def _document(
             return Document(id, part, genre_of(id), tuple(sentences), chains_of(mentions))
         if line.strip() and not line.startswith("#"):
             rows.append((number, line.split()))
-    raise CorpusError(f"{path}: the file ends inside document {id!r}, begun in line {begin}")
+    raise CorpusError(f"{path}: the file ends inside document {id!r:.80}, begun in line {begin}")
 
 
 class _Block:
@@ -101,7 +103,9 @@ class _Block:
                 )
             # Otherwise a lost or a doubled row would pass for a sentence.
             if fields[_NUMBER] != str(at):
-                self.fail(at, _NUMBER, f"the word's number is {fields[_NUMBER]!r}, expected {at}")
+                self.fail(
+                    at, _NUMBER, f"the word's number is {fields[_NUMBER]!r:.80}, expected {at}"
+                )
 
     def fail(self, at: int, column: int, what: str) -> NoReturn:
         """Raise, naming file, line and column of row `at`."""
@@ -192,7 +196,9 @@ class _Block:
             for item in cell.split("|") if cell not in "-*" else ():
                 found = _COREFERENCE.fullmatch(item)
                 if not found or not (found[1] or found[3]):
-                    self.fail(at, column, f"found {cell!r}, expected such as '(3', '3)', '(3)|4)'")
+                    self.fail(
+                        at, column, f"found {cell!r:.80}, expected such as '(3', '3)', '(3)|4)'"
+                    )
                 cluster = int(found[2])
                 stack = stacks.setdefault(cluster, [])
                 if found[1]:
@@ -210,5 +216,5 @@ class _Block:
         for at, cell in enumerate(self.column(column)):
             found = _CELL.fullmatch(cell)
             if not cell or not found:
-                self.fail(at, column, f"found {cell!r}, expected such as '(NP*', '*)', '*'")
+                self.fail(at, column, f"found {cell!r:.80}, expected such as '(NP*', '*)', '*'")
             yield at, found[1].split("(")[1:], len(found[2])

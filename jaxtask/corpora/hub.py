@@ -81,9 +81,9 @@ def _documents(record: Mapping[str, Any], version: Version) -> Iterator[Document
         parts.setdefault(int(sentence["part_id"]), []).append(sentence)
     for part, sentences in parts.items():
         mentions = [
-            (cluster, Mention(n, start, last + 1))
+            (span[0], Mention(n, span[1], span[2] + 1))
             for n, sentence in enumerate(sentences)
-            for cluster, start, last in sentence["coref_spans"]
+            for span in map(_mention, sentence["coref_spans"])
         ]
         yield Document(
             id=id,
@@ -103,8 +103,8 @@ def _sentence(record: Mapping[str, Any], version: Version) -> Sentence:
             raise CorpusError(f"{len(words)} words but {len(values)} {key}")
     tree = None
     if record["parse_tree"]:
-        tree = _checked(record["parse_tree"], words, pos, version)
-    frames = [frame["frames"] for frame in record["srl_frames"]]
+        tree = _checked(_text(record, "parse_tree"), words, pos, version)
+    frames = [_texts(frame, "frames") for frame in record["srl_frames"]]
     speaker = None if record["speaker"] is None else _text(record, "speaker")
     return Sentence(
         words=words,
@@ -117,6 +117,13 @@ def _sentence(record: Mapping[str, Any], version: Version) -> Sentence:
         entities=_spans(tags),
         predicates=tuple(_predicate(tags) for tags in frames),
     )
+
+
+def _mention(span: Sequence[int]) -> Sequence[int]:
+    """Cluster, first and last word."""
+    if len(span) != 3 or not all(isinstance(number, int) for number in span):
+        raise CorpusError(f"coref_spans holds {shown(span, 80)}, expected [cluster, first, last]")
+    return span
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
@@ -137,7 +144,7 @@ def _name(names: Sequence[str], index: int | str, key: str) -> str:
     if isinstance(index, str) and index in names:
         return index
     if not isinstance(index, int) or not 0 <= index < len(names):
-        raise CorpusError(f"{key} holds {index!r}, expected an index below {len(names)}")
+        raise CorpusError(f"{key} holds {shown(index, 80)}, expected an index below {len(names)}")
     return names[index]
 
 
@@ -147,7 +154,7 @@ def _checked(text: str, words: Sequence[str], pos: Sequence[str], version: Versi
         if tag != name:
             (other,) = set(POS_TAGS) - {version}
             raise CorpusError(
-                f"pos_tags says {name!r} where parse_tree says {tag!r}; "
+                f"pos_tags says {name!r} where parse_tree says {shown(tag, 80)}; "
                 f"is this {other} rather than {version}?"
             )
     return tree
@@ -155,6 +162,9 @@ def _checked(text: str, words: Sequence[str], pos: Sequence[str], version: Versi
 
 def _optional(values: Sequence[str | float | None]) -> tuple[str | None, ...]:
     """Texts; numbers as CoNLL writes them, nothing for null, NaN and a hyphen."""
+    for value in values:
+        if not isinstance(value, str | int | float | None):
+            raise CorpusError(f"found {shown(value, 80)}, expected a text or null")
     texts = (f"{x:g}" if isinstance(x, int | float) else x for x in values)
     return tuple(None if x in (None, "", "-", "nan") else x for x in texts)
 
@@ -168,10 +178,10 @@ def _spans(tags: Sequence[str]) -> tuple[Span, ...]:
             spans.append(Span(at, at + 1, label))
         elif mark == "I":
             if not spans or spans[-1].end != at or spans[-1].label != label:
-                raise CorpusError(f"the tag {tag!r} continues nothing")
+                raise CorpusError(f"the tag {shown(tag, 80)} continues nothing")
             spans[-1] = Span(spans[-1].start, at + 1, label)
         elif tag != "O":
-            raise CorpusError(f"found the tag {tag!r}, expected O, B-… or I-…")
+            raise CorpusError(f"found the tag {shown(tag, 80)}, expected O, B-… or I-…")
     return tuple(spans)
 
 

@@ -89,6 +89,16 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         (lambda r, s: s.__setitem__("parse_tree", "(TOP (S (NP (NNP Mary) (NNP Poe)"), "balanced"),
         (lambda r, s: s["words"].__setitem__(0, "Jane"), "'Mary.*' where words has 'Jane'"),
         (lambda r, s: s.__setitem__("words", None), "NoneType"),
+        (lambda r, s: s.__setitem__("words", "Mary"), "words: found 'Mary', expected a list"),
+        (lambda r, s: s["words"].__setitem__(0, 7), r"words: found \[7, .*, expected a list of te"),
+        (lambda r, s: r.__setitem__("document_id", 7), "document_id: found 7, expected a text"),
+        (lambda r, s: s.__setitem__("speaker", [1]), r"speaker: found \[1\], expected a text"),
+        (lambda r, s: s.__setitem__("part_id", float("inf")), "infinity"),
+        (lambda r, s: s.__setitem__("part_id", "x" * 3000), "invalid literal"),
+        (lambda r, s: s["pos_tags"].__setitem__(0, "x" * 3000), "pos_tags holds 'xxx"),
+        (lambda r, s: s["predicate_lemmas"].__setitem__(0, {}), "found {}, expected a text or"),
+        (lambda r, s: s["srl_frames"][0].__setitem__("frames", [1]), r"frames: found \[1\]"),
+        (lambda r, s: s["coref_spans"].append([1, "0", 0]), "expected .cluster, first, last"),
     ],
 )
 def test_what_does_not_fit(tmp_path, change, what):
