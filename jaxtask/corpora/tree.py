@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jaxtask.errors import CorpusError
+from jaxtask.errors import CorpusError, shown
 
 _LABEL = re.compile(r"[^\s()]*\s*")
 
@@ -76,7 +76,7 @@ def read_bracketed(text: str, words: Sequence[str]) -> tuple[Tree, list[str]]:
             stack[-1].children.append(done.tree())
             at += 1
         else:
-            expected = repr(words[len(pos)]) if len(pos) < len(words) else "no more words"
+            expected = shown(words[len(pos)], 80) if len(pos) < len(words) else "no more words"
             raise CorpusError(f"parse_tree has {text[at : at + 20]!r} where words has {expected}")
     if len(stack) > 1 or len(root.children) != 1 or isinstance(root.children[0], int):
         raise CorpusError(f"parse_tree is not one tree with balanced brackets: {text[:60]!r}…")

@@ -85,10 +85,17 @@ class Experiment:
         return {name: group for group, names in self.groups.items() for name in names} or None
 
     def recipe_for(self, base: str, data: Sequence[str], out: str, seed: int) -> Recipe:
-        """The recipe of one seed's run. Raises `RecipeError` if a setting cannot be used."""
+        """The recipe of one seed's run.
+
+        Raises:
+            ExperimentError: A section of the recipe is no names with values.
+            RecipeError: A setting cannot be used.
+
+        """
         values = {**self.recipe, "base": base, "data": list(data), "out": out}
         for section in ("lora", "training"):
-            values[section] = {**values.get(section, {}), "seed": seed}
+            own = mapping(values.get(section, {}), f"recipe.{section}")
+            values[section] = {**own, "seed": seed}
         return make_recipe(values, "recipe")
 
     def decisive(self) -> dict[str, Any]:
