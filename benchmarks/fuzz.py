@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in given.kind or KINDS:
         start = time.perf_counter()
         mutants = given.mutants // KINDS[name].share
-        tally = hunt([name], mutants, given.seed, given.first, forked="template" in name)[name]
+        tally = hunt({name: mutants}, given.seed, given.first, forked="template" in name)[name]
         (seconds, slowest), (more, largest) = tally.slowest, tally.largest
         kinds[name] = {
             **{what: tally.outcomes[what] for what in ("refused", "read", "failed")},

@@ -21,7 +21,7 @@ from jaxtask.adapters._fields import (
     Refusal,
     of_a_run,
 )
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
 from jaxtask.patterns import Patterns
 from jaxtask.text_files import read_object
 
@@ -78,6 +78,10 @@ def first_match(
     return default
 
 
+# Of a field's name: far above all of PEFT's.
+_LONGEST = 200
+
+
 def read_config(file: Path) -> AdapterConfig:
     """Reads and checks one config. Raises as `check_config`."""
     return check_config(file, read_object(file, AdapterError))
@@ -89,10 +93,14 @@ def check_config(file: Path, config: dict[str, Any]) -> AdapterConfig:
     Raises `AdapterError` for a file that is not a LoRA or AdaLoRA config. Kinds of LoRA whose ΔW is
     not s·B·A are returned in `refusals`; the caller decides.
     """
+    if long := next((name for name in config if len(name) > _LONGEST), None):
+        raise AdapterError(f"{file}: no field has a name such as {shown(long, 80)}.")
     kind = config.get("peft_type")
     if kind not in ("LORA", "ADALORA"):
         why = OTHER_TYPES.get(str(kind), "its update is not s·B·A")
-        raise AdapterError(f"{file}: peft_type is {kind!r}, expected 'LORA' or 'ADALORA': {why}.")
+        raise AdapterError(
+            f"{file}: peft_type is {shown(kind, 100)}, expected 'LORA' or 'ADALORA': {why}."
+        )
     adalora = kind == "ADALORA"
     excluded, notes, refusals = _decide(config)
     if adalora:
@@ -142,10 +150,10 @@ def _decide(config: dict[str, Any]) -> tuple[dict[str, str], list[str], list[Ref
         if name in REFUSED:
             refusals.append(REFUSED[name])
         elif name not in USED and not _noted(name):
-            shown = json.dumps(value)
-            shown = shown if len(shown) <= 60 else shown[:57] + "..."
+            found = json.dumps(value)
+            found = found if len(found) <= 60 else found[:57] + "..."
             why = "a field this reader does not know may change what ΔW is"
-            refusals.append(Refusal(f"{name} = {shown}", why, True))
+            refusals.append(Refusal(f"{name} = {found}", why, True))
     if config.get("bias") not in (None, "none"):
         excluded["bias"] = f"trained biases (bias = {config['bias']!r}) are not part of B·A"
     if config.get("lora_bias"):
@@ -193,8 +201,8 @@ def _number(file: Path, name: str, value: Any) -> float:
 
 def _cut(value: Any) -> str:
     """What was found, at a length that fits a message."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _integer(file: Path, config: dict[str, Any], name: str) -> int:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxtask.adapters._stored import StoredTensor, dtype_name, first_look, reading_again
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
 
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
 _ITEM_BYTES |= {"U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -271,7 +271,9 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     ) as error:  # fmt: skip
         if isinstance(error, AdapterError):
             raise
-        raise AdapterError(f"{path}: the archive is damaged or truncated: {error}.") from error
+        raise AdapterError(
+            f"{path}: the archive is damaged or truncated: {shown(str(error), 300)}."
+        ) from error
     try:
         loaded = _load(pickled, path)
     except AdapterError:

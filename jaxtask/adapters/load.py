@@ -16,9 +16,11 @@ from jaxtask.adapters._peft import read_peft
 from jaxtask.adapters._shards import read_tensors
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.bank import AdapterBank
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
 from jaxtask.text_files import read_object
 
+# Of a tensor's name: far above all that models have.
+_LONGEST = 500
 PathLike = str | os.PathLike[str]
 
 
@@ -106,6 +108,8 @@ def _read(name: str, files: Found, directional: bool) -> Adapter:
     if files.config is not None and fields is not None and not mlx:
         config = check_config(files.config, fields)
     tensors, metadata = read_tensors(weights)
+    if long := next((tensor for tensor in tensors if len(tensor) > _LONGEST), None):
+        raise AdapterError(f"{weights}: no module has a name such as {shown(long, 80)}.")
     notes = list(files.notes)
     if mlx and files.config is not None and fields is not None:
         adapter = read_mlx(name, weights, tensors, files.config, fields, notes, directional)

@@ -98,6 +98,8 @@ class Zipped:
 
     def names(self) -> list[str]:
         """All of them. Raises `ValueError` for what is no regular file."""
+        if not all(entry.filename for entry in self.file.infolist()):
+            raise ValueError("an entry in it has no name")
         entries = [entry for entry in self.file.infolist() if not entry.is_dir()]
         for entry in entries:
             if entry.flag_bits & 1:

@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxtask.engine.draft import sync
 from jaxtask.engine.layout_check import Folder, Zipped, check_layout, foreign
-from jaxtask.engine.result import Layout
-from jaxtask.errors import ResultError
+from jaxtask.engine.result import MODULE, PAIR, TASK, Layout
+from jaxtask.errors import ResultError, shown
 from jaxtask.names import check_path
 
 if TYPE_CHECKING:
@@ -210,7 +210,14 @@ def _open_zip(path: Path) -> "xr.Dataset":
 
 
 def _check_labels(ds: "xr.Dataset") -> None:
-    """Raise a `ValueError` unless each layer, module and task is there once, by text or number."""
+    """Raise a `ValueError` unless each layer, module and task is there once, by text or number.
+
+    And unless every variable is of layers, modules, and then of pairs, tasks or nothing more.
+    """
+    for name, variable in ds.data_vars.items():
+        if {*variable.dims} - {"component"} not in ({*PAIR}, {*TASK}, {*MODULE}):
+            found = shown(", ".join(map(str, variable.dims)), 80)
+            raise ValueError(f"{shown(name, 80)} has the dimensions {found}, none that we write")
     for name in ("layer", "module", "source", "target"):
         labels = ds[name].values.tolist()
         kind = int if name == "layer" else str

@@ -21,12 +21,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzz.kinds import KINDS, fork_templates
+from fuzz.kinds import FAULTS, KINDS, fork_templates
 
 SECONDS = 5
 BYTES = 10**9
 LONGEST = 1000
 ROOT = Path(__file__).parents[2]
+_KINDS = KINDS | FAULTS
 
 
 @dataclass
@@ -51,32 +52,29 @@ class Tally:
         self.largest = max(self.largest, (more, n), key=lambda pair: pair[0])
 
 
-def hunt(names, mutants, seed=0, first=0, forked=False, tell=lambda name, tally: None):
-    """The tallies of so many mutants of each of these kinds, by name.
+def hunt(mutants, seed=0, first=0, *, forked=False, seconds=SECONDS, most=BYTES):
+    """The tallies of so many mutants of each kind, by name.
 
     Mutants are the same for the same kind, seed and number. `forked`: see `fork_templates`.
     """
-    tallies = {name: Tally() for name in names}
-    asked = [[name, seed, first, first + mutants] for name in names]
-    while asked:
-        at = _listen(asked, forked, tallies, tell)
-        if at is None:
-            break
+    tallies = {name: Tally() for name in mutants}
+    asked = [[name, seed, first, first + many] for name, many in mutants.items()]
+    while asked and (at := _listen(asked, [forked, seconds, most], tallies)) is not None:
         name, n, said = at
-        tallies[name].add(n, "failed", said, SECONDS if said.startswith("hangs") else 0.0)
+        tallies[name].add(n, "failed", said)
         asked = asked[next(i for i, one in enumerate(asked) if one[0] == name) :]
         asked[0][2] = n + 1
     return tallies
 
 
-def _listen(asked, forked, tallies, tell):
+def _listen(asked, how, tallies):
     """Read what a new process says; the mutant that it ended at, if it did not reach the end."""
     paths = os.pathsep.join(str(ROOT / part) for part in ("", "kernels", "tests"))
     one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as scratch, open(Path(scratch) / "said", "w+b") as said:
         here = {"PYTHONPATH": paths, "TMPDIR": scratch, "HOME": scratch, "JAX_PLATFORMS": "cpu"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "fuzz.hunt", json.dumps([asked, forked])],
+            [sys.executable, "-m", "fuzz.hunt", json.dumps([asked, *how])],
             stdout=subprocess.PIPE,
             stderr=said,
             cwd=scratch,
@@ -87,11 +85,9 @@ def _listen(asked, forked, tallies, tell):
         try:
             for line in process.stdout:
                 told = json.loads(line)
-                if "done" in told:
-                    tell(told["done"], tallies[told["done"]])
-                    at = None
-                elif "outcome" in told:
+                if "outcome" in told:
                     tallies[at[0]].add(at[1], **told)
+                    at = None
                 else:
                     at = told["name"], told["n"]
             status = process.wait()
@@ -109,13 +105,13 @@ def _listen(asked, forked, tallies, tell):
         if any(line.startswith("Timeout (") for line in lines):
             own = [line.strip() for line in lines if f"{ROOT}/jaxtask" in line]
             where = own[0].replace(f"{ROOT}/", "") if own else "?"
-            return *at, f"hangs for {SECONDS} seconds @ {where}"
+            return *at, f"hangs for {how[1]:g} seconds @ {where}"
         return *at, f"ends the process with {status}: {lines[-1] if lines else ''}"
 
 
 def replay(name, seed, n, folder):
     """Make one mutant in a folder and read it here; what it raises is raised."""
-    kind = KINDS[name]
+    kind = _KINDS[name]
     kind.make(folder)
     kind.read(folder)
     shutil.rmtree(folder / "out", ignore_errors=True)
@@ -143,7 +139,7 @@ def _mutant(name, kind, files, seed, n):
 
 def main():
     """Read mutants, and say on standard output what becomes of each."""
-    asked, forked = json.loads(sys.argv[1])
+    asked, forked, seconds, most = json.loads(sys.argv[1])
     voice = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
@@ -153,7 +149,7 @@ def main():
         folder = Path(name.replace(" ", "-")).absolute()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        kind = KINDS[name]
+        kind = _KINDS[name]
         kind.make(folder)
         kind.read(folder)
         shutil.rmtree(folder / "out", ignore_errors=True)
@@ -163,19 +159,18 @@ def main():
             file, content = _mutant(name, kind, files, seed, n)
             file.write_bytes(content)
             voice.write(json.dumps({"name": name, "n": n}) + "\n")
-            voice.write(json.dumps(_watched(kind, folder)) + "\n")
+            voice.write(json.dumps(_watched(kind, folder, seconds, most)) + "\n")
             shutil.rmtree(folder / "out", ignore_errors=True)
             file.write_bytes(files[file])
-        voice.write(json.dumps({"done": name}) + "\n")
 
 
-def _watched(kind, folder):
+def _watched(kind, folder, limit, most):
     """The outcome of one mutant."""
     before = _names(folder)
     printed = os.fstat(2).st_size
     _reset_peak()
     memory, start = _peak(), time.perf_counter()
-    faulthandler.dump_traceback_later(SECONDS, exit=True, file=2)
+    faulthandler.dump_traceback_later(limit, exit=True, file=2)
     outcome, said = "read", ""
     _Writes.found.clear()
     _Writes.allowed = str(folder.parent)
@@ -192,8 +187,8 @@ def _watched(kind, folder):
         outcome, said = "failed", f"refused, and leaves {sorted(new)[0]}"
     if _Writes.found:
         outcome, said = "failed", f"writes {_Writes.found[0]}"
-    if more > BYTES:
-        outcome, said = "failed", f"takes more than {BYTES / 1e9:g} GB"
+    if more > most:
+        outcome, said = "failed", f"takes more than {most / 1e9:g} GB"
     if b"panicked" in _printed(printed):
         outcome, said = "failed", "a library says on standard error that it panicked"
     return {"outcome": outcome, "said": said, "seconds": seconds, "more": more}
@@ -211,10 +206,15 @@ def _judged(error, kind):
     else:
         return "failed", _last_line(error)
     if len(text) >= LONGEST:
-        return "failed", f"{len(text):,} characters: {text[:100]!r}"
+        return "failed", f"at least {LONGEST:,} characters: {_placeless(text)!r:.100}"
     if len(text.splitlines()) != 1:
-        return "failed", f"no single line: {text[:300]!r}"
+        return "failed", f"no single line: {_placeless(text)!r:.300}"
     return "refused", ""
+
+
+def _placeless(text):
+    """Without the folder, which is another one in every run."""
+    return text.replace(f"{Path.cwd()}/", "")
 
 
 def _last_line(error):

@@ -402,6 +402,58 @@ def fork_templates():
     chat._run = run
 
 
+def _raise(folder):
+    if (folder / "x").read_bytes() != b"x":
+        raise KeyError("x")
+
+
+def _hang(folder):
+    while (folder / "x").read_bytes() != b"x":
+        pass
+
+
+def _die(folder):
+    if (folder / "x").read_bytes() != b"x":
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _grow(folder):
+    if (folder / "x").read_bytes() != b"x":
+        bytearray(b"x") * (9 * 10**7)
+
+
+def _write(folder):
+    if (folder / "x").read_bytes() != b"x":
+        (folder.parent.parent / "fuzz-elsewhere").touch()
+        (folder.parent.parent / "fuzz-elsewhere").unlink()
+
+
+def _leave(folder):
+    from jaxtask.errors import JaxtaskError
+
+    if (folder / "x").read_bytes() != b"x":
+        (folder / "half").touch()
+        raise JaxtaskError("no")
+
+
+def _tell(folder):
+    from jaxtask.errors import JaxtaskError
+
+    if (folder / "x").read_bytes() != b"x":
+        raise JaxtaskError("two\nlines")
+
+
+def _tell_all(folder):
+    from jaxtask.errors import JaxtaskError
+
+    if (folder / "x").read_bytes() != b"x":
+        raise JaxtaskError("x" * 1000)
+
+
+def _make_x(folder):
+    (folder / "x").write_text("x")
+
+
 WEIGHTS = {"aware": mutate.of_header, "head": 1200}
 KINDS = {
     "adapter weights": Kind(_make_adapter, "a/*.safetensors", _read_adapters, **WEIGHTS),
@@ -433,3 +485,8 @@ KINDS = {
     "tokenizer_config.json": Kind(_make_tokenizer, "base/tokenizer_config.json", _read_tokenizer),
     "chat template": Kind(_make_template, "*.jinja", _read_template, mutate.of_words),
 }
+FAULTS = {
+    function.__name__: Kind(_make_x, "x", function)
+    for function in (_raise, _hang, _die, _grow, _write, _leave, _tell, _tell_all)
+}
+"""Readers that break the rule, each in its own way: what a hunt must find."""
