@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import has_magic
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtask.adapters._config import CONFIG_NAME
+from jaxtask.adapters._hub_errors import UnreachableError, told
 from jaxtask.adapters._origin import ORIGIN
 from jaxtask.errors import AdapterError, shown
 from jaxtask.names import check_name
@@ -22,9 +21,9 @@ from jaxtask.text_files import read_object
 MAX_REPOSITORIES = 200  # that one pattern may name
 _MAX_PAGES = 20  # of the list of what an owner has; a page has up to 1,000
 _WITHOUT_CONFIG = "pytorch_lora_weights.safetensors"
-_ID = re.compile(r"([A-Za-z0-9][\w.-]*)/([A-Za-z0-9*?\[][^/@]*)(?:@(.*))?", re.ASCII)
+_ID = re.compile(r"([A-Za-z0-9][\w.-]*)/([\w*?\[][\w.*?!\[\]-]*)(?:@(.*))?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
-_REVISION = re.compile(r"(?!.*(\.\.|//))[A-Za-z0-9][\w.+/-]{0,98}[\w+-]|[A-Za-z0-9]", re.ASCII)
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.+/-]{0,98}[\w+-]|[A-Za-z0-9]", re.ASCII)
 _HOW = "nothing is downloaded without download=True"
 
 
@@ -40,10 +39,6 @@ class Copy:
 
 class _NotThereError(AdapterError):
     """A repository holds no adapter."""
-
-
-class _UnreachableError(AdapterError):
-    """The Hub cannot be asked, or must not be."""
 
 
 def is_hub(text: str) -> bool:
@@ -160,11 +155,10 @@ def _fetch(hub: Any, owner: str, name: str, revision: str | None, names: Sequenc
     cached = _cached(hub, repository, revision, names)
     try:
         return Copy(owner, title, _download(hub, repository, revision, names))
-    except _UnreachableError as error:
+    except UnreachableError as error:
         if cached is None or not _whole(cached, names):
             raise
-        told = str(error).removesuffix(".")
-        return Copy(owner, title, cached, (f"the cached copy was read: {told}.",))
+        return Copy(owner, title, cached, (f"the cached copy was read: {error}",))
 
 
 def _fetch_all(
@@ -190,7 +184,7 @@ def _listed(hub: Any, text: str, owner: str, pattern: str) -> list[str]:
     matched: set[str] = set()
     url, query = f"{hub.constants.ENDPOINT}/api/models", {"author": owner}
     for _ in range(_MAX_PAGES):
-        with _told(hub, text, None):
+        with told(hub, text, None):
             answer = get_session().get(
                 url,
                 params=query or None,
@@ -219,7 +213,7 @@ def _listed(hub: Any, text: str, owner: str, pattern: str) -> list[str]:
 def _download(hub: Any, repository: str, revision: str | None, names: Sequence[str]) -> Path:
     """The folder with the files of one adapter, all of one commit."""
     title = _title(repository, revision)
-    with _told(hub, title, revision):
+    with told(hub, title, revision):
         about = hub.HfApi(endpoint=hub.constants.ENDPOINT).model_info(
             repository, revision=revision, timeout=hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
         )
@@ -276,7 +270,7 @@ def _get(hub: Any, title: str, repository: str, name: str, revision: str | None)
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"desc": f"{title} {name}", "leave": False})
 
-    with _told(hub, title, revision):
+    with told(hub, title, revision):
         return Path(
             hub.hf_hub_download(
                 repository,
@@ -286,75 +280,3 @@ def _get(hub: Any, title: str, repository: str, name: str, revision: str | None)
                 tqdm_class=Bar,
             )
         )
-
-
-@contextmanager
-def _told(hub: Any, title: str, revision: str | None) -> Iterator[None]:
-    """What the library raises, in one line with what to do about it. Holds calls of it only."""
-    errors = hub.errors
-    # The library's HTTP client has changed its name, not its errors.
-    client = importlib.import_module(errors.HTTPError.__module__.partition(".")[0])
-    at = hub.constants.ENDPOINT
-    again = "what is complete stays in the cache, so give the same command again"
-    try:
-        yield
-    except errors.OfflineModeIsEnabled as error:
-        raise _UnreachableError(
-            f"{title}: cannot be downloaded while HF_HUB_OFFLINE is set."
-        ) from error
-    except errors.GatedRepoError as error:
-        raise AdapterError(
-            f"{title}: is gated: ask for access at {at}/{title.partition('@')[0]}, then log in "
-            "with `hf auth login` or set HF_TOKEN."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise AdapterError(
-            f"{title}: there is no such model at {at}, or it is private: check the name; for a "
-            "private one log in with `hf auth login` or set HF_TOKEN."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise AdapterError(
-            f"{title}: has no revision {revision!r} on the Hub: expected a branch, a tag or a "
-            "commit."
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise _refused(title, at, error) from error
-    except errors.LocalEntryNotFoundError as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, errors.HfHubHTTPError):
-            raise _refused(title, at, cause) from error
-        raise _UnreachableError(
-            f"{title}: {at} cannot be reached: {shown(str(cause))}: check the network; {again}."
-        ) from error
-    except (errors.HTTPError, client.InvalidURL) as error:
-        said = shown(str(error) or type(error).__name__)
-        raise _UnreachableError(
-            f"{title}: {at} cannot be reached, or the connection was cut: {said}: check the "
-            f"network, proxies and HF_ENDPOINT; {again}."
-        ) from error
-    except OSError as error:
-        place = "" if error.filename is None else f"{shown(os.fspath(error.filename))}: "
-        raise AdapterError(
-            f"{title}: cannot be downloaded: {place}{shown(error.strerror or str(error))}; {again}."
-        ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise AdapterError(
-            f"{title}: {at} does not answer as a Hugging Face Hub does: {shown(str(error))}: check "
-            "the network, proxies and HF_ENDPOINT."
-        ) from error
-
-
-def _refused(title: str, at: str, error: Any) -> AdapterError:
-    """Any other answer that is an error."""
-    status = error.response.status_code
-    if status in (401, 403):
-        todo = "log in with `hf auth login` or set HF_TOKEN to a token that may read it"
-    elif status == 404:
-        todo = "check the name, the revision and HF_ENDPOINT"
-    elif status == 429:
-        todo = "too many requests: wait some minutes, or log in with `hf auth login`"
-    else:
-        todo = "try again later"
-    said = f" ({shown(error.server_message, 100)})" if error.server_message else ""
-    kind = _UnreachableError if status >= 500 else AdapterError
-    return kind(f"{title}: {at} answers with HTTP {status}{said}: {todo}.")

@@ -1,11 +1,11 @@
 """Adapters are fetched from a Hub: what is needed, nothing else, and every fault is one line."""
 
 import json
-import os
+import re
+import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from safetensors.numpy import save
 
 from adapters.adapter_files import CONFIG, peft_tensors
 from adapters.hub_server import serve
-from jaxtask import AdapterError, load_adapters
+from jaxtask import AdapterError, cli, load_adapters
 from jaxtask.adapters import _hub
+from shell import ENV
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 CONFIG_FILE, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-ROOT = Path(__file__).parents[2]
 
 
 def adapter(scale=1.0, **more):
@@ -67,7 +67,7 @@ def refused(source):
 def test_fetches_what_is_needed_and_nothing_else(hub):
     hub.add("org/tuned", adapter())
     bank = fetch("org/tuned")
-    assert bank.tasks == ("org/tuned",) or list(bank.tasks) == ["org/tuned"]
+    assert bank.tasks == ("org/tuned",)
     assert hub.files() == [f"org/tuned:{CONFIG_FILE}", f"org/tuned:{WEIGHTS}"]
     # What is there is not fetched again, and is then read without the Hub.
     fetch("org/tuned")
@@ -171,9 +171,7 @@ def test_revisions(hub):
         fetch(["org/tuned", "org/tuned"])
 
 
-@pytest.mark.parametrize(
-    "name", ["org/a@../b", "org/a@", "org/a@b//c", "org/a@\x1b[2J", "org/a@/x"]
-)
+@pytest.mark.parametrize("name", ["org/a@../b", "org/a@", "org/a@\x1b[2J", "org/a@/x"])
 def test_no_revision(hub, name):
     assert "is no revision" in refused(name)
     assert hub.log == []
@@ -181,7 +179,8 @@ def test_no_revision(hub, name):
 
 @pytest.mark.parametrize("name", ["org/../a", "../org/a", "org/a\x1b[2J", "org/a b", "or\ng/a*"])
 def test_no_id(hub, name):
-    refused(name)
+    with pytest.raises(AdapterError):
+        fetch(name)
     assert hub.log == []
 
 
@@ -204,8 +203,6 @@ def test_refusals(hub, answer, told):
     hub.answers["org/tuned"] = answer
     text = refused("org/tuned")
     assert text.startswith("org/tuned: ")
-    import re
-
     assert re.search(told, text)
 
 
@@ -221,6 +218,9 @@ def test_no_adapter(hub):
 
 
 def test_a_cut_connection_is_resumed(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     hub.add("org/tuned", adapter())
     hub.cut[WEIGHTS] = 100
@@ -249,26 +249,42 @@ def test_out_of_reach(hub, monkeypatch):
         assert "cannot be reached" in refused("org/other")
 
 
-def test_command_line(hub, tmp_path):
+def test_a_cache_that_cannot_be_written(hub, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    hub.add("org/tuned", adapter())
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limit[1]))  # as a disk that is full
+    try:
+        text = refused("org/tuned")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "org/tuned: the cache cannot be written: " in text
+    assert list(fetch("org/tuned").tasks) == ["org/tuned"]
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    assert "the cache cannot be written: " in refused("org/tuned")
+
+
+def test_command_line(hub, tmp_path, monkeypatch, capsys):
     hub.add("org/a", adapter())
     hub.add("org/b", adapter(2.0))
-    env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    env |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "JAX_PLATFORMS": "cpu"}
-    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-
-    def run(*options):
-        command = [sys.executable, "-m", "jaxtask", "inspect", "--json", *options]
-        return subprocess.run(
-            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-
-    done = run("org/*", "--download")
+    env = {k: v for k, v in ENV.items() if not k.startswith("HF_")}
+    env |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "jaxtask", "inspect", "--json", "--download", "org/*"]
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert [one["name"] for one in json.loads(done.stdout)["adapters"]] == ["org/a", "org/b"]
     assert done.stderr == ""
     assert len(hub.files()) == 4
     assert (tmp_path / "home" / "hub" / "models--org--a" / "refs" / "main").is_file()
-    absent = run("org/c")
-    assert absent.returncode == 1
-    assert absent.stderr.count("\n") == 1
-    assert "nothing is downloaded without --download" in absent.stderr
+
+    monkeypatch.setattr(sys, "argv", ["jaxtask", "inspect", "org/c"])
+    monkeypatch.setattr(cli.interrupts, "install", lambda: None)
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "nothing is downloaded without --download" in told
