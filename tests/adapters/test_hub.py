@@ -44,6 +44,7 @@ def hub(tmp_path, monkeypatch):
         template = address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "x"), raising=False)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         running.address = address
         yield running
