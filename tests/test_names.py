@@ -193,11 +193,13 @@ def test_walks_are_in_order_and_deep(tmp_path):
     for _ in range(1200):
         deep.append(f"{deep[-1]}/d")
         os.mkdir(deep[-1])
-    assert [str(here) for here, _, _ in walk(tmp_path)] == deep
-    with pytest.raises(JaxtaskError, match="holds no adapter"):
-        find_adapters(tmp_path)
-    for path in reversed(deep):
-        os.rmdir(path)
+    try:
+        assert [str(here) for here, _, _ in walk(tmp_path)] == deep
+        with pytest.raises(JaxtaskError, match="holds no adapter"):
+            find_adapters(tmp_path)
+    finally:  # pytest's own way to remove folders does not go so deep
+        for path in reversed(deep):
+            os.rmdir(path)
 
 
 def test_names_that_are_not_utf8_are_refused_where_they_count(tmp_path):

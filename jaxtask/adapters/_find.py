@@ -16,6 +16,7 @@ from jaxtask.names import check_path, matching, walk
 
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 INDEX_NAMES = tuple(f"{name}.index.json" for name in WEIGHT_NAMES)
+_MODEL = re.compile(r"(pytorch_)?model(-[0-9]+-of-[0-9]+)?\.(safetensors|bin)")
 _SHARD = re.compile(r".*-[0-9]+-of-[0-9]+\.(safetensors|bin)")
 # What mlx-lm and diffusers write; PEFT's own files win where both are there.
 MLX_WEIGHTS = "adapters.safetensors"
@@ -35,6 +36,7 @@ class Found:
     depth: int  # how many last parts name it where nothing clashes
     notes: tuple[str, ...] = ()
     place: str | None = None  # what tells it apart, where it is not the file that `weights` is
+    error: AdapterError | None = None  # why there is nothing to read at the path `weights`
 
 
 def find_adapters(
@@ -45,8 +47,8 @@ def find_adapters(
     In this order: an existing folder that is an adapter; an existing folder whose sub-folders are
     (searched to any depth, but not inside an adapter); an existing file; a pattern with ``*``,
     ``?`` or ``[``; a Hub id ``org/name``, ``org/name@revision`` or a pattern ``org/prefix*``, in
-    the local cache, or fetched into it with `download`. Raises `AdapterError` when nothing is
-    found.
+    the local cache, or fetched into it with `download`. Those of several that are no adapter are
+    among them with their `error`. Raises `AdapterError` when nothing is found.
     """
     path = check_path(source, "adapters", AdapterError)
     text = str(path)
@@ -67,8 +69,18 @@ def find_adapters(
     raise AdapterError(f"{path}: there is no such file or folder.")
 
 
+def failed(path: str, error: AdapterError) -> Found:
+    """What stands for adapters that were named and are not there."""
+    parts = Path(path).parts
+    return Found(Path(path), None, parts, len(parts), place=path, error=error)
+
+
 def _hint(folder: Path) -> str:
     below = sorted(folder.iterdir())
+    if models := [p.name for p in below if _MODEL.fullmatch(p.name)]:
+        return f" ({models[0]} is a whole model; jaxtask extract makes an adapter of two)"
+    if shards := [p.name for p in below if _SHARD.fullmatch(p.name)]:
+        return f" ({shards[0]!r:.100} is one of several parts, whose index is missing)"
     if others := [p.name for p in below if p.suffix in _WEIGHT_SUFFIXES]:
         return f" (to read {others[0]}, name the file itself)"
     if links := [p.name for p in below if p.is_symlink() and p.is_dir()]:
@@ -124,11 +136,13 @@ def _below(folder: Path) -> list[str]:
 def _folder(folder: Path, depth: int) -> Found:
     """The adapter in `folder`; safetensors win over .bin, as in PEFT; one file over shards."""
     present = [folder / name for name in _NAMES if (folder / name).is_file()]
+    parts = Path(os.path.abspath(folder)).parts
     if not present:
-        raise AdapterError(
+        error = AdapterError(
             f"{folder}: has {CONFIG_NAME} but no weights, expected "
-            f"{' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}."
+            f"{' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}{_hint(folder)}."
         )
+        return Found(folder, None, parts, depth, error=error)
     config = folder / CONFIG_NAME
     notes = tuple(f"{file.name} is there too and was not read." for file in present[1:])
     if present[0].name == MLX_WEIGHTS and (earlier := sorted(folder.glob(f"*_{MLX_WEIGHTS}"))):
@@ -136,7 +150,6 @@ def _folder(folder: Path, depth: int) -> Found:
             f"{len(earlier)} checkpoint(s) beside it were not read: {earlier[0].name!r:.100}"
             f"{', …' if len(earlier) > 1 else ''}.",
         )
-    parts = Path(os.path.abspath(folder)).parts
     return Found(present[0], config if config.is_file() else None, parts, depth, notes)
 
 
@@ -144,9 +157,14 @@ def _file(path: Path) -> Found:
     if path.name == CONFIG_NAME:
         return _folder(path.parent, 1)
     if _SHARD.fullmatch(path.name):
+        there = any((path.parent / name).is_file() for name in INDEX_NAMES)
         raise AdapterError(
-            f"{path}: is one of several parts of an adapter: give its folder, or its index "
-            f"({INDEX_NAMES[0]})."
+            f"{path}: is one of several parts: "
+            + (
+                "give its folder."
+                if there
+                else f"their index ({' or '.join(INDEX_NAMES)}) is missing beside it."
+            )
         )
     if path.name in INDEX_NAMES:
         config = path.parent / CONFIG_NAME
@@ -171,9 +189,14 @@ def _pattern(pattern: str) -> tuple[list[Found], list[str]]:
     skipped: list[str] = []
     for match in sorted(matching(pattern, AdapterError), key=_natural):
         path = Path(match)
-        here = _in_folder(path) if path.is_dir() else []
-        if path.is_file() and path.suffix in _WEIGHT_SUFFIXES:
-            here = [_file(path)]
+        here: list[Found] = []
+        try:
+            if path.is_dir():
+                here = _in_folder(path)
+            elif path.is_file() and path.suffix in _WEIGHT_SUFFIXES:
+                here = [_file(path)]
+        except AdapterError as error:
+            here = [failed(match, error)]
         found.extend(here)
         if not here:
             skipped.append(match)
@@ -192,6 +215,9 @@ def _hub(text: str, download: bool) -> tuple[list[Found], list[str]]:
     copies, notes = find_on_hub(text, _NAMES, download)
     found = []
     for copy in copies:
+        if copy.error is not None:
+            found.append(failed(f"{copy.owner}/{copy.name}", copy.error))
+            continue
         here = _folder(copy.folder, 2)
         # Links of the cache may lead to one file from two repositories or revisions.
         place = f"{os.path.realpath(copy.folder)}/{here.weights.name}"
@@ -207,7 +233,8 @@ def name_adapters(found: Sequence[Found]) -> list[str]:
     """
     seen: dict[str, Found] = {}
     for one in found:
-        check_path(one.weights, "adapter", AdapterError)
+        if one.error is None:
+            check_path(one.weights, "adapter", AdapterError)
         real = one.place or os.path.realpath(one.weights)
         if real in seen:
             raise AdapterError(

@@ -35,6 +35,7 @@ class Copy:
     name: str  # with @revision, if one was given
     folder: Path
     notes: tuple[str, ...] = ()
+    error: AdapterError | None = None  # why there is none, for one of many
 
 
 class _NotThereError(AdapterError):
@@ -171,6 +172,10 @@ def _fetch_all(
             copies.append(_fetch(hub, owner, name, revision, names))
         except _NotThereError:
             skipped.append(f"{owner}/{name}")
+        except UnreachableError:
+            raise
+        except AdapterError as error:
+            copies.append(Copy(owner, _title(name, revision), Path(), error=error))
     if not copies:
         what = f"matches only {', '.join(skipped[:3])}" if skipped else "matches nothing"
         raise AdapterError(f"{text}: the pattern {what} on the Hub, expected adapters.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxtask.adapters._config import CONFIG_NAME, check_config
 from jaxtask.adapters._diffusers import is_diffusers, read_diffusers
-from jaxtask.adapters._find import Found, find_adapters, name_adapters
+from jaxtask.adapters._find import Found, failed, find_adapters, name_adapters
 from jaxtask.adapters._kohya import is_kohya, read_kohya
 from jaxtask.adapters._mlx import is_mlx, is_mlx_config, read_mlx
 from jaxtask.adapters._origin import add_origin
@@ -50,8 +50,8 @@ def load_adapters(
         directional: take s·B·A also from kinds whose ΔW is more than that (DoRA, PiSSA, …); the
             adapter's ``provenance["approximate"]`` then says so.
         allow_base_mismatch: allow adapters that name different base models.
-        skip_unreadable: leave out adapters that are refused, each with a note in the bank, rather
-            than raise; it raises still if none is left.
+        skip_unreadable: leave out adapters that are refused and paths that name none, each with a
+            note in the bank, rather than raise; it raises still if none is left.
         download: ask the Hub for ids that are no paths, and fetch into the local cache what it
             lacks: configs and adapters' weights, no other file. Nothing is downloaded otherwise.
 
@@ -65,7 +65,7 @@ def load_adapters(
     notes: list[str] = []
     if isinstance(source, Mapping):
         for name, path in source.items():
-            here, more = find_adapters(path, download)
+            here, more = _find(path, download)
             found.extend(here)
             notes.extend(more)
             below = name_adapters(here)
@@ -73,7 +73,7 @@ def load_adapters(
     else:
         paths = [source] if isinstance(source, str | os.PathLike) else list(source)
         for path in paths:
-            here, more = find_adapters(path, download)
+            here, more = _find(path, download)
             found.extend(here)
             notes.extend(more)
         names = name_adapters(found)
@@ -90,6 +90,13 @@ def load_adapters(
     return AdapterBank(adapters, allow_base_mismatch=allow_base_mismatch, notes=notes)
 
 
+def _find(path: PathLike, download: bool) -> tuple[list[Found], list[str]]:
+    try:
+        return find_adapters(path, download)
+    except AdapterError as error:
+        return [failed(os.fsdecode(path), error)], []
+
+
 def _together(errors: list[AdapterError], of: int) -> AdapterError:
     """One error for all; each message names its file."""
     if len(errors) == 1:
@@ -100,6 +107,8 @@ def _together(errors: list[AdapterError], of: int) -> AdapterError:
 
 def _read(name: str, files: Found, directional: bool) -> Adapter:
     """One adapter from its files."""
+    if files.error is not None:
+        raise files.error
     weights: Path = files.weights
     # The config comes first: what kind of adapter it is explains what its tensors are.
     fields = None if files.config is None else read_object(files.config, AdapterError)

@@ -149,6 +149,18 @@ def test_a_pattern(hub, tmp_path):
     assert "matches only org/lora-full" in refused("org/lora-f*")
 
 
+def test_a_pattern_leaves_out_what_cannot_be_had(hub):
+    for name in ("lora-a", "lora-b", "lora-c"):
+        hub.add(f"org/{name}", adapter())
+    hub.answers["org/lora-b"] = (403, "GatedRepo")
+    hub.add("org/lora-c", without(adapter(), CONFIG_FILE))
+    text = refused("org/lora-*")
+    assert "2 of 3 adapters cannot be read: org/lora-b: is gated" in text
+    bank = fetch(["org/lora-*", "org/none"], skip_unreadable=True)
+    assert bank.tasks == ("org/lora-a",)
+    assert sum(note.startswith("skipped: org/") for note in bank.notes) == 3
+
+
 def test_a_pattern_is_bounded(hub, monkeypatch):
     monkeypatch.setattr(_hub, "MAX_REPOSITORIES", 3)
     for n in range(4):
@@ -261,7 +273,15 @@ def test_a_cache_that_cannot_be_written(hub, tmp_path, monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "org/tuned: the cache cannot be written: " in text
-    assert list(fetch("org/tuned").tasks) == ["org/tuned"]
+    (one,) = fetch("org/tuned").adapters
+    hub.add("org/tuned", adapter(2.0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limit[1]))
+    try:
+        (old,) = fetch("org/tuned").adapters
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert old.provenance["source"] == one.provenance["source"]
+    assert "the cached copy was read: org/tuned: the cache cannot be" in old.provenance["notes"][0]
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     assert "the cache cannot be written: " in refused("org/tuned")

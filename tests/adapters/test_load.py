@@ -151,8 +151,20 @@ def test_shards_are_read_through_their_index(write, sharded):
         assert {*adapter.modules} == {*whole.modules}
         for key in whole.modules:
             np.testing.assert_array_equal(adapter.load(key).dense(), whole.load(key).dense())
-    with pytest.raises(AdapterError, match="one of several parts"):
+    with pytest.raises(AdapterError, match="one of several parts: give its folder"):
         load_adapters(folder / next(iter(places.values())))
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_shards_without_their_index(sharded, config):
+    folder, places = sharded
+    (folder / f"{WEIGHTS}.index.json").unlink()
+    if not config:
+        (folder / "adapter_config.json").unlink()
+    with pytest.raises(AdapterError, match=r"'adapter_model-00001-.* whose index is missing"):
+        load_adapters(folder)
+    with pytest.raises(AdapterError, match=r"index \(.*\) is missing beside it"):
+        load_adapters(folder / places.popitem()[1])
 
 
 @pytest.mark.parametrize(
@@ -172,6 +184,33 @@ def test_shards_that_are_not_as_the_index_says(sharded, change, what):
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": places}))
     with pytest.raises(AdapterError, match=what):
         load_adapters(folder)
+
+
+def test_what_is_found_but_no_adapter_is_left_out_too(write, tmp_path, sharded):
+    """As what cannot be read: one error names all, and the rest is read on request."""
+    good, (parts, places) = write(name="runs/good"), sharded
+    (write(name="runs/bare") / WEIGHTS).unlink()
+    write(name="runs/damaged", r="x")
+    shards = f"{parts}/*-0000?-of-*"
+    given = [tmp_path / "runs", tmp_path / "absent", shards, f"{good}\0"]
+    with pytest.raises(AdapterError, match=r"^6 of 7 adapters cannot be read") as error:
+        load_adapters(given)
+    for told in ("runs/bare: has", "config.json: r", "absent: there", *places.values(), "a NUL"):
+        assert told in str(error.value)
+    bank = load_adapters(given, skip_unreadable=True)
+    assert bank.tasks == ("good",)
+    assert [note.partition(":")[0] for note in bank.notes] == ["skipped"] * 6
+    bank = load_adapters({"a": good, "b": tmp_path / "absent"}, skip_unreadable=True)
+    assert bank.tasks == ("a",)
+    with pytest.raises(AdapterError, match=r"^[^;]*absent: there is no such file or folder\.$"):
+        load_adapters(tmp_path / "absent", skip_unreadable=True)
+
+
+def test_whole_models_are_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    save_file({"w": np.ones((2, 2))}, tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(AdapterError, match=r"model-00001-of-00002\.safetensors is a whole mod"):
+        load_adapters(tmp_path)
 
 
 def test_adapters_below_an_adapter_are_named(write):
