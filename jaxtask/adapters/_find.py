@@ -11,6 +11,8 @@ from pathlib import Path
 
 from jaxtask.adapters._config import CONFIG_NAME
 from jaxtask.adapters._hub import find_on_hub, is_hub
+from jaxtask.adapters._other_kinds import ending_kind
+from jaxtask.adapters._stored import first_look
 from jaxtask.errors import AdapterError
 from jaxtask.names import check_path, matching, walk
 
@@ -23,7 +25,6 @@ MLX_WEIGHTS = "adapters.safetensors"
 _OTHER_NAMES = (MLX_WEIGHTS, "pytorch_lora_weights.safetensors")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 _NAMES = (*WEIGHT_NAMES, *INDEX_NAMES, *_OTHER_NAMES)
-_OTHER_FILES = {".gguf": "a GGUF file of llama.cpp", ".nemo": "an archive of NVIDIA NeMo"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def _hint(folder: Path) -> str:
         return f" ({models[0]} is a whole model; jaxtask extract makes an adapter of two)"
     if shards := [p.name for p in below if _SHARD.fullmatch(p.name)]:
         return f" ({shards[0]!r:.100} is one of several parts, whose index is missing)"
+    if foreign := [p for p in below if ending_kind(p.suffix)]:
+        return f" ({foreign[0].name!r:.100} is {ending_kind(foreign[0].suffix)}, which is not read)"
     if others := [p.name for p in below if p.suffix in _WEIGHT_SUFFIXES]:
         return f" (to read {others[0]}, name the file itself)"
     if links := [p.name for p in below if p.is_symlink() and p.is_dir()]:
@@ -170,9 +173,10 @@ def _file(path: Path) -> Found:
         config = path.parent / CONFIG_NAME
         parts = Path(os.path.abspath(path)).parent.parts
         return Found(path, config if config.is_file() else None, parts, 1)
-    if path.suffix in _OTHER_FILES:
-        raise AdapterError(f"{path}: is {_OTHER_FILES[path.suffix]}, which is not read.")
+    if kind := ending_kind(path.suffix):
+        raise AdapterError(f"{path}: is {kind}, which is not read.")
     if path.suffix not in _WEIGHT_SUFFIXES:
+        first_look(path)  # says what some others are
         raise AdapterError(
             f"{path}: is no adapter file, expected {', '.join(sorted(_WEIGHT_SUFFIXES))} or a "
             "folder."

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxtask.adapters._factors import MatrixFactor, ModuleEntry
+from jaxtask.adapters._other_kinds import tensor_kind
 from jaxtask.adapters._peft import check_chain, module_kind
 from jaxtask.adapters._stored import StoredTensor
 from jaxtask.adapters.adapter import Adapter, collect_entries
@@ -19,17 +20,6 @@ from jaxtask.adapters.keys import parse_flat_name
 from jaxtask.errors import AdapterError
 
 _DOWN, _UP, _ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
-_OTHER_KINDS = {
-    ".dora_scale": "DoRA, which rescales the rows of W + s·B·A",
-    ".lora_mid.weight": "a Tucker decomposition, which is not B·A",
-    ".hada_w1_a": "LoHa, a Hadamard product",
-    ".hada_w1_b": "LoHa, a Hadamard product",
-    ".lokr_w1": "LoKr, a Kronecker product",
-    ".lokr_w1_a": "LoKr, a Kronecker product",
-    ".lokr_w2": "LoKr, a Kronecker product",
-    ".oft_blocks": "OFT, which rotates the base weights",
-    ".diff": "a full difference of weights, which is not low-rank",
-}
 
 
 def is_kohya(tensors: dict[str, StoredTensor]) -> bool:
@@ -51,7 +41,7 @@ def read_kohya(
                 pairs.setdefault(tensor_name.removesuffix(ending), {})[ending] = tensor
                 break
         else:
-            kind = next((k for e, k in _OTHER_KINDS.items() if tensor_name.endswith(e)), None)
+            kind = tensor_kind(tensor_name)
             what = f"belongs to {kind}" if kind else "has a name this reader does not know"
             raise AdapterError(f"{file}: tensor '{tensor_name}' {what}.")
     keyed, unscaled = [], 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxtask.adapters._config import AdapterConfig
 from jaxtask.adapters._fields import Refusal
+from jaxtask.adapters._other_kinds import tensor_kind
 from jaxtask.adapters._stored import StoredTensor
 from jaxtask.errors import AdapterError
 
@@ -164,6 +165,8 @@ def _other(file: Path, name: str, config: AdapterConfig, *, live: bool) -> str:
             return "a task head trained in full, not part of B·A"
     if parts[-1] == "bias" and config.bias != "none":
         return f"a trained bias (bias = '{config.bias}'), not part of B·A"
+    if kind := tensor_kind(name):
+        raise AdapterError(f"{file}: tensor '{name}' belongs to {kind}.")
     raise AdapterError(
         f"{file}: tensor '{name}' is neither a LoRA factor nor anything that {config.file.name} "
         "announces (modules_to_save, bias), nor an embedding or a task head, so it cannot be left "

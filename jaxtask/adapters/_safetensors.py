@@ -60,7 +60,12 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
     Raises `AdapterError` for anything that is not a complete, consistent safetensors file.
     """
-    state, _ = first_look(path)
+    state, start = first_look(path)
+    if start[:2] == b"PK":
+        raise AdapterError(
+            f"{path}: is a ZIP archive, as torch.save writes it, and no safetensors file: its name "
+            "should end with .bin."
+        )
     file = _OpenFile(path, state.st_size)
     try:
         handle = file.handle(state)

@@ -16,10 +16,10 @@ import ml_dtypes  # noqa: F401  (NumPy, and safetensors through it, then know "b
 import numpy as np
 from safetensors import SafetensorError
 
+from jaxtask.adapters._other_kinds import FIRST_BYTES, file_kind
 from jaxtask.errors import AdapterError
 
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_LFS_POINTER = b"version https://git-lfs"
 
 
 def dtype_name(dtype: str) -> str:
@@ -72,17 +72,15 @@ class StoredTensor(ABC):
 
 
 def first_look(path: Path) -> tuple[stat_result, bytes]:
-    """The state of a weights file and its first bytes; raises `AdapterError` for an LFS pointer."""
+    """The state of a weights file and its first bytes; `AdapterError` for what is another kind."""
     try:
         with path.open("rb") as file:
-            start = file.read(len(_LFS_POINTER))
+            start = file.read(FIRST_BYTES)
         state = path.stat()
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror}.") from error
-    if start == _LFS_POINTER:
-        raise AdapterError(
-            f"{path}: is a Git LFS pointer, not the weights: run `git lfs pull` there."
-        )
+    if kind := file_kind(start):
+        raise AdapterError(f"{path}: is {kind}.")
     return state, start
 
 

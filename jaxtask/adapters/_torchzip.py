@@ -256,6 +256,11 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
             f"{path}: is a bare pickle (torch.save before torch 1.6 wrote such files), which is "
             "not read; load it in torch and save it again as safetensors."
         )
+    if start[8:9] == b"{":
+        raise AdapterError(
+            f"{path}: is a safetensors file: its name should end with .safetensors, not "
+            f"{path.suffix}."
+        )
     if start[:2] != b"PK":
         raise AdapterError(f"{path}: is not a file that torch.save wrote: it is no ZIP archive.")
     try:

@@ -12,6 +12,7 @@ from jaxtask.adapters._find import Found, failed, find_adapters, name_adapters
 from jaxtask.adapters._kohya import is_kohya, read_kohya
 from jaxtask.adapters._mlx import is_mlx, is_mlx_config, read_mlx
 from jaxtask.adapters._origin import add_origin
+from jaxtask.adapters._other_kinds import held_instead
 from jaxtask.adapters._peft import read_peft
 from jaxtask.adapters._shards import read_tensors
 from jaxtask.adapters.adapter import Adapter
@@ -119,6 +120,8 @@ def _read(name: str, files: Found, directional: bool) -> Adapter:
     tensors, metadata = read_tensors(weights)
     if long := next((tensor for tensor in tensors if len(tensor) > _LONGEST), None):
         raise AdapterError(f"{weights}: no module has a name such as {shown(long, 80)}.")
+    if instead := held_instead(tensors):
+        raise AdapterError(f"{weights}: {instead}.")
     notes = list(files.notes)
     if mlx and files.config is not None and fields is not None:
         adapter = read_mlx(name, weights, tensors, files.config, fields, notes, directional)

@@ -139,7 +139,7 @@ def test_convolutions_and_folders(save, tmp_path):
         (pair(UNET), "[1]", "expected a JSON object"),
         (pair(UNET), "{", "not valid JSON"),
         (pair(UNET) | pair("vae.x"), None, "'vae.x.lora_A.weight' belongs to no component"),
-        (pair(UNET) | {"unet.x.hada_w1_a": normal(2, 2)}, None, "'x.hada_w1_a' is neither"),
+        (pair(UNET) | {"unet.x.hada_w1_a": normal(2, 2)}, None, "'x.hada_w1_a' belongs to LoHa"),
         (pair(UNET) | {f"{UNET}.lora_magnitude_vector": normal(8)}, None, "DoRA"),
         ({f"{UNET}.lora_A.weight": normal(4, 6)}, None, "but not"),
         (pair("transformer.h.0.attn.c_attn"), None, r"PEFT tensors need"),

@@ -62,6 +62,33 @@ def test_other_tensors_are_refused(save, name, what):
     assert f"'{name}'" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["hada_w1_a", "hada_w1_b", "alpha"], "LoHa"),
+        (["lokr_w1", "lokr_w2_a", "lokr_w2_b"], "LoKr"),
+        (["alpha", "oft_blocks"], "OFT"),
+        (["boft_R.default", "boft_s.default"], "BOFT"),
+        (["ia3_l"], r"\(IA\)³"),
+        (["weight", "on_input"], r"\(IA\)³"),
+        (["diff", "diff_b"], "a full difference"),
+        (["a1.weight", "a2.weight", "b1.weight", "b2.weight"], "GLoRA"),
+        (["vera_lambda_b"], "VeRA"),
+    ],
+)
+@pytest.mark.parametrize("module", [TEXT, "base_model.model.model.layers.0.self_attn.q_proj"])
+def test_other_kinds_have_names(save, module, names, what):
+    with pytest.raises(AdapterError, match=f"'{module}.* belongs to {what}"):
+        load_adapters(save({f"{module}.{name}": np.ones((2, 2)) for name in names}))
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_proj", "h.3.c_attn", "b.1.x"])
+def test_whole_models_are_no_adapters(save, name):
+    given = {f"{name}.weight": np.ones((2, 2)), "model.embed_tokens.weight": np.ones((2, 2))}
+    with pytest.raises(AdapterError, match=f"holds the weights of a whole model, such as '{name}"):
+        load_adapters(save(given))
+
+
 @pytest.mark.parametrize("missing", ["lora_up", "lora_down"])
 def test_half_a_pair(save, missing):
     given = tensors()

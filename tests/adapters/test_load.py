@@ -1,9 +1,13 @@
 """From paths to tasks and their names."""
 
 import ast
+import gzip
+import io
 import json
 import os
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +119,52 @@ def test_no_such_path(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "what"), [("gguf", "GGUF"), ("nemo", "NeMo")])
-def test_other_files_are_refused_by_name(tmp_path, suffix, what):
-    (tmp_path / f"lora.{suffix}").write_bytes(b"GGUF")
-    with pytest.raises(AdapterError, match=what):
-        load_adapters(tmp_path / f"lora.{suffix}")
+def test_other_files_are_refused_by_their_endings(tmp_path, suffix, what):
+    (tmp_path / f"lora.{suffix}").write_bytes(b"anything")
+    for path in (tmp_path / f"lora.{suffix}", tmp_path):
+        with pytest.raises(AdapterError, match=what):
+            load_adapters(path)
+
+
+def tar():
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("model_config.yaml"))
+    return made.getvalue()
+
+
+def torch_zip():
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".pt", "", ".zip"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"GGUF\3\0\0\0", "GGUF file"),
+        (b"algg\1\0\0\0", "GGML file"),
+        (tar(), "tar archive, as those of NVIDIA NeMo"),
+        (gzip.compress(b"x"), "gzip"),
+        (b"\n<!DOCTYPE html><title>Log in</title>", "web page"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)
+def test_other_files_are_refused_by_their_contents(tmp_path, suffix, content, what):
+    (tmp_path / f"lora{suffix}").write_bytes(content)
+    with pytest.raises(AdapterError, match=f"lora{suffix}: is .*{what}"):
+        load_adapters(tmp_path / f"lora{suffix}")
+
+
+def test_wrong_endings(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(torch_zip())
+    save_file(peft_tensors(), tmp_path / "b.bin")
+    with pytest.raises(AdapterError, match=r"should end with \.bin\."):
+        load_adapters(tmp_path / "a.safetensors")
+    with pytest.raises(AdapterError, match=r"should end with \.safetensors, not \.bin\."):
+        load_adapters(tmp_path / "b.bin")
 
 
 def test_safetensors_win_over_bin(write):
