@@ -120,9 +120,9 @@ def sort_names(file: Path, tensors: dict[str, StoredTensor], config: AdapterConf
 def _split(name: str) -> tuple[str, str, list[str]] | None:
     """The module path, the kind of adapter tensor, and what follows it; None for any other name."""
     tokens = name.split(".")
-    for i, token in enumerate(tokens):
-        if token in _REFUSED_TENSORS:
-            return ".".join(tokens[:i]), token, tokens[i + 1 :]
+    if not _REFUSED_TENSORS.keys().isdisjoint(tokens):
+        i = next(i for i, token in enumerate(tokens) if token in _REFUSED_TENSORS)
+        return ".".join(tokens[:i]), tokens[i], tokens[i + 1 :]
     for i in reversed(range(1, len(tokens))):
         if tokens[i] in _FACTORS or tokens[i] in _LEFT_OUT:
             return ".".join(tokens[:i]), tokens[i], tokens[i + 1 :]
@@ -131,6 +131,8 @@ def _split(name: str) -> tuple[str, str, list[str]] | None:
 
 def _lora_in_saved(name: str, config: AdapterConfig) -> bool:
     """Whether a name looks like a factor's only by the name of a module that is saved whole."""
+    if not config.modules_to_save:
+        return False
     rest = _without_saved(name, config)
     return rest != f".{name}." and _split(rest.strip(".")) is None
 

@@ -111,7 +111,7 @@ def _entry(
     notes: list[str],
 ) -> ModuleEntry:
     """One module that is no expert parameter."""
-    pairs = [pair for pair in _PAIRS if set(pair) & set(found)]
+    pairs = [pair for pair in _PAIRS if not found.keys().isdisjoint(pair)]
     if len(pairs) != 1:
         raise AdapterError(
             f"{file}: module '{path}' has the tensors {', '.join(sorted(found))}: expected a pair."

@@ -7,6 +7,7 @@ and mapped the data, and holds no file descriptor. Reading a tensor copies it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from os import stat_result
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,14 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from jaxtask.adapters._stored import StoredTensor, first_look, reading_again
+from jaxtask.adapters._stored import EXPECTED, StoredTensor, first_look, reading_again
 from jaxtask.errors import AdapterError, shown
+from jaxtask.text_files import MAX_BYTES, parse_json
+
+# Bytes of a value of the types that all versions of the library know.
+_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}
+_BYTES |= {"I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+_MOST_DIMENSIONS = 16
 
 
 class _OpenFile:
@@ -70,6 +77,8 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     try:
         handle = file.handle(state)
     except (OSError, SafetensorError) as error:
+        if isinstance(error, SafetensorError) and (fault := _fault(path, state.st_size)):
+            raise AdapterError(f"{path}: {fault}.") from error
         raise AdapterError(
             f"{path}: is not a safetensors file, or is truncated or damaged: it has "
             f"{state.st_size} bytes, and the safetensors library says {shown(str(error), 300)}."
@@ -78,5 +87,36 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     for name in handle.keys():  # noqa: SIM118  (the handle is no dictionary)
         stored = handle.get_slice(name)
         dtype, shape = stored.get_dtype(), tuple(stored.get_shape())
+        if len(shape) > _MOST_DIMENSIONS:
+            raise AdapterError(f"{path}: tensor {shown(name)} has {len(shape)} dimensions.")
         tensors[name] = SafeTensor(path, name, dtype, shape, file)
     return tensors, handle.metadata() or {}
+
+
+def _fault(path: Path, size: int) -> str | None:
+    """Which tensor is to blame that the library refuses a file, where one of the header is."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not length <= min(size - 8, MAX_BYTES):
+            return None
+        try:
+            header = parse_json(file.read(length), str(path), AdapterError)
+        except AdapterError:  # the library has said so
+            return None
+    if not isinstance(header, dict):
+        return None
+    for name, told in header.items():
+        if name == "__metadata__" or not isinstance(told, dict):
+            continue
+        dtype, shape, at = told.get("dtype"), told.get("shape"), told.get("data_offsets")
+        what = f"tensor {shown(name)}"
+        if not isinstance(dtype, str) or dtype not in _BYTES:
+            return f"{what} is stored as {shown(dtype)}, expected {EXPECTED}"
+        for numbers in (shape, at):
+            if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):
+                return f"{what} has the shape {shown(shape)} at {shown(at)}, expected whole numbers"
+        if len(shape) > _MOST_DIMENSIONS:
+            return f"{what} has {len(shape)} dimensions"
+        if len(at) != 2 or prod(shape) * _BYTES[dtype] != at[1] - at[0]:
+            return f"{what} of shape {shown(shape)} and type {dtype} does not take {shown(at)}"
+    return None

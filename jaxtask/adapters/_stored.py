@@ -20,6 +20,7 @@ from jaxtask.adapters._other_kinds import FIRST_BYTES, file_kind
 from jaxtask.errors import AdapterError
 
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+EXPECTED = "float64, float32, float16 or bfloat16"
 
 
 def dtype_name(dtype: str) -> str:
@@ -44,9 +45,9 @@ class StoredTensor(ABC):
         """
         if self.dtype not in _NAMES:
             raise AdapterError(
-                f"{self.path}: tensor '{self.name}' is stored as {self.dtype}, expected float64, "
-                "float32, float16 or bfloat16 (the true values of a quantised factor need scales "
-                "that are not part of the format)."
+                f"{self.path}: tensor '{self.name}' is stored as {self.dtype}, expected "
+                f"{EXPECTED} (the true values of a quantised factor need scales that are not part "
+                "of the format)."
             )
         return np.dtype(np.float64) if self.dtype == "F64" else np.dtype(np.float32)
 
