@@ -58,6 +58,7 @@ class Patterns:
             raise self._error(
                 f"{what}: has {len(pattern):,} characters, expected {_MAX_LENGTH:,} at most."
             )
+        self._check_left(what)
         began = time.monotonic()
         try:
             return _compile(pattern)
@@ -66,9 +67,12 @@ class Patterns:
         finally:
             self._left -= time.monotonic() - began
 
-    def _run(self, match: Any, name: str, what: str) -> bool:
+    def _check_left(self, what: str) -> None:
         if self._left <= 0:
             raise self._error(f"{what}: this and the expressions before it take too long.")
+
+    def _run(self, match: Any, name: str, what: str) -> bool:
+        self._check_left(what)
         began = time.monotonic()
         try:
             return match(name, timeout=self._left) is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from os import stat_result
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -112,11 +112,14 @@ def _fault(path: Path, size: int) -> str | None:
         what = f"tensor {shown(name)}"
         if not isinstance(dtype, str) or dtype not in _BYTES:
             return f"{what} is stored as {shown(dtype)}, expected {EXPECTED}"
-        for numbers in (shape, at):
-            if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):
-                return f"{what} has the shape {shown(shape)} at {shown(at)}, expected whole numbers"
+        if not _are_sizes(shape) or not _are_sizes(at):
+            return f"{what} has the shape {shown(shape)} at {shown(at)}, expected whole numbers"
         if len(shape) > _MOST_DIMENSIONS:
             return f"{what} has {len(shape)} dimensions"
         if len(at) != 2 or prod(shape) * _BYTES[dtype] != at[1] - at[0]:
             return f"{what} of shape {shown(shape)} and type {dtype} does not take {shown(at)}"
     return None
+
+
+def _are_sizes(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)

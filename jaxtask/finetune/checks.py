@@ -149,12 +149,13 @@ def table(check: Check, keys: tuple[str, ...] = (), patterns: bool = False) -> C
     def take(value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             _refuse()
+        budget = Patterns(JaxtaskError)
         for key in value:
             if not isinstance(key, str) or not key or (keys and key not in keys):
                 _refuse()
             if patterns:
                 try:
-                    Patterns(JaxtaskError).check_end(key, "the key")
+                    budget.check_end(key, "the key")
                 except JaxtaskError:
                     _refuse()
         return {key: check.take(item) for key, item in value.items()}

@@ -32,19 +32,29 @@ ALL_LINEAR = "all-linear"
 Parameters = dict[str, dict[str, Array]]
 
 
-def ranks(spec: Lora, config: ModelConfig) -> dict[str, np.ndarray]:
+def ranks(
+    spec: Lora, config: ModelConfig, patterns: Patterns | None = None
+) -> dict[str, np.ndarray]:
     """The rank in every layer, [L], of each module that `spec` targets; 0 where it does not.
 
-    Raises `TrainingError`, listing the modules there are, if nothing or not every name matches.
+    Args:
+        spec: What is wanted.
+        config: Of the base model.
+        patterns: The time that this and others of one recipe may take together.
+
+    Raises:
+        TrainingError: Nothing or not every name matches; it lists the modules there are. Or the
+            expressions take too long.
+
     """
+    patterns = patterns or Patterns(TrainingError)
     names = {
         (module, layer): f"{config.layer_name(layer)}.{module}"
         for module in config.linears
         for layer in range(config.layers)
     }
-    chosen = _chosen(spec.targets, list(names.values()), config)
+    chosen = _chosen(spec.targets, list(names.values()), config, patterns)
     found: dict[str, np.ndarray] = {}
-    patterns = Patterns(TrainingError)
     for (module, layer), name in names.items():
         if name in chosen:
             row = found.setdefault(module, np.zeros(config.layers, np.int64))
@@ -57,9 +67,9 @@ def ranks(spec: Lora, config: ModelConfig) -> dict[str, np.ndarray]:
 def scales(specs: Sequence[Lora], config: ModelConfig) -> dict[str, Array]:
     """The s of ΔW = s·AB, [L, T] float32 per module: α/r, or α/√r with rsLoRA; 0 without LoRA."""
     table: dict[str, np.ndarray] = {}
+    patterns = Patterns(TrainingError)
     for t, spec in enumerate(specs):
-        patterns = Patterns(TrainingError)
-        for module, own in ranks(spec, config).items():
+        for module, own in ranks(spec, config, patterns).items():
             row = table.setdefault(module, np.zeros((config.layers, len(specs)), np.float32))
             for layer in np.flatnonzero(own):
                 name = f"{config.layer_name(int(layer))}.{module}"
@@ -76,7 +86,8 @@ def init_lora(specs: Sequence[Lora], config: ModelConfig) -> Parameters:
     A depends on the task's seed and the module's name only. With one seed, the A of a smaller rank
     is the first part of that of a larger one.
     """
-    own = [ranks(spec, config) for spec in specs]
+    patterns = Patterns(TrainingError)
+    own = [ranks(spec, config, patterns) for spec in specs]
     largest = max(int(row.max()) for task in own for row in task.values())
     parameters: Parameters = {}
     for module, (d_in, d_out) in config.linears.items():
@@ -142,12 +153,14 @@ def task_axes(tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: task_axis(path), tree)
 
 
-def _chosen(targets: str | Sequence[str], names: list[str], config: ModelConfig) -> set[str]:
+def _chosen(
+    targets: str | Sequence[str], names: list[str], config: ModelConfig, patterns: Patterns
+) -> set[str]:
     modules = ", ".join(config.linears)
     if targets == ALL_LINEAR:
         return set(names)
     if isinstance(targets, str):
-        patterns, what = Patterns(TrainingError), f"LoRA targets {targets!r:.80}"
+        what = f"LoRA targets {targets!r:.80}"
         found = {name for name in names if patterns.fullmatch(targets, name, what)}
         if not found:
             raise TrainingError(

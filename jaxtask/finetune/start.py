@@ -21,6 +21,7 @@ from jaxtask.finetune.models.load import load_head
 from jaxtask.finetune.parameters import Tree, stack_tasks
 from jaxtask.finetune.read import StoredAdapter, read_adapter
 from jaxtask.finetune.recipe import Lora, Recipe
+from jaxtask.patterns import Patterns
 
 Note = Callable[[str], None]
 
@@ -73,6 +74,8 @@ def find_starts(
         head = load_head(base, config)
     stored: dict[tuple[Path, int], StoredAdapter] = {}
     found = {}
+    # One recipe's tasks have one time together, however many they are.
+    patterns = Patterns(TrainingError)
     for task in tasks:
         classes = len(task.labels) or 1
         start = Start(seeded_lora(recipe, task.name), classes)
@@ -81,7 +84,7 @@ def find_starts(
             if (folder, classes) not in stored:
                 stored[folder, classes] = _read(recipe, folder, config, classes)
             start = _further(start, stored[folder, classes], folder, config)
-        ranks(start.lora, config)  # Refuses targets that match nothing.
+        ranks(start.lora, config, patterns)  # Refuses targets that match nothing.
         if isinstance(config, EncoderConfig):
             start = _with_head(start, head, task.name, note)
         found[task.name] = start

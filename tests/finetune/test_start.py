@@ -19,6 +19,7 @@ from jaxtask.finetune.parameters import take_task
 from jaxtask.finetune.recipe import Lora, change, make_recipe
 from jaxtask.finetune.start import find_starts, initial, seeded_lora
 from jaxtask.finetune.write import AdapterForm, write_adapter
+from jaxtask.patterns import Patterns
 
 DECODER, ENCODER = config(LLAMA), config(ROBERTA)
 RECIPE = make_recipe(
@@ -214,3 +215,22 @@ def test_numbers_of_an_adapter_that_are_none(tmp_path):
         save_file({**tensors, name: np.full_like(tensors[name], np.nan)}, file)
         with pytest.raises(AdapterError, match=r"holds (NaN|48 value)"):
             start_from(tmp_path / "a", [task("t", "abc")], ENCODER, tmp_path / "model")
+
+
+def test_expressions_of_all_tasks_have_one_time(monkeypatch):
+    made = []
+
+    class Spy(Patterns):
+        def __init__(self, *given):
+            made.append(self)
+            super().__init__(*given)
+
+    monkeypatch.setattr("jaxtask.finetune.lora.Patterns", Spy)
+    monkeypatch.setattr("jaxtask.finetune.start.Patterns", Spy)
+    recipe = change(RECIPE, {"lora.targets": ".*_proj", "lora.rank_pattern": {"q_proj": 2}}, "test")
+    find_starts(recipe, [task(name) for name in "abc"], DECODER, "base", lambda text: None)
+    assert len(made) == 1
+    for take in (scales, init_lora):
+        made.clear()
+        take([recipe.lora] * 3, DECODER)
+        assert len(made) == 1
