@@ -40,9 +40,10 @@ _STORAGES = {
     "Float8_e4m3fnStorage": "F8_E4M3",
     "Float8_e5m2Storage": "F8_E5M2",
 }
-# What ten thousand tensors take, which themselves lie elsewhere; read in a few seconds.
+# What forty thousand tensors take, a pair for each expert of a large model. They themselves lie
+# elsewhere; read in a few seconds.
 _MAX_PICKLE = 16 << 20
-_MAX_STEPS = 400_000
+_MAX_STEPS = 1_500_000
 _MAX_ARGUMENTS = 16
 _MAX_KEY = 1000  # characters of a name
 
