@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from jaxtask.adapters import ModuleKey, parse_module_path
 from jaxtask.adapters._stored import StoredTensor
+from jaxtask.adapters.keys import module_keys
 from jaxtask.errors import AdapterError
 from jaxtask.extract.checkpoint import Checkpoint
 from jaxtask.patterns import Patterns
@@ -76,7 +77,8 @@ def choose(
             left_out[name] = _why_not(targets)
     names = [modules[module] for module in sorted(chosen)]
     _check_same(base, tuned, names)
-    pairs = [_pair(base, tuned, name) for name in names]
+    by_path = module_keys(sorted(chosen))
+    pairs = [_pair(base, tuned, name, by_path) for name in names]
     keys: dict[ModuleKey, str] = {}
     for pair in pairs:
         if pair.key in keys:
@@ -116,6 +118,8 @@ def _no_matrix(name: str, shape: tuple[int, ...]) -> str | None:
         return f"{len(shape)} dimension{'s' * (len(shape) != 1)}, no matrix"
     if not name.endswith(".weight"):
         return "not the weight of a module"
+    if "" in name.split("."):
+        return "its name is not a module's: expected names joined by single dots"
     return None
 
 
@@ -174,7 +178,9 @@ def _check_same(base: Checkpoint, tuned: Checkpoint, names: list[str]) -> None:
             checkpoint.tensors[name].widened  # noqa: B018  (refuses types without known values)
 
 
-def _pair(base: Checkpoint, tuned: Checkpoint, name: str) -> MatrixPair:
+def _pair(
+    base: Checkpoint, tuned: Checkpoint, name: str, keys: Mapping[str, ModuleKey]
+) -> MatrixPair:
     path = name.removesuffix(".weight")
     last = path.rpartition(".")[2]
     kind: Kind = "embedding" if _EMBEDDING.fullmatch(last) else "linear"
@@ -186,13 +192,13 @@ def _pair(base: Checkpoint, tuned: Checkpoint, name: str) -> MatrixPair:
                 f"expected config.json beside the weights of {base.source} or {tuned.source}."
             )
         kind = "conv1d" if model in _CONV1D_MODELS else "linear"
-    return MatrixPair(path, parse_module_path(path), kind, base.tensors[name], tuned.tensors[name])
+    return MatrixPair(path, keys[path], kind, base.tensors[name], tuned.tensors[name])
 
 
 def _some(names: Sequence[str]) -> str:
     """A few of them, one of each kind over the layers."""
     kinds = list(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in names))
-    return ", ".join(kinds[:_SHOWN]) + (", …" if len(kinds) > _SHOWN else "")
+    return ", ".join(kinds[:_SHOWN]) + (", …" if len(kinds) > _SHOWN else "") or "none"
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -266,3 +266,22 @@ def test_progress_counts_all_bytes(tmp_path):
     assert seen == sorted(seen)
     size = sum(LAYERS * m * n * 4 * 2 for m, n in SHAPES.values())
     assert seen[-1] == (size, size)
+
+
+def test_stacks_are_told_apart_as_those_of_adapters(tmp_path):
+    """Also of models that nobody has heard of; what is no name of a module is left out."""
+    names = [
+        "bert.encoder.layer.0.q",
+        "roberta.encoder.layer.0.q",
+        "zorg.stage_one.3.mix",
+        "odd..w",
+    ]
+    folders = [
+        save(tmp_path / f"c{n}", {f"{name}.weight": np.full((3, 4), n, "f") for name in names})
+        for n in range(2)
+    ]
+    adapter = jt.from_checkpoints(*folders, rank=1)
+    pair = np.ones((3, 1)), np.ones((1, 4))
+    bank = jt.AdapterBank.from_factors({"a": dict.fromkeys(names[:3], pair)})
+    assert adapter.modules.keys() == bank.adapters[0].modules.keys()
+    assert adapter.provenance["excluded"].keys() == {"odd..w.weight"}

@@ -148,7 +148,7 @@ def test_conv1d_or_not_cannot_be_told_without_a_config(tmp_path):
 
 
 def test_names_that_cannot_be_told_apart(tmp_path):
-    names = ("model.layers.0.q.weight", "transformer.layers.0.q.weight")
+    names = ("model.layers.0.q.weight", "module.model.layers.0.q.weight")
     folders = [
         save(tmp_path / f"c{n}", {name: np.full((3, 4), n, "f") for name in names})
         for n in range(2)
