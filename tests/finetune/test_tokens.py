@@ -399,13 +399,11 @@ def test_merges_that_end_the_process(tmp_path):
         DataError, match=r"the merge \[.*\] has a right part without the cont.* 'x'"
     ):
         open_tokenizer(tmp_path)
-    fields["model"] |= {"vocab": {"a": 0, "xb": 1, "ab": 2}, "merges": [["a", "xb"]]}
-    fields["added_tokens"], fields["post_processor"] = [], None
+    vocabulary = fields["model"]["vocab"]
+    vocabulary |= {"xa": len(vocabulary), "▁a": vocabulary.get("▁a", len(vocabulary) + 1)}
+    fields["model"]["merges"] = [["▁", "xa"]]
     file.write_text(json.dumps(fields))
-    (tmp_path / "tokenizer_config.json").write_text(
-        '{"tokenizer_class": "PreTrainedTokenizerFast"}'
-    )
-    assert open_tokenizer(tmp_path).get_vocab()["ab"] == 2
+    assert open_tokenizer(tmp_path).tokenize("a") == ["▁a"]
 
 
 @pytest.mark.parametrize(
