@@ -121,10 +121,15 @@ class AdapterBank:
     def _check_parameter(key: ModuleKey, first: Adapter, second: Adapter) -> None:
         """One key must mean one parameter.
 
-        The file of an adapted parameter stores the module that holds it, not its own name, so two
-        adapters of different parameters of one module would otherwise meet under one key.
+        Where the file of an adapted parameter does not tell which of several it is, two adapters
+        of different parameters of one module would otherwise meet under one key. A key that ends
+        with the parameter's name tells: an expert's ``down_proj`` is the same weight whether a
+        release of the model has it in a module of its own or stacked with the others'.
         """
-        names = [adapter.entry(key).parameter for adapter in (first, second)]
+        names = []
+        for adapter in (first, second):
+            name = adapter.entry(key).parameter
+            names.append(None if key.module.rpartition(".")[2] == name else name)
         if names[0] != names[1]:
             shown = [f"parameter '{name}'" if name else "the module itself" for name in names]
             raise AdapterError(

@@ -130,3 +130,21 @@ def test_two_parameters_never_meet_under_one_key(write):
     other = load_one(write(nested, "other", **fields))
     with pytest.raises(AdapterError, match=r"parameter 'w1\|w2 #\d' in adapter 'unknown'"):
         AdapterBank([unknown, other])
+
+
+def test_stacked_experts_are_compared_with_experts_of_their_own(write):
+    """Releases of one model differ in this; the weights do not."""
+    tensors = stacked()
+    together = load_one(write(tensors, "together", target_parameters=BOTH[1:], **FIELDS))
+    modules = [f"0.mlp.experts.{e}.down_proj" for e in range(E)]
+    apart = load_one(write(peft_tensors(modules, d_out=D_OUT, d_in=D_IN), "apart"))
+    bank = AdapterBank([together, apart])
+    assert set(bank.modules) == {ModuleKey(0, f"mlp.experts.{e}.down_proj") for e in range(E)}
+    assert all(bank.present(key).tolist() == [0, 1] for key in bank.modules)
+    fields = {"target_parameters": ["mlp.experts.w1", "mlp.experts.w2"], **FIELDS}
+    nested = stacked() | stacked(1, f"{EXPERTS}.base_layer")
+    unknown = load_one(write(nested, "unknown", **fields))
+    modules = ["0." + key.module for key in unknown.modules]
+    apart = load_one(write(peft_tensors(modules, d_out=D_OUT, d_in=D_IN), "apart"))
+    with pytest.raises(AdapterError, match=r"parameter 'w1\|w2 #\d' in .* but the module itself"):
+        AdapterBank([unknown, apart])
