@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import jaxtask as jt
-from jaxtask.cli_shared import AsJson, load, show_adapter
+from jaxtask.cli_shared import AsJson, Download, load, show_adapter
 from jaxtask.terminal import print_json, standard_output
 
 
@@ -23,6 +23,7 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an adapter that jaxtask wrote there.")
     ] = False,
+    download: Download = False,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter of any format that is read in PEFT's or in mlx-lm's."""
@@ -34,7 +35,7 @@ def export(
         raise jt.AdapterError(f"--format {form}: expected {' or '.join(FORMATS)}")
     check_free(out, overwrite)
     command = shlex.join(["jaxtask", *sys.argv[1:]])
-    bank = load([adapter], directional=False, allow_base_mismatch=False)
+    bank = load([adapter], directional=False, allow_base_mismatch=False, download=download)
     written = jt.export_adapter(bank, out, format=form, overwrite=overwrite, command=command)
     (described,) = AdapterBank([written]).describe()["adapters"]
     if as_json:

@@ -70,6 +70,8 @@ def ending_kind(suffix: str) -> str | None:
 
 def file_kind(start: bytes) -> str | None:
     """What a file with these first bytes, up to `FIRST_BYTES`, is."""
+    if start[4:9] == b"\0\0\0\0{" or start[:2] == b"PK":  # safetensors; torch.save
+        return None
     if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return "a tar archive, as those of NVIDIA NeMo are"
     begins = start.lstrip().lower() if start.lstrip()[:1] == b"<" else start

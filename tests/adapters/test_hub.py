@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from typer.testing import CliRunner
 
 from adapters.adapter_files import CONFIG, peft_tensors
 from adapters.hub_server import serve
@@ -285,6 +286,20 @@ def test_a_cache_that_cannot_be_written(hub, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     assert "the cache cannot be written: " in refused("org/tuned")
+
+
+def test_every_command_that_reads_adapters(hub, tmp_path):
+    hub.add("org/tuned", adapter())
+    hub.add("org/other", adapter(2.0))
+    commands = [
+        ["inspect", "org/tuned"],
+        ["compare", "org/tuned", "org/other", "--metrics", "cosine"],
+        ["export", "org/tuned", "--out", str(tmp_path / "out"), "--format", "mlx"],
+    ]
+    for command in commands:
+        done = CliRunner().invoke(cli.app, [*command, "--download", "--json"])
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "adapters.safetensors").is_file()
 
 
 def test_command_line(hub, tmp_path, monkeypatch, capsys):

@@ -158,6 +158,17 @@ def test_other_files_are_refused_by_their_contents(tmp_path, suffix, content, wh
         load_adapters(tmp_path / f"lora{suffix}")
 
 
+@pytest.mark.parametrize("length", [0x1088B1F, 0x8B1F])
+def test_a_header_whose_length_looks_like_another_kind(write, length):
+    file = write() / WEIGHTS
+    content = file.read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    padded = header + b" " * (length - len(header))
+    file.write_bytes(length.to_bytes(8, "little") + padded + content[8 + len(header) :])
+    assert file.read_bytes()[:2] == b"\x1f\x8b"
+    assert len(load_adapters(file.parent).modules) == 2
+
+
 def test_wrong_endings(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(torch_zip())
     save_file(peft_tensors(), tmp_path / "b.bin")
