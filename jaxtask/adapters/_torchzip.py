@@ -10,6 +10,7 @@ with inert records in the place of tensors. Every other instruction and name is 
 from __future__ import annotations
 
 import io
+import os
 import pickletools
 import struct
 import zipfile
@@ -44,6 +45,7 @@ _STORAGES = {
 # elsewhere; read in a few seconds.
 _MAX_PICKLE = 16 << 20
 _MAX_STEPS = 1_500_000
+_MAX_DIRECTORY = 8 << 20  # of the archive, at its end: a hundred thousand entries
 _MAX_ARGUMENTS = 16
 _MAX_KEY = 1000  # characters of a name
 
@@ -245,6 +247,20 @@ def _storage(pid: Any) -> _Storage:
     return _Storage(kind.dtype, str(key))
 
 
+class _Bounded(io.FileIO):
+    """A file of which no more than `most` bytes are read at once: `zipfile` reads all entries."""
+
+    most = _MAX_DIRECTORY
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As a file's, within the bound."""
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > self.most:
+            raise zipfile.BadZipFile("it has too many entries")
+        return super().read(size) or b""
+
+
 def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file written by ``torch.save(state_dict)``, by name.
 
@@ -265,13 +281,14 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     if start[:2] != b"PK":
         raise AdapterError(f"{path}: is not a file that torch.save wrote: it is no ZIP archive.")
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
+            file.most = _MAX_PICKLE
             members = _members(path, archive)
             root, pickled = _open_pickle(path, archive, members)
             starts: dict[str, tuple[int, int]] = {}
             for name, info in members.items():
                 if name.startswith(f"{root}/data/"):
-                    starts[name.removeprefix(f"{root}/data/")] = _data_start(path, file, info)
+                    starts[name.removeprefix(f"{root}/data/")] = _data_start(file, info)
     except (
         zipfile.BadZipFile, OSError, EOFError, struct.error, NotImplementedError, ValueError,
     ) as error:  # fmt: skip
@@ -328,7 +345,7 @@ def _open_pickle(
     return root, archive.read(pickles[0])
 
 
-def _data_start(path: Path, file: io.BufferedReader, info: zipfile.ZipInfo) -> tuple[int, int]:
+def _data_start(file: io.FileIO, info: zipfile.ZipInfo) -> tuple[int, int]:
     """Where the bytes of an uncompressed entry start in the file, and how many they are.
 
     The local header is 30 bytes, then the name and the padding, whose lengths it gives.

@@ -246,6 +246,15 @@ def test_room_for_a_pair_for_each_expert_of_a_large_model(torch_save, bin_folder
     assert times * len(program) < _torchzip._MAX_PICKLE
 
 
+def test_more_entries_than_any_adapter_has(bin_folder, monkeypatch):
+    monkeypatch.setattr(_torchzip._Bounded, "most", 2000)
+    with zipfile.ZipFile(bin_folder / "adapter_model.bin", "w") as archive:
+        for n in range(100):
+            archive.writestr(f"archive/data/{n}", b"")
+    with pytest.raises(AdapterError, match=r"damaged or truncated: .*too many entries"):
+        load_adapters(bin_folder)
+
+
 def test_an_encrypted_archive(bin_folder):
     path = bin_folder
     with zipfile.ZipFile(path / "adapter_model.bin", "w") as archive:
