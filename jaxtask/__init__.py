@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxtask.adapters import AdapterBank as AdapterBank
     from jaxtask.adapters import LowRankUpdate as LowRankUpdate
     from jaxtask.adapters import ModuleKey as ModuleKey
+    from jaxtask.adapters import export_adapter as export_adapter
     from jaxtask.adapters import load_adapters as load_adapters
     from jaxtask.analysis import pool as pool
     from jaxtask.analysis.findings import analyze as analyze
@@ -39,6 +40,7 @@ _HOME = {
     "ResultError": "jaxtask.errors",
     "analyze": "jaxtask.analysis.findings",
     "compare": "jaxtask.engine",
+    "export_adapter": "jaxtask.adapters",
     "fine_tune": "jaxtask.finetune.run",
     "from_checkpoints": "jaxtask.extract",
     "load_adapters": "jaxtask.adapters",

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from jaxtask import (
     cli_analyze,
     cli_compare,
     cli_doctor,
+    cli_export,
     cli_extract,
     cli_report,
     cli_reproduce,
@@ -28,20 +30,23 @@ from jaxtask.cli_shared import (
     Directional,
     Paths,
     SkipUnreadable,
+    as_options,
     load,
     show_adapter,
     show_pooled,
 )
 from jaxtask.interrupts import Stopped, interrupts
-from jaxtask.terminal import print_json, standard_error, standard_output, visible
+from jaxtask.machine import check_limits
+from jaxtask.terminal import print_json, standard_error, standard_output
 
+_WARNED: set[str] = set()
 BUG = 70  # EX_SOFTWARE of sysexits.h
 # Newer versions of Typer bring their own copy of Click.
 _WRONG_USAGE: type[Any] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="jaxtask",
-    help="How fine-tuning tasks relate, measured from their LoRA adapters." + EXIT,
+    help="How fine-tuning tasks relate, measured from their LoRA adapters.\n" + EXIT,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,6 +57,7 @@ app.add_typer(cli_tasks.app, name="tasks")
 for command in (
     cli_train.train,
     cli_extract.extract,
+    cli_export.export,
     cli_compare.compare,
     cli_analyze.analyze,
     cli_report.report,
@@ -139,20 +145,19 @@ def main() -> None:
     interrupts.install()
     # Only tokenizers are wanted of it: that there is no PyTorch is no news.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    warnings.showwarning = _warn  # type: ignore[assignment]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        check_limits()
         status = app(standalone_mode=False)
         sys.stdout.flush()
     except Stopped as stop:
         _tell(f"jaxtask: {interrupts.told(stop)}")
         interrupts.leave(stop)
     except _WRONG_USAGE as error:
-        context = getattr(error, "ctx", None)
-        if context is not None:
-            print(visible(context.get_usage().splitlines()[0]), file=sys.stderr)
-        _tell(f"jaxtask: {error.format_message()}")
+        _tell_usage(error)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 (tells what users cause from bugs)
         told = _cause(error)
@@ -175,7 +180,14 @@ def _cause(error: Exception) -> list[str] | None:
     """What a user can do something about, in lines; None for all that only a bug of ours causes."""
     notes = list(getattr(error, "__notes__", ()))
     if isinstance(error, jt.JaxtaskError):
-        return [str(error), *notes]
+        command = typer.main.get_command(app)
+        return [as_options(told, command) for told in (str(error), *notes)]
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
+        name = error.object[:200]
+        return [
+            f"{name!r}: file names are {error.encoding} here; set PYTHONUTF8=1 for all others",
+            *notes,
+        ]
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return [f"{place}{error.strerror or error}", *notes]
@@ -185,6 +197,8 @@ def _cause(error: Exception) -> list[str] | None:
         return ["there is not enough memory: a library cannot be loaded", *notes]
     if isinstance(error, RuntimeError):
         said = " ".join(str(error).split())
+        if said == "can't start new thread":
+            return ["there is not enough memory, or too few threads are allowed", *notes]
         if "RESOURCE_EXHAUSTED" in said or "Out of memory" in said:
             return [f"there is not enough memory: {said:.300}", *notes]
     if _passes(error, "numcodecs", "zarr"):
@@ -206,6 +220,27 @@ def _passes(error: Exception, *parts: str) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    """Say what a library warns of in one line, once."""
+    line = " ".join(str(message).split())
+    if line not in _WARNED:
+        _WARNED.add(line)
+        _tell(f"warning: {line:.500}")
+
+
+def _tell_usage(error: Any) -> None:
+    """What Click found wrong in the command line, or its help where nothing was given."""
+    context = getattr(error, "ctx", None)
+    lines = error.format_message().splitlines()
+    if context is not None and context.get_help().splitlines() == lines:
+        for line in lines:
+            _tell(line)
+        return
+    if context is not None:
+        _tell(context.get_usage().splitlines()[0])
+    _tell(f"jaxtask: {error.format_message()}")
 
 
 def _tell(line: str) -> None:

@@ -131,7 +131,7 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     import jax
 
     # The library that processes on CPUs talk through says so on standard output.
-    sys.stdout = os.fdopen(os.dup(1), "w")
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
     os.dup2(2, 1)
     try:
         jax.distributed.initialize(coordinator, processes, process)

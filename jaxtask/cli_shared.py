@@ -108,6 +108,26 @@ def show_adapter(adapter: dict[str, Any]) -> None:
         console.print(f"  note: {note}")
 
 
+def as_options(text: str, command: Any) -> str:
+    """What errors say of arguments (`overwrite=True`), in the words of a command line.
+
+    They are raised by functions that Python calls too, so they name arguments: `name=True`, or
+    `name=FILE` for a value. The options are those of `command` and of all below it.
+    """
+    known: dict[str, str] = {}
+    commands = [command]
+    for one in commands:
+        commands.extend(getattr(one, "commands", {}).values())
+        known |= {p.name: max(p.opts, key=len) for p in one.params if p.name and "-" in p.opts[0]}
+
+    def option(found: re.Match[str]) -> str:
+        if found[1] not in known:
+            return found[0]
+        return known[found[1]] + ("" if found[2] == "True" else f" {found[2]}")
+
+    return re.sub(r"""(?<![\w./'"])(?:[a-z]+\.)?([a-z_]+)=(True|[A-Z]+)\b""", option, text)
+
+
 def split(text: str) -> list[str]:
     """The parts of a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -55,8 +55,11 @@ def _devices(report: dict[str, Any]) -> list[str]:
         import jax
 
         devices = jax.devices()
-    except (ImportError, RuntimeError) as error:
-        return [f"JAX does not start: {error}"]
+    # An assertion without words is how JAX says that a platform has no device here.
+    except (ImportError, RuntimeError, AssertionError) as error:
+        said = " ".join(str(error).split()) or "there is no such device"
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        return [f"JAX does not start with JAX_PLATFORMS={asked!r}: {said:.300}"]
     report["devices"] = [f"{d.platform}:{d.id} {d.device_kind}" for d in devices]
     report["processes"] = jax.process_count()
     config: Any = jax.config  # its options are not known to type checkers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -67,6 +68,14 @@ def check_names(names: Iterable[object], what: str, error: type[JaxtaskError]) -
         seen[key] = own
 
 
+def _not_utf8() -> str:
+    """Why a path holds bytes that Python could not read."""
+    encoding = sys.getfilesystemencoding()
+    if encoding in ("utf-8", "utf8"):
+        return "has bytes that are not UTF-8; rename it"
+    return f"file names are {encoding} in this locale; set PYTHONUTF8=1 for others"
+
+
 def check_path(path: str | os.PathLike[str], what: str, error: type[JaxtaskError]) -> Path:
     """`path`, with a ``~`` at its start as the home folder, if there can be a file of that path.
 
@@ -82,7 +91,7 @@ def check_path(path: str | os.PathLike[str], what: str, error: type[JaxtaskError
     try:
         lengths = [len(part.encode()) for part in text.split("/")]
     except UnicodeEncodeError:
-        raise error(f"{what} {shown(text)}: has bytes that are not UTF-8; rename it.") from None
+        raise error(f"{what} {shown(text)}: {_not_utf8()}.") from None
     whole = sum(lengths) + len(lengths)
     if max(lengths) > _MAX_PART or whole > _MAX_PATH or len(lengths) > _MAX_DEPTH:
         raise error(f"{what} {shown(text, 100)}: is longer or deeper than a path can be.")

@@ -83,7 +83,7 @@ def test_inspect(family):
 
 
 def test_help_and_metrics():
-    assert "Exit status" in run("--help").stdout
+    assert "\n\n  Exit status" in run("--help").stdout
     for command in ("compare", "show", "inspect", "metrics", "demo"):
         assert "--help" in run(command, "--help").stdout
     listed = json.loads(run("metrics", "--json").stdout)

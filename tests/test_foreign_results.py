@@ -63,6 +63,7 @@ ARRAY = {
     "another grid": {"chunk_grid": {"name": "rectilinear", "configuration": {}}},
     "a name twice": {"dimension_names": ["layer", "layer", "source", "target"]},
     "no names": {"dimension_names": None},
+    "other names": {"dimension_names": ["depth", "module", "source", "target"]},
     "objects": {"data_type": "object"},
     "a type with settings": {"data_type": {"name": "fixed_length_utf32"}},
     "another place": {

@@ -297,6 +297,7 @@ def wrong(**changes):
         ({"seeds": [1, 1]}, "seeds is .* different"),
         ({"groups__counting": ["first10-sent", "sum"]}, "groups has 'sum' twice"),
         ({"groups__counting": ["first10-sent"]}, "groups has no 'two-first10-sent'"),
+        ({"recipe": {"lora": "x"}}, "recipe.lora is 'x', expected names with values"),
         ({"table": ["ner"]}, "table has 'ner', expected one of the adapters syntax, sum"),
         (
             {"published__cluster": ["odd"]},

@@ -175,7 +175,7 @@ def test_a_draft_of_something_else_is_refused(options, words, tmp_path):
     cut_off(tmp_path / "r.zarr", after=5, memory_budget=1 << 30)
     options = {"memory_budget": 1 << 30} | options
     kept = Draft(tmp_path / "r.zarr").done()
-    with pytest.raises(jt.ResultError, match=f"unfinished.*{words}.*--overwrite"):
+    with pytest.raises(jt.ResultError, match=f"unfinished.*{words}.*overwrite=True"):
         run(tmp_path / "r.zarr", **options)
     assert Draft(tmp_path / "r.zarr").done() == kept
     ds = run(tmp_path / "r.zarr", overwrite=True, **options)
@@ -329,3 +329,34 @@ def test_what_is_no_draft_is_left_alone(tmp_path):
         with pytest.raises(jt.ResultError, match=r"in the way.*chapter1\.txt"):
             run(tmp_path / "r.zarr", overwrite=overwrite)
     assert names(precious.parent) == ["chapter1.txt"]
+
+
+@pytest.mark.parametrize("foreign", ["result/notes.txt", "result/.git/HEAD", "done/1.txt", "lock"])
+def test_nothing_of_others_is_removed_from_a_folder_of_that_name(foreign, tmp_path):
+    kept = tmp_path / "r.zarr.partial" / foreign
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    with pytest.raises(jt.ResultError, match="in the way: it holds"):
+        run(tmp_path / "r.zarr", overwrite=True)
+    assert kept.read_text() == "mine"
+    assert names(tmp_path) == ["r.zarr.partial"]
+
+
+MANIFESTS = [
+    b"", b"[1]", b"{}", b"\xff", b"[" * 100_000,
+    b'{"adapters": {"a": 1}, "empty": [], "identity": {}, "budget": 1, "known": 0}',
+    b'{"adapters": {}, "empty": [3], "identity": {}, "budget": 1, "known": 0}',
+    b'{"adapters": {}, "empty": [], "identity": {}, "budget": "1", "known": 0}',
+    b'{"adapters": {}, "empty": [], "identity": {}, "budget": 1, "known": 7}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", MANIFESTS)
+def test_a_manifest_that_no_comparison_writes(content, tmp_path):
+    place = tmp_path / "r.zarr.partial" / "manifest.json"
+    (place.parent / "result").mkdir(parents=True)
+    place.write_bytes(content)
+    with pytest.raises(jt.ResultError, match=r"manifest\.json") as error:
+        run(tmp_path / "r.zarr")
+    assert "\n" not in str(error.value)
+    assert place.read_bytes() == content

@@ -153,3 +153,36 @@ def test_names_that_a_result_has_already_are_refused(name):
     own = jt.metric(lambda pair: pair.s_source[0], name=name)
     with pytest.raises(jt.JaxtaskError, match=f"variable '{name}'"):
         jt.compare(bank(), metrics=["grassmann", own], keep=["spectra"])
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".git/HEAD", "cosine/notes", "src/c/1", "link"])
+@pytest.mark.parametrize("options", [{"overwrite": True}, {"append": True}], ids=str)
+def test_a_result_with_files_of_others_is_never_replaced(name, options, result, tmp_path):
+    path = tmp_path / "r.zarr"
+    jt.save(result[["cosine", "rank", "frobenius"]], path)
+    own = path / name
+    own.parent.mkdir(parents=True, exist_ok=True)
+    if name == "link":
+        own.symlink_to(tmp_path)
+    else:
+        own.write_text("mine")
+    with pytest.raises(jt.ResultError, match=f"left alone: it holds '{name}'"):
+        jt.compare(bank(), metrics="cosine", out=path, **options)
+    if "overwrite" in options:
+        with pytest.raises(jt.ResultError, match=f"left alone: it holds '{name}'"):
+            jt.save(result, path, **options)
+    assert own.is_symlink() or own.read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]
+
+
+def test_what_others_write_meanwhile_is_not_removed(tmp_path):
+    path = tmp_path / "r.zarr"
+    jt.compare(bank(), metrics="cosine", out=path)
+
+    def write(done, total):
+        (path / "notes.txt").write_text("mine")
+
+    with pytest.raises(jt.ResultError, match=r"it holds 'notes\.txt'"):
+        jt.compare(bank(seed=1), metrics="cosine", out=path, overwrite=True, progress=write)
+    assert (path / "notes.txt").read_text() == "mine"
+    assert jt.open_result(path).sizes["task"] == 3

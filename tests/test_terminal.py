@@ -73,8 +73,32 @@ def test_all_that_prints_goes_through_the_terminal():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id != "Console", f"{path}:{node.lineno}"
-                if node.func.id == "print":  # wrong usage, told in Click's words
-                    assert path.name == "cli.py", f"{path}:{node.lineno}"
+                assert node.func.id != "print", f"{path}:{node.lineno}"
+
+
+def _opens_text(call):
+    """Whether a call reads or writes text in an encoding that it does not name."""
+    modes = call.args
+    if isinstance(call.func, ast.Attribute):
+        name = call.func.attr
+        if name in ("read_text", "write_text"):
+            return True
+        if name == "fdopen":
+            modes = call.args[1:]
+        elif name != "open" or not all(isinstance(mode, ast.Constant) for mode in modes):
+            return False  # other things that open take a name
+    elif isinstance(call.func, ast.Name) and call.func.id == "open":
+        modes = call.args[1:]
+    else:
+        return False
+    return not any("b" in mode.value for mode in modes if isinstance(mode, ast.Constant))
+
+
+def test_text_is_utf8_whatever_the_locale():
+    for path in sorted([*(ROOT / "jaxtask").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _opens_text(node):
+                assert any(k.arg == "encoding" for k in node.keywords), f"{path}:{node.lineno}"
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +181,9 @@ def test_a_full_disk_behind_the_output(nasty, command):
 
 def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setitem(ENV, "JAX_PLATFORMS", "cuda")
-    (line,) = run("doctor", code=1).stderr.splitlines()
-    assert "JAX_PLATFORMS='cuda'" in line
+    assert "JAX_PLATFORMS='cuda'" in run("doctor", code=1).stdout.splitlines()[-1]
+    (problem,) = json.loads(run("doctor", "--json", code=1).stdout)["problems"]
+    assert "JAX_PLATFORMS='cuda'" in problem
 
 
 def test_a_bug_says_so(monkeypatch, capsys):
@@ -173,3 +198,15 @@ def test_a_bug_says_so(monkeypatch, capsys):
     assert ended.value.code == cli.BUG
     assert "Traceback" in said
     assert "bug in jaxtask" in said.splitlines()[-1]
+
+
+def test_warnings_of_libraries_are_one_line_once(monkeypatch, capsys):
+    import warnings
+
+    monkeypatch.setattr(cli, "_WARNED", set())
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", cli._warn)
+        for _ in range(3):
+            warnings.warn("two\n  lines \x1b[31m[/red]", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: two lines \\x1b[31m[/red]\n"

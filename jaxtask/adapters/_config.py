@@ -19,8 +19,9 @@ from jaxtask.adapters._fields import (
     REFUSED,
     USED,
     Refusal,
+    of_a_run,
 )
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
 from jaxtask.patterns import Patterns
 from jaxtask.text_files import read_object
 
@@ -77,17 +78,29 @@ def first_match(
     return default
 
 
+# Of a field's name: far above all of PEFT's.
+_LONGEST = 200
+
+
 def read_config(file: Path) -> AdapterConfig:
-    """Reads and checks one config.
+    """Reads and checks one config. Raises as `check_config`."""
+    return check_config(file, read_object(file, AdapterError))
+
+
+def check_config(file: Path, config: dict[str, Any]) -> AdapterConfig:
+    """Checks the fields of one config, which `file` holds.
 
     Raises `AdapterError` for a file that is not a LoRA or AdaLoRA config. Kinds of LoRA whose ΔW is
     not s·B·A are returned in `refusals`; the caller decides.
     """
-    config = read_object(file, AdapterError)
+    if long := next((name for name in config if len(name) > _LONGEST), None):
+        raise AdapterError(f"{file}: no field has a name such as {shown(long, 80)}.")
     kind = config.get("peft_type")
     if kind not in ("LORA", "ADALORA"):
         why = OTHER_TYPES.get(str(kind), "its update is not s·B·A")
-        raise AdapterError(f"{file}: peft_type is {kind!r}, expected 'LORA' or 'ADALORA': {why}.")
+        raise AdapterError(
+            f"{file}: peft_type is {shown(kind, 100)}, expected 'LORA' or 'ADALORA': {why}."
+        )
     adalora = kind == "ADALORA"
     excluded, notes, refusals = _decide(config)
     if adalora:
@@ -126,16 +139,21 @@ def _decide(config: dict[str, Any]) -> tuple[dict[str, str], list[str], list[Ref
     excluded: dict[str, str] = {}
     notes: list[str] = []
     refusals: list[Refusal] = []
+    of_runs = [name for name, value in config.items() if value and _noted(name)]
+    if of_runs:
+        shown = ", ".join(f"{name!r:.60}" for name in of_runs[:8])
+        more = f" and {len(of_runs) - 8} more" if len(of_runs) > 8 else ""
+        notes.append(f"fields of another trainer, without effect on ΔW: {shown}{more}.")
     for name, value in config.items():
         if not value or name in HARMLESS:
             continue
         if name in REFUSED:
             refusals.append(REFUSED[name])
-        elif name not in USED:
-            shown = json.dumps(value)
-            shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        elif name not in USED and not _noted(name):
+            found = json.dumps(value)
+            found = found if len(found) <= 60 else found[:57] + "..."
             why = "a field this reader does not know may change what ΔW is"
-            refusals.append(Refusal(f"{name} = {shown}", why, True))
+            refusals.append(Refusal(f"{name} = {found}", why, True))
     if config.get("bias") not in (None, "none"):
         excluded["bias"] = f"trained biases (bias = {config['bias']!r}) are not part of B·A"
     if config.get("lora_bias"):
@@ -166,6 +184,11 @@ def _decide(config: dict[str, Any]) -> tuple[dict[str, str], list[str], list[Ref
     return excluded, notes, refusals
 
 
+def _noted(name: str) -> bool:
+    """Whether a field is another trainer's word on its run, and has no meaning in PEFT."""
+    return of_a_run(name) and name not in USED | HARMLESS and name not in REFUSED
+
+
 def _number(file: Path, name: str, value: Any) -> float:
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     # Whole numbers of JSON have no end, and beyond 10³⁰⁸ no float.
@@ -178,8 +201,8 @@ def _number(file: Path, name: str, value: Any) -> float:
 
 def _cut(value: Any) -> str:
     """What was found, at a length that fits a message."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _integer(file: Path, config: dict[str, Any], name: str) -> int:

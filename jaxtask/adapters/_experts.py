@@ -133,7 +133,8 @@ def expert_entries(
     scale, experts = scales.pop(), A.shape[0] // rank
     label = None if target.label == "weight" else target.label
     if experts == 1:
-        return [ModuleEntry(target.path_of(None), scale, MatrixFactor(B), MatrixFactor(A), label)]
+        factors = MatrixFactor(B), MatrixFactor(A)
+        return [ModuleEntry(target.path_of(None), scale, *factors, label, kind="expert")]
     return [
         ModuleEntry(
             target.path_of(expert),
@@ -141,6 +142,7 @@ def expert_entries(
             ExpertFactor(B, "B", expert, experts),
             ExpertFactor(A, "A", expert, experts),
             label,
+            kind="expert",
         )
         for expert in range(experts)
     ]

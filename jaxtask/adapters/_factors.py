@@ -155,6 +155,45 @@ class ExpertFactor:
 
 
 @dataclass(frozen=True)
+class SliceFactor:
+    """One expert's part of a tensor whose slowest index is the expert.
+
+    The tensor is (E, rows, columns), or (E·rows, columns).
+    """
+
+    tensor: StoredTensor
+    expert: int
+    experts: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of this expert's factor."""
+        *slow, columns = self.tensor.shape
+        return math.prod(slow) // self.experts, columns
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The widened type."""
+        return self.tensor.widened
+
+    @property
+    def stored_as(self) -> str:
+        """The name of the type in the file."""
+        return dtype_name(self.tensor.dtype)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The tensor's."""
+        return (self.tensor.path,)
+
+    def load(self) -> np.ndarray:
+        """Reads this expert's part only."""
+        step = self.tensor.shape[0] // self.experts
+        raw = self.tensor.raw(slice(self.expert * step, (self.expert + 1) * step))
+        return self.tensor.widen(raw.reshape(self.shape))
+
+
+@dataclass(frozen=True)
 class ScaledRowsFactor:
     """AdaLoRA's A∘E: row k of A (r, in) times the k-th entry of E (r, 1).
 
@@ -201,6 +240,7 @@ class ModuleEntry:
     A: Factor
     parameter: str | None = None  # the parameter's name where a parameter, not a module, is adapted
     update: LowRankUpdate | None = None  # what there is to read, where it is in memory already
+    kind: str = "linear"  # or "embedding", "convolution", "expert": what the module is in a model
 
     @cached_property
     def dtype(self) -> np.dtype:

@@ -2,11 +2,13 @@
 
 The names are those of LoraConfig and AdaLoraConfig in PEFT 0.21.2, and a few of its predecessors.
 A field that is set (neither false, nor empty, nor null) and is in none of these tables is refused,
-because a field that is not known may change what ΔW is.
+because a field that is not known may change what ΔW is; but not one that other trainers write of
+their own runs: rates, paths, names, versions (`of_a_run`).
 """
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -69,6 +71,33 @@ REFUSED = {
         "megatron_config", "Megatron's parallel layers may store one rank's shard only", False
     ),
 }
+
+# fmt: off
+# Of ms-swift, LLaMA-Factory, Unsloth, axolotl and TRL: how a run was made, which is noted.
+NOTED = frozenset({
+    "model_id", "model_name", "model_type", "model_revision", "adapter_name",
+    "adapter_name_or_path",
+    "lora_dtype", "lorap_lr_ratio", "lorap_emb_lr", "loraplus_lr_ratio", "loraplus_lr_embedding",
+    "swift_version", "unsloth_fixed", "unsloth_version", "unsloth_training", "llamafactory_version",
+    "axolotl_version", "trl_version", "transformers_version", "torch_version", "framework_version",
+    "finetuning_type", "train_type", "tuner_backend", "stage", "template", "cutoff_len",
+    "max_seq_length", "max_length", "seed", "epochs", "num_epochs", "num_train_epochs", "max_steps",
+    "batch_size", "micro_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "gradient_checkpointing", "use_gradient_checkpointing", "optimizer", "optim", "lr",
+    "lr_scheduler", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "weight_decay",
+    "torch_dtype", "bf16", "fp16", "load_in_4bit", "load_in_8bit", "task", "tags", "license",
+    "author", "description",
+})
+# fmt: on
+_OF_A_RUN = re.compile(
+    r"(.+_)?(lr|learning_rate|lr_ratio|dir|path|version|dataset|datasets|run_name|project)"
+)
+
+
+def of_a_run(name: str) -> bool:
+    """Whether a field only tells of a training run: its rate, its paths, its names."""
+    return name in NOTED or _OF_A_RUN.fullmatch(name) is not None
+
 
 # init_lora_weights by its lower-case value; `pissa` also as `pissa_niter_<n>`.
 PLAIN_INITS = frozenset({"true", "false", "gaussian", "eva", "orthogonal", "mica", "loftq"})

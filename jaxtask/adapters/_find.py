@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxtask.adapters._config import CONFIG_NAME
@@ -14,7 +14,14 @@ from jaxtask.errors import AdapterError
 from jaxtask.names import check_path, matching, walk
 
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+INDEX_NAMES = tuple(f"{name}.index.json" for name in WEIGHT_NAMES)
+_SHARD = re.compile(r".*-[0-9]+-of-[0-9]+\.(safetensors|bin)")
+# What mlx-lm and diffusers write; PEFT's own files win where both are there.
+MLX_WEIGHTS = "adapters.safetensors"
+_OTHER_NAMES = (MLX_WEIGHTS, "pytorch_lora_weights.safetensors")
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
+_NAMES = (*WEIGHT_NAMES, *INDEX_NAMES, *_OTHER_NAMES)
+_OTHER_FILES = {".gguf": "a GGUF file of llama.cpp", ".nemo": "an archive of NVIDIA NeMo"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -65,7 +72,7 @@ def _hint(folder: Path) -> str:
 
 
 def _is_adapter(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (CONFIG_NAME, *WEIGHT_NAMES))
+    return any((folder / name).is_file() for name in (CONFIG_NAME, *_NAMES))
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -78,7 +85,8 @@ def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
 
 def _in_folder(folder: Path) -> list[Found]:
     if _is_adapter(folder):
-        return [_folder(folder, 1)]
+        root = _folder(folder, 1)
+        return [replace(root, notes=(*root.notes, *_below(folder)))]
     found = []
     try:
         for here, below, _ in walk(folder):
@@ -91,15 +99,38 @@ def _in_folder(folder: Path) -> list[Found]:
     return found
 
 
+def _below(folder: Path) -> list[str]:
+    """Says which adapters below an adapter, such as its checkpoints, are not read."""
+    more = []
+    try:
+        for here, below, _ in walk(folder):
+            if here != folder and _is_adapter(here):
+                below.clear()
+                more.append(here.relative_to(folder).as_posix())
+    except OSError as error:
+        return [f"{error.filename} cannot be read: {error.strerror}."]
+    if not more:
+        return []
+    more.sort(key=_natural)
+    shown = f"{', '.join(more[:3])}{', …' if len(more) > 3 else ''}"
+    return [f"{len(more)} more adapter(s) below it were not read: {shown:.300}."]
+
+
 def _folder(folder: Path, depth: int) -> Found:
-    """The adapter in `folder`; safetensors win over .bin, as in PEFT."""
-    present = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
+    """The adapter in `folder`; safetensors win over .bin, as in PEFT; one file over shards."""
+    present = [folder / name for name in _NAMES if (folder / name).is_file()]
     if not present:
         raise AdapterError(
-            f"{folder}: has {CONFIG_NAME} but no weights, expected {' or '.join(WEIGHT_NAMES)}."
+            f"{folder}: has {CONFIG_NAME} but no weights, expected "
+            f"{' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}."
         )
     config = folder / CONFIG_NAME
-    notes = ("adapter_model.bin is there too and was not read.",) if len(present) > 1 else ()
+    notes = tuple(f"{file.name} is there too and was not read." for file in present[1:])
+    if present[0].name == MLX_WEIGHTS and (earlier := sorted(folder.glob(f"*_{MLX_WEIGHTS}"))):
+        notes += (
+            f"{len(earlier)} checkpoint(s) beside it were not read: {earlier[0].name!r:.100}"
+            f"{', …' if len(earlier) > 1 else ''}.",
+        )
     parts = Path(os.path.abspath(folder)).parts
     return Found(present[0], config if config.is_file() else None, parts, depth, notes)
 
@@ -107,13 +138,24 @@ def _folder(folder: Path, depth: int) -> Found:
 def _file(path: Path) -> Found:
     if path.name == CONFIG_NAME:
         return _folder(path.parent, 1)
+    if _SHARD.fullmatch(path.name):
+        raise AdapterError(
+            f"{path}: is one of several parts of an adapter: give its folder, or its index "
+            f"({INDEX_NAMES[0]})."
+        )
+    if path.name in INDEX_NAMES:
+        config = path.parent / CONFIG_NAME
+        parts = Path(os.path.abspath(path)).parent.parts
+        return Found(path, config if config.is_file() else None, parts, 1)
+    if path.suffix in _OTHER_FILES:
+        raise AdapterError(f"{path}: is {_OTHER_FILES[path.suffix]}, which is not read.")
     if path.suffix not in _WEIGHT_SUFFIXES:
         raise AdapterError(
             f"{path}: is no adapter file, expected {', '.join(sorted(_WEIGHT_SUFFIXES))} or a "
             "folder."
         )
     absolute = Path(os.path.abspath(path))
-    named_by_folder = path.name in WEIGHT_NAMES
+    named_by_folder = path.name in _NAMES
     parts = absolute.parent.parts if named_by_folder else absolute.with_suffix("").parts
     config = path.parent / CONFIG_NAME
     return Found(path, config if config.is_file() else None, parts, 1)
@@ -149,7 +191,7 @@ def _hub(repository: str) -> Found:
             f"'{repository}' is no path; to look it up in the local Hugging Face cache, install "
             "huggingface_hub."
         ) from None
-    for name in (CONFIG_NAME, *WEIGHT_NAMES):
+    for name in (CONFIG_NAME, *_NAMES):
         try:
             cached = huggingface_hub.try_to_load_from_cache(repository, name)
         except ValueError as error:  # the Hub's own check of the name

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxtask.adapters._factors import MatrixFactor, ModuleEntry
-from jaxtask.adapters._peft import check_chain
+from jaxtask.adapters._peft import check_chain, module_kind
 from jaxtask.adapters._stored import StoredTensor
 from jaxtask.adapters.adapter import Adapter, collect_entries
 from jaxtask.adapters.keys import parse_flat_name
@@ -70,10 +70,10 @@ def read_kohya(
             tensor.widened  # noqa: B018  (refuses a stored type that cannot be read)
         check_chain(file, A, B)
         unscaled += _ALPHA not in found
-        scale = _alpha(file, found[_ALPHA]) / A.shape[0] if _ALPHA in found else 1.0
-        keyed.append(
-            (parse_flat_name(path), ModuleEntry(path, scale, MatrixFactor(B), MatrixFactor(A)))
-        )
+        scale = read_alpha(file, found[_ALPHA]) / A.shape[0] if _ALPHA in found else 1.0
+        factors = MatrixFactor(B), MatrixFactor(A)
+        entry = ModuleEntry(path, scale, *factors, kind=module_kind(A))
+        keyed.append((parse_flat_name(path), entry))
     notes = [f"{unscaled} module(s) without alpha: scaling 1."] if unscaled else []
     provenance = {
         "source": str(file),
@@ -95,9 +95,16 @@ _METADATA = (
 )
 
 
-def _alpha(file: Path, tensor: StoredTensor) -> float:
+# Whole numbers are as good an alpha as any; true and false are none.
+_WHOLE = frozenset({"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"})
+
+
+def read_alpha(file: Path, tensor: StoredTensor) -> float:
+    """The number in a scalar tensor; raises `AdapterError` for any other."""
     if tensor.shape not in ((), (1,)):
         raise AdapterError(
             f"{file}: '{tensor.name}' has shape {tensor.shape}, expected one number."
         )
-    return float(tensor.read().reshape(-1)[0])
+    if tensor.dtype not in _WHOLE:
+        return float(tensor.read().reshape(-1)[0])
+    return float(tensor.raw().reshape(-1)[0])

@@ -93,13 +93,16 @@ def sort_names(file: Path, tensors: dict[str, StoredTensor], config: AdapterConf
         elif tail[-1:] == ["bias"] and len(tail) <= 2:
             result.excluded[name] = "the bias of lora_B (lora_bias), not part of B·A"
         elif tail in ([], ["weight"]) or (len(tail) <= 2 and tail[1:] in ([], ["weight"])):
-            if tail and tail != ["weight"]:
-                adapters.add(tail[0])
+            # Without a name it is the adapter that PEFT saved; others beside it are others.
+            adapters.add(tail[0] if tail and tail != ["weight"] else "")
             found = result.factors.setdefault(path, {})
             if len(adapters) > 1:
+                named = " and ".join(
+                    f"{one!r:.80}" if one else "(unnamed)" for one in sorted(adapters)
+                )
                 raise AdapterError(
-                    f"{file}: holds the adapters {' and '.join(sorted(adapters))} of one live "
-                    "model, expected one; save each on its own."
+                    f"{file}: holds the adapters {named}, expected one; save each on its own (PEFT "
+                    "0.18 writes an adapter into the file of another whose name begins its own)."
                 )
             if kind in found:
                 raise AdapterError(
@@ -109,7 +112,7 @@ def sort_names(file: Path, tensors: dict[str, StoredTensor], config: AdapterConf
         else:
             raise AdapterError(f"{file}: tensor '{name}' has an unknown ending after '{kind}'.")
     for name in others:
-        result.excluded[name] = _other(file, name, config, live=bool(adapters))
+        result.excluded[name] = _other(file, name, config, live=bool(adapters - {""}))
     return result
 
 

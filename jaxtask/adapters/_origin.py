@@ -13,7 +13,7 @@ ORIGIN = "jaxtask.json"
 
 
 def add_origin(adapter: Adapter, folder: Path) -> None:
-    """Puts into the provenance how an adapter was extracted from checkpoints, if it was.
+    """Puts into the provenance what an adapter was exported or extracted from, if it was.
 
     No number depends on it: a file that cannot be understood is noted.
     """
@@ -21,10 +21,15 @@ def add_origin(adapter: Adapter, folder: Path) -> None:
     if not file.is_file():
         return
     try:
-        told: Any = read_object(file, AdapterError).get("extracted")
+        origin = read_object(file, AdapterError)
+        about = adapter.provenance
+        if (exported := origin.get("exported")) is not None:
+            left_out = {str(what): str(why) for what, why in exported["excluded"].items()}
+            about["excluded"] = {**about["excluded"], **left_out}
+            about["notes"] = [*about["notes"], *map(str, exported["notes"])]
+        told: Any = origin.get("extracted")
         if told is None:
             return
-        about = adapter.provenance
         about["excluded"] = {**about["excluded"], **told["excluded"]}
         about["notes"] = [*about["notes"], *told["notes"]]
         about["approximate"] = about["approximate"] or told["approximate"]

@@ -18,6 +18,8 @@ from jaxtask.adapters.adapter import Adapter, collect_entries
 from jaxtask.adapters.keys import module_keys, strip_wrappers
 from jaxtask.errors import AdapterError
 
+# Of an update of rank 0, whose file holds nothing that would bound its size.
+_WIDEST = 1 << 24
 _PAIRS = (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B"))
 
 
@@ -130,15 +132,22 @@ def _entry(
         if len(A.shape) != 2 or len(B.shape) != 2 or B.shape[1] != rank:
             raise _unchained(file, A, B, "(r, vocabulary) and (dim, r)")
         factors = MatrixFactor(A, transposed=True), MatrixFactor(B, transposed=True)
+        kind = "embedding"
     else:
         check_chain(file, A, B)
         factors = MatrixFactor(B), MatrixFactor(A)
+        kind = module_kind(A)
     if config.rank_of(name) != rank:
         notes.append(
             f"'{path}' has rank {rank}, the config says {config.rank_of(name)}: the tensor's own "
             "rank is used."
         )
-    return ModuleEntry(path, config.scaling(name, rank), *factors)
+    return ModuleEntry(path, config.scaling(name, rank), *factors, kind=kind)
+
+
+def module_kind(A: StoredTensor) -> str:
+    """What a module is whose A is stored so."""
+    return "linear" if len(A.shape) == 2 else "convolution"
 
 
 def check_chain(file: Path, A: StoredTensor, B: StoredTensor) -> None:
@@ -187,6 +196,8 @@ def _adalora_entry(
     alpha = config.alpha if config.alpha > 0 else float(A.shape[0])
     scale = alpha / (config.init_r + 1e-5)
     if A.shape[0] == 0:
+        if max(B.shape[0], A.shape[1]) > _WIDEST:
+            raise _unchained(file, A, B, f"at most {_WIDEST:,} of each")
         zero_B, zero_A = np.zeros((B.shape[0], 1), B.widened), np.zeros((1, A.shape[1]), A.widened)
         return ModuleEntry(
             path,

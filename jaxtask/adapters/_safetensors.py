@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxtask.adapters._stored import StoredTensor, first_look, reading_again
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
 
 
 class _OpenFile:
@@ -67,7 +67,7 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     except (OSError, SafetensorError) as error:
         raise AdapterError(
             f"{path}: is not a safetensors file, or is truncated or damaged: it has "
-            f"{state.st_size} bytes, and the safetensors library says '{error}'."
+            f"{state.st_size} bytes, and the safetensors library says {shown(str(error), 300)}."
         ) from error
     tensors: dict[str, StoredTensor] = {}
     for name in handle.keys():  # noqa: SIM118  (the handle is no dictionary)

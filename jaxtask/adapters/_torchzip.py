@@ -15,13 +15,14 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxtask.adapters._stored import StoredTensor, dtype_name, first_look, reading_again
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
 
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
 _ITEM_BYTES |= {"U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -128,7 +129,7 @@ def _load(data: bytes, path: Path) -> Any:
     """
     stack: list[Any] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def popped(count: int) -> list[Any]:
         if count > len(stack) - (marks[-1] if marks else 0):
@@ -178,9 +179,11 @@ def _load(data: bytes, path: Path) -> Any:
                 raise _Damaged("it appends to what is no list")
             stack[-1].extend(items)
         elif name == "GLOBAL":
-            stack.append(_named(*argument.split(" ", 1), path))
+            module, _, attribute = str(argument).partition(" ")
+            stack.append(_named(module, attribute, path))
         elif name == "STACK_GLOBAL":
-            stack.append(_named(*popped(2), path))
+            module, attribute = popped(2)
+            stack.append(_named(module, attribute, path))
         elif name == "REDUCE":
             function, arguments = popped(2)
             if (
@@ -215,6 +218,8 @@ def _set(items: list[Any], target: Any) -> None:
         # Nothing but text is hashed: what a structure refers to twice has no end.
         if not isinstance(key, str) or len(key) > _MAX_KEY:
             raise _Damaged(f"a key is a {type(key).__name__}, expected a name")
+        if key in target:
+            raise _Damaged(f"the name {key[:100]!r} is given twice")
         target[key] = value
 
 
@@ -234,7 +239,7 @@ def _storage(pid: Any) -> _Storage:
     if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage":
         raise _Damaged("an unknown kind of reference")
     _, kind, key, _, _ = pid
-    if not isinstance(kind, _StorageType) or not isinstance(key, str | int):
+    if not isinstance(kind, _StorageType) or not isinstance(key, str) or len(key) > _MAX_KEY:
         raise _Damaged("a reference names no storage")
     return _Storage(kind.dtype, str(key))
 
@@ -255,7 +260,7 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
         raise AdapterError(f"{path}: is not a file that torch.save wrote: it is no ZIP archive.")
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-            members = {info.filename: info for info in archive.infolist()}
+            members = _members(path, archive)
             root, pickled = _open_pickle(path, archive, members)
             starts: dict[str, tuple[int, int]] = {}
             for name, info in members.items():
@@ -266,7 +271,9 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     ) as error:  # fmt: skip
         if isinstance(error, AdapterError):
             raise
-        raise AdapterError(f"{path}: the archive is damaged or truncated: {error}.") from error
+        raise AdapterError(
+            f"{path}: the archive is damaged or truncated: {shown(str(error), 300)}."
+        ) from error
     try:
         loaded = _load(pickled, path)
     except AdapterError:
@@ -281,6 +288,21 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     return {str(name): _stored(path, state.st_size, name, t, starts) for name, t in loaded.items()}
 
 
+def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The entries by name. A stored entry is no larger than the file, so none can blow up."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename
+        if info.flag_bits & 1:
+            raise AdapterError(f"{path}: {name[:100]!r} in it is encrypted.")
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise AdapterError(f"{path}: {name[:100]!r} is compressed; torch.save never does that.")
+        if name in members:
+            raise AdapterError(f"{path}: {name[:100]!r} is in it twice.")
+        members[name] = info
+    return members
+
+
 def _open_pickle(
     path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]
 ) -> tuple[str, bytes]:
@@ -289,20 +311,14 @@ def _open_pickle(
     if len(pickles) != 1:
         raise AdapterError(f"{path}: holds {len(pickles)} entries '*/data.pkl', expected one.")
     root = pickles[0].removesuffix("/data.pkl")
-    for name, info in members.items():
-        if info.flag_bits & 1:
-            raise AdapterError(f"{path}: {name[:100]!r} in it is encrypted.")
     if members[pickles[0]].file_size > _MAX_PICKLE:
         raise AdapterError(
-            f"{path}: '{pickles[0]}' has {members[pickles[0]].file_size:,} bytes, expected "
+            f"{path}: {pickles[0][:100]!r} has {members[pickles[0]].file_size:,} bytes, expected "
             f"{_MAX_PICKLE:,} at most: tensors lie beside it."
         )
     order = members.get(f"{root}/byteorder")
-    if order is not None and archive.read(order) != b"little":
+    if order is not None and (order.file_size > 16 or archive.read(order) != b"little"):
         raise AdapterError(f"{path}: was written on a big-endian machine, which is not read.")
-    # A stored entry cannot be larger than the file, so no archive can blow up in memory.
-    if members[pickles[0]].compress_type != zipfile.ZIP_STORED:
-        raise AdapterError(f"{path}: '{pickles[0]}' is compressed; torch.save never does that.")
     return root, archive.read(pickles[0])
 
 
@@ -311,8 +327,6 @@ def _data_start(path: Path, file: io.BufferedReader, info: zipfile.ZipInfo) -> t
 
     The local header is 30 bytes, then the name and the padding, whose lengths it gives.
     """
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise AdapterError(f"{path}: '{info.filename}' is compressed; torch.save never does that.")
     file.seek(info.header_offset)
     name_length, extra_length = struct.unpack("<26xHH", file.read(30))
     return info.header_offset + 30 + name_length + extra_length, info.file_size
@@ -327,15 +341,16 @@ def _stored(
         )
     dtype, key = tensor.storage
     if key not in starts:
-        raise AdapterError(f"{path}: tensor '{name}' needs storage '{key}', which is missing.")
+        raise AdapterError(f"{path}: tensor '{name}' needs storage {key[:60]!r}, which is missing.")
     start, available = starts[key]
     item = _ITEM_BYTES[dtype]
     reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
     last = tensor.offset + (0 if 0 in tensor.shape else reach + 1)
-    if last * item > available or start + available > size:
+    # Strides of 0 would make much of little, and reading copies it.
+    if max(last, prod(tensor.shape)) * item > available or start + available > size:
         raise AdapterError(
             f"{path}: tensor '{name}' of shape {tensor.shape} needs {last * item} bytes of storage "
-            f"'{key}', which has {available}."
+            f"{key[:60]!r}, which has {available}."
         )
     offset = start + tensor.offset * item
     strides = tuple(s * item for s in tensor.strides)

@@ -33,10 +33,10 @@ class Adapter:
         name: the task's name.
         base_model: what the adapter says it was trained on, or None.
         provenance: where it came from, as JSON-able data: ``source``, ``format`` (``"peft"``,
-            ``"kohya"``, ``"memory"``, ``"difference"``), ``config`` (the fields that were set),
-            ``excluded`` (what is not part of B·A, with the reason), ``notes``, ``approximate``
-            (None, or why B·A is not all of the true update), and ``extracted`` for a difference of
-            checkpoints (see `jaxtask.from_checkpoints`).
+            ``"mlx"``, ``"diffusers"``, ``"kohya"``, ``"memory"``, ``"difference"``), ``config``
+            (the fields that were set), ``excluded`` (what is not part of B·A, with the reason),
+            ``notes``, ``approximate`` (None, or why B·A is not all of the true update), and
+            ``extracted`` for a difference of checkpoints (see `jaxtask.from_checkpoints`).
         modules: the shape of every module, in the order of the keys.
 
     """

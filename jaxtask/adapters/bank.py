@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,25 @@ class AdapterBank:
         self.notes += _disjoint_notes(self.adapters)
 
     def __repr__(self) -> str:
-        return f"AdapterBank({len(self.tasks)} tasks, {len(self.modules)} modules)"
+        shown = ", ".join(map(repr, self.tasks[:4])) + (", …" if len(self) > 4 else "")
+        return f"AdapterBank({len(self)} tasks, {len(self.modules)} modules: {shown})"
+
+    def __len__(self) -> int:
+        return len(self.adapters)
+
+    def __iter__(self) -> Iterator[Adapter]:
+        return iter(self.adapters)
+
+    def __getitem__(self, task: str | int) -> Adapter:
+        """The adapter of a task, by its name or its place.
+
+        Raises `KeyError` and `IndexError`, as dictionaries and lists do.
+        """
+        if isinstance(task, str):
+            if task not in self.tasks:
+                raise KeyError(f"no task {task!r}; tasks are {', '.join(self.tasks[:8])}")
+            return self.adapters[self.tasks.index(task)]
+        return self.adapters[operator.index(task)]
 
     def _add(self, task: int) -> None:
         adapter = self.adapters[task]

@@ -6,17 +6,21 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxtask.adapters._config import CONFIG_NAME, read_config
+from jaxtask.adapters._config import CONFIG_NAME, check_config
+from jaxtask.adapters._diffusers import is_diffusers, read_diffusers
 from jaxtask.adapters._find import Found, find_adapters, name_adapters
 from jaxtask.adapters._kohya import is_kohya, read_kohya
+from jaxtask.adapters._mlx import is_mlx, is_mlx_config, read_mlx
 from jaxtask.adapters._origin import add_origin
 from jaxtask.adapters._peft import read_peft
-from jaxtask.adapters._safetensors import read_header
-from jaxtask.adapters._torchzip import read_torch_zip
+from jaxtask.adapters._shards import read_tensors
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.bank import AdapterBank
-from jaxtask.errors import AdapterError
+from jaxtask.errors import AdapterError, shown
+from jaxtask.text_files import read_object
 
+# Of a tensor's name: far above all that models have.
+_LONGEST = 500
 PathLike = str | os.PathLike[str]
 
 
@@ -31,8 +35,10 @@ def load_adapters(
 
     Args:
         source: one path, several, or a mapping from task names to paths. A path is an adapter
-            folder (``adapter_config.json`` with ``adapter_model.safetensors`` or ``.bin``), a
-            single weights file (kohya's files need no config), a folder with adapters in
+            folder (``adapter_config.json`` with PEFT's ``adapter_model.safetensors`` or ``.bin``,
+            or with mlx-lm's ``adapters.safetensors``; or diffusers'
+            ``pytorch_lora_weights.safetensors``), a single weights file (kohya's and diffusers'
+            need no config), a folder with adapters in
             sub-folders (each is a task, named by its relative path; an adapter's own sub-folders,
             such as checkpoints, are not searched), a pattern with ``*``, or a Hub id
             ``org/name`` that is in the local Hugging Face cache (nothing is downloaded).
@@ -91,16 +97,30 @@ def _together(errors: list[AdapterError], of: int) -> AdapterError:
 def _read(name: str, files: Found, directional: bool) -> Adapter:
     """One adapter from its files."""
     weights: Path = files.weights
-    metadata: dict[str, str] = {}
     # The config comes first: what kind of adapter it is explains what its tensors are.
-    config = None if files.config is None else read_config(files.config)
-    if weights.suffix == ".safetensors":
-        tensors, metadata = read_header(weights)
-    else:
-        tensors = read_torch_zip(weights)
+    fields = None if files.config is None else read_object(files.config, AdapterError)
+    mlx = fields is not None and is_mlx_config(fields)
+    config = None
+    if files.config is not None and fields is not None and not mlx:
+        config = check_config(files.config, fields)
+    tensors, metadata = read_tensors(weights)
+    if long := next((tensor for tensor in tensors if len(tensor) > _LONGEST), None):
+        raise AdapterError(f"{weights}: no module has a name such as {shown(long, 80)}.")
+    notes = list(files.notes)
+    if mlx and files.config is not None and fields is not None:
+        adapter = read_mlx(name, weights, tensors, files.config, fields, notes, directional)
+        add_origin(adapter, weights.parent)
+        return adapter
     if config is None and is_kohya(tensors):
         return read_kohya(name, weights, tensors, metadata)
+    if config is None and is_diffusers(tensors, metadata):
+        return read_diffusers(name, weights, tensors, metadata, notes, directional)
     if config is None:
+        if is_mlx(tensors):
+            raise AdapterError(
+                f"{weights}: MLX tensors need {weights.parent / CONFIG_NAME} for their scaling, "
+                "which is missing."
+            )
         if any(".lora_" in tensor for tensor in tensors):
             raise AdapterError(
                 f"{weights}: PEFT tensors need {weights.parent / CONFIG_NAME} for their scaling, "
@@ -108,8 +128,9 @@ def _read(name: str, files: Found, directional: bool) -> Adapter:
             )
         raise AdapterError(
             f"{weights}: holds neither PEFT's (lora_A, lora_B) nor kohya's (lora_down, lora_up) "
-            f"tensors, and there is no {weights.parent / CONFIG_NAME}."
+            "tensors, nor diffusers' (unet.….lora_A, …), and there is no "
+            f"{weights.parent / CONFIG_NAME}."
         )
-    adapter = read_peft(name, weights, tensors, config, list(files.notes), directional)
+    adapter = read_peft(name, weights, tensors, config, notes, directional)
     add_origin(adapter, weights.parent)
     return adapter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jaxtask.errors import ModelError
+from jaxtask.errors import JaxtaskError, ModelError
 from jaxtask.names import check_name
 from jaxtask.text_files import read_json
 
@@ -22,17 +22,19 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     index = folder / INDEX
     if not index.exists():
         raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}.")
-    fields = read_json(index, ModelError)
+    return {**read_index(index, ModelError)}
+
+
+def read_index(index: Path, error: type[JaxtaskError]) -> dict[Path, set[str]]:
+    """The files beside `index` that it names, each with its tensors; raises `error` if none."""
+    fields = read_json(index, error)
     places = fields.get("weight_map") if isinstance(fields, dict) else None
     if not isinstance(places, dict) or not places:
-        raise ModelError(
+        raise error(
             f"{index}: expected a JSON object whose 'weight_map' gives every tensor's file."
         )
-    files: dict[Path, set[str] | None] = {}
+    files: dict[Path, set[str]] = {}
     for name, file in sorted(places.items()):
-        held = files.setdefault(
-            folder / check_name(file, f"{index}: weight_map: the file", ModelError), set()
-        )
-        assert held is not None
-        held.add(name)
+        file = check_name(file, f"{index}: weight_map: the file", error)
+        files.setdefault(index.parent / file, set()).add(name)
     return files

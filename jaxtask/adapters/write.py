@@ -1,7 +1,8 @@
-"""An adapter as a folder in PEFT's format: whole, or not there at all.
+"""An adapter as a folder in PEFT's or mlx-lm's format: whole, or not there at all.
 
-A folder has ``adapter_config.json`` and ``adapter_model.safetensors``, which PEFT loads, and
-``jaxtask.json``, which says how the adapter came about.
+A folder has ``adapter_config.json`` and ``adapter_model.safetensors``, which PEFT loads, or
+``adapters.safetensors``, which mlx-lm loads, and ``jaxtask.json``, which says how the adapter came
+about.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxtask.adapters._config import CONFIG_NAME
-from jaxtask.adapters._find import WEIGHT_NAMES
+from jaxtask.adapters._find import MLX_WEIGHTS, WEIGHT_NAMES
 from jaxtask.adapters._origin import ORIGIN
 from jaxtask.errors import AdapterError
 from jaxtask.folders import foreign, new_folder
@@ -23,7 +24,7 @@ from jaxtask.version import __version__
 
 CONFIG, WEIGHTS = CONFIG_NAME, WEIGHT_NAMES[0]
 PREFIX = "base_model.model."
-_OURS = (CONFIG, WEIGHTS, ORIGIN)
+_OURS = (CONFIG, WEIGHTS, MLX_WEIGHTS, ORIGIN)
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
@@ -35,7 +36,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not overwrite:
-        raise AdapterError(f"{folder} exists; give overwrite=True (--overwrite) to replace it.")
+        raise AdapterError(f"{folder} exists; give overwrite=True to replace it.")
     if not (folder / CONFIG).is_file():
         raise AdapterError(f"{folder} exists and is no adapter; it is left alone.")
     if not (folder / ORIGIN).is_file():
@@ -58,14 +59,16 @@ def write_folder(
     tensors: Mapping[str, np.ndarray],
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    weights: str = WEIGHTS,
 ) -> None:
     """Write the three files; an error leaves nothing behind, and what was there as it was.
 
     Args:
         folder: Replaced if it exists: see `check_free`.
-        tensors: By PEFT's names, contiguous.
+        tensors: By the format's names, contiguous.
         config: The fields of ``adapter_config.json``.
         provenance: JSON-able; goes to ``jaxtask.json`` beside the version.
+        weights: The file that they go to, which says the format: PEFT's or mlx-lm's.
 
     Raises:
         AdapterError: The folder cannot be written.
@@ -77,8 +80,9 @@ def write_folder(
     about = {"format": "jaxtask adapter 1", "version": __version__, **provenance}
     try:
         with new_folder(folder, _OURS) as draft:
-            save_file(dict(tensors), draft / WEIGHTS, metadata={"format": "pt"})
-            (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-            (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "\n")
+            made_for = "mlx" if weights == MLX_WEIGHTS else "pt"
+            save_file(dict(tensors), draft / weights, metadata={"format": made_for})
+            (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (draft / ORIGIN).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"{folder}: cannot be written: {error}") from error

@@ -13,7 +13,7 @@ from jaxtask.corpora.read import read_documents, read_summaries, with_summaries
 from jaxtask.corpora.tally import Tally, check_not_empty, label_set
 from jaxtask.corpora.task_folder import Draft, by_split, check_free, drafts
 from jaxtask.corpora.tasks import Task, find_tasks
-from jaxtask.errors import TaskError
+from jaxtask.errors import TaskError, shown
 from jaxtask.names import check_name
 from jaxtask.version import __version__
 
@@ -75,7 +75,7 @@ def build_tasks(
     for task in tasks:
         check_name(task.name, "task name", TaskError)
     if summaries is None and any("summary" in t.needs for t in tasks):
-        raise TaskError("the task 'sum' needs summaries=FILE (--summaries)")
+        raise TaskError("the task 'sum' needs summaries=FILE")
     check_free(Path(out), [t.name for t in tasks], overwrite)
 
     fit = Fit(max_len, length, prompt == "neutral")
@@ -88,7 +88,8 @@ def build_tasks(
                 key = (document.id, document.part)
                 if key in homes:
                     raise TaskError(
-                        f"{path}: document {document.id!r} part {document.part} was in {homes[key]}"
+                        f"{path}: document {shown(document.id, 80)} part {document.part} was in "
+                        f"{homes[key]}"
                     )
                 homes[key] = split
                 for task, tally, folder in zip(tasks, tallies, folders, strict=True):
@@ -120,7 +121,7 @@ def _take(found: Iterable[Example | Dropped], split: str, tally: Tally, folder: 
             tally.add(one.line, one.size, one.cut)
             folder.write(split, one.line)
         else:
-            tally.dropped[one.reason] += 1
+            tally.drop(one.reason, one.where)
 
 
 def _neutral(task: Task) -> Task:

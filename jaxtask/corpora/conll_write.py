@@ -2,24 +2,29 @@
 
 import gzip
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jaxtask.corpora.document import Document, Mention, Sentence, Span
 from jaxtask.corpora.files import new_file
 from jaxtask.corpora.tree import parse_bits
-from jaxtask.errors import CorpusError
+from jaxtask.errors import CorpusError, shown
+
+# Tabs and line breaks end columns and rows; spaces at the ends of cells are left out in reading.
+_UNSAFE = re.compile(r"[\t\r\n\0]|^ | $")
 
 
 def write_conll(documents: Iterable[Document], path: str | Path) -> None:
     """Write documents in CoNLL-2012 columns, gzipped if the name ends in ``.gz``.
 
-    What `read_conll` reads back is equal, except that columns have no room for summaries. The file
-    is complete or not there.
+    What `read_conll` reads back is equal, except that columns have no room for summaries and for
+    why a layer is broken. Between columns are spaces, or tabs in sentences in which a cell holds a
+    space. The file is complete or not there.
 
     Raises:
-        CorpusError: The file cannot be written, or spans of one column cross, which brackets cannot
-            say.
+        CorpusError: The file cannot be written, or a document holds what columns cannot say: spans
+            of one column that cross, brackets and asterisks in labels, words with line breaks.
 
     """
     path = Path(path)
@@ -38,10 +43,18 @@ def conll_lines(document: Document) -> list[str]:
     for cluster, chain in enumerate(document.chains):
         for mention in chain:
             mentions[mention.sentence].append((cluster, mention))
+    if _UNSAFE.search(document.id) or document.id.startswith("#"):
+        raise CorpusError(f"the document's id {shown(document.id, 80)} cannot stand in columns")
     lines = [f"#begin document ({document.id}); part {document.part:03d}"]
     for sentence, own in zip(document.sentences, mentions, strict=True):
-        for row in _rows(sentence, own):
-            lines.append("   ".join((document.id, str(document.part), *row)))
+        rows = [(document.id, str(document.part), *row) for row in _rows(sentence, own)]
+        for cell in (cell for row in rows for cell in row):
+            if not cell or _UNSAFE.search(cell):
+                raise CorpusError(
+                    f"document {shown(document.id, 80)}: {shown(cell, 80)} cannot stand in a column"
+                )
+        between = "\t" if any(" " in cell for row in rows for cell in row) else "   "
+        lines += [between.join(row) for row in rows]
         lines.append("")
     lines.append("#end document")
     return lines
@@ -81,6 +94,8 @@ def _bracket_column(spans: Sequence[Span], size: int) -> list[str]:
     _check_nested((s.start, s.end) for s in spans)
     opened, closed = [""] * size, [""] * size
     for span in sorted(spans, key=lambda s: (s.start, -s.end)):
+        if not span.label or set("()*") & set(span.label):
+            raise CorpusError(f"the label {shown(span.label, 80)} cannot stand in a column")
         opened[span.start] += f"({span.label}"
         closed[span.end - 1] += ")"
     return [f"{o}*{c}" for o, c in zip(opened, closed, strict=True)]

@@ -61,7 +61,7 @@ def join_sentences(texts: Iterable[str]) -> str:
     ended = (text.rstrip(_AFTER_END)[-1:] in _SENTENCE_ENDS for text in given)
     return "".join(
         f"{text}{' ' if end else chr(10)}" for text, end in zip(given, ended, strict=True)
-    ).rstrip()
+    ).rstrip(" \n")
 
 
 def detokenise(words: Sequence[str], pos: Sequence[str] | None = None) -> str:

@@ -1,13 +1,13 @@
 """A document with its annotation, whatever it was read from."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtask.corpora.detokenise import detokenise, join_sentences
 from jaxtask.corpora.tree import Tree
-from jaxtask.errors import CorpusError
+from jaxtask.errors import CorpusError, shown
 
 Layer = Literal["parse", "entities", "predicates", "chains", "genre", "summary"]
 """What a document may carry besides its words."""
@@ -19,6 +19,13 @@ LAYERS: dict[Layer, str] = {
     "chains": "coreference chains",
     "genre": "genre",
     "summary": "summary",
+}
+
+# Where the layers stand that readers may find broken, and what stands there for nothing.
+_FIELDS: dict[Layer, tuple[str, Any]] = {
+    "parse": ("tree", None),
+    "entities": ("entities", ()),
+    "predicates": ("predicates", ()),
 }
 
 _OWN_GENRES = ("bc", "bn", "mz", "nw", "pt", "tc", "wb")
@@ -82,7 +89,7 @@ class Sentence:
         spans = (*self.entities, *(s for p in self.predicates for s in p.arguments))
         for span in spans:
             if not 0 <= span.start < span.end <= size:
-                raise CorpusError(f"{span} lies outside its sentence of {size} words")
+                raise CorpusError(f"{shown(span)} lies outside its sentence of {size} words")
         for predicate in self.predicates:
             if not any(
                 s.label == "V" and s.start == predicate.position for s in predicate.arguments
@@ -101,7 +108,8 @@ class Sentence:
 class Document:
     """Sentences and coreference chains of one part of a document.
 
-    Chains are in order of their first mention, mentions in order of the text.
+    Chains are in order of their first mention, mentions in order of the text; a mention that a
+    chain lists twice counts once.
 
     Raises:
         CorpusError: A mention lies outside the document.
@@ -115,9 +123,21 @@ class Document:
     chains: tuple[tuple[Mention, ...], ...] = ()
     summary: str | None = None
     """What `sum` asks for; given beside the corpus."""
+    broken: Mapping[Layer, str] = field(default_factory=dict, hash=False)
+    """Layers that could not be read, and why, with file and line of the first fault. Such a layer
+    is absent from the whole document: it would be wrong in part, and nobody could tell where."""
 
     def __post_init__(self) -> None:
-        ordered = tuple(sorted(tuple(sorted(chain)) for chain in self.chains if chain))
+        for layer in self.broken:
+            if layer == "chains":
+                object.__setattr__(self, "chains", ())
+            elif layer in _FIELDS:
+                name, nothing = _FIELDS[layer]
+                bare = (
+                    replace(s, **{name: nothing}) if getattr(s, name) else s for s in self.sentences
+                )
+                object.__setattr__(self, "sentences", tuple(bare))
+        ordered = tuple(sorted(tuple(sorted(set(chain))) for chain in self.chains if chain))
         object.__setattr__(self, "chains", ordered)
         for chain in self.chains:
             for m in chain:
@@ -143,7 +163,12 @@ class Document:
         return replace(self, sentences=self.sentences[start:end], chains=tuple(chains))
 
     def has(self, layer: Layer) -> bool:
-        """Whether the document carries this layer; a parse counts where every sentence has one."""
+        """Whether the document carries this layer; a parse counts where every sentence has one.
+
+        A layer that is `broken` is not carried.
+        """
+        if layer in self.broken:
+            return False
         match layer:
             case "parse":
                 return all(s.tree is not None for s in self.sentences)

@@ -7,8 +7,8 @@ from typing import Any
 from jaxtask.corpora.document import LAYERS, Document
 from jaxtask.corpora.length import WORDS, Length
 from jaxtask.corpora.prompt import NEUTRAL, plain_prompt
-from jaxtask.corpora.tasks import Task
-from jaxtask.errors import TaskError
+from jaxtask.corpora.tasks import Task, faults_of
+from jaxtask.errors import TaskError, shown
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Why there is no example."""
+    """Why there is no example, and where that is seen if it is in a file."""
 
     reason: str
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,17 @@ def examples(task: Task, document: Document, fit: Fit) -> Iterator[Example | Dro
     is left.
 
     Raises:
-        TaskError: The task's function returned something else than two texts.
+        TaskError: The task's function returned something else than two texts, or one of somebody's
+            own raised.
 
     """
     if not document.sentences:
         yield Dropped("no sentences")
         return
     for layer in task.needs:
+        if layer in document.broken:
+            yield Dropped(f"the layer {layer!r} is broken", document.broken[layer])
+            return
         if not document.has(layer):
             yield Dropped(f"no {LAYERS[layer]}")
             return
@@ -75,7 +80,9 @@ def _example(task: Task, document: Document, start: int, end: int, fit: Fit) -> 
         if task.kind == "text":
             what += ", with instruction and target,"
         return Dropped(f"{what} exceeds {fit.max_len} {fit.length.unit}")
-    if task.kind == "text" and not found.line["target"]:
+    if not found.line["text"].strip():
+        return Dropped("nothing to read: the text is empty")
+    if task.kind == "text" and not found.line["target"].strip():
         return Dropped("nothing to keep: the target is empty")
     return found
 
@@ -119,7 +126,17 @@ def _class_example(task: Task, window: Document, fit: Fit) -> tuple[dict[str, An
 
 
 def _called(task: Task, window: Document) -> tuple[str, str]:
-    made = task.function(window)
-    if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(x, str) for x in made)):
-        raise TaskError(f"task {task.name!r} returned {made!r:.80}, expected two texts")
+    where = f"task {task.name!r}, document {shown(window.id, 80)}"
+    with faults_of(task.function, where):
+        made = task.function(window)
+    if not (isinstance(made, tuple) and len(made) == 2 and all(map(_is_text, made))):
+        raise TaskError(f"{where}: the function returned {shown(made, 80)}, expected two texts")
     return made
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is Unicode text, which a file can hold."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False

@@ -72,7 +72,7 @@ def json_lines(
     number.
     """
     for number, line in text_lines(path):
-        if line.strip():
+        if line.strip(" \t\n"):
             where = f"{path}, {each} {number}"
             value = parse_json(line, where, error)
             if not isinstance(value, dict):

@@ -1,15 +1,15 @@
 """Documents from any file or folder that this package reads."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from jaxtask.corpora.conll import read_conll
 from jaxtask.corpora.document import Document
-from jaxtask.corpora.files import corpus_files, text_lines
+from jaxtask.corpora.files import corpus_files, json_lines
 from jaxtask.corpora.hub import Version, read_hub
-from jaxtask.errors import CorpusError
-from jaxtask.text_files import parse_json
+from jaxtask.errors import CorpusError, shown
 
 
 def read_documents(path: str | Path, version: Version = "english_v12") -> Iterator[Document]:
@@ -33,7 +33,7 @@ def read_documents(path: str | Path, version: Version = "english_v12") -> Iterat
             key = (document.id, document.part)
             if key in seen:
                 raise CorpusError(
-                    f"{file}: document {document.id!r} part {document.part} comes twice, "
+                    f"{file}: document {shown(document.id, 80)} part {document.part} comes twice, "
                     f"before in {seen[key]}"
                 )
             seen[key] = file
@@ -50,19 +50,15 @@ def read_summaries(path: str | Path) -> dict[str, str]:
 
     """
     summaries: dict[str, str] = {}
-    for number, line in text_lines(path):
-        if not line.strip():
-            continue
-        record = parse_json(line, f"{path}, line {number}", CorpusError)
-        try:
-            id, summary = record["document_id"], record["summary"]
-        except (TypeError, KeyError) as error:
-            raise CorpusError(
-                f"{path}, line {number}: expected an object with document_id and summary: {error!r}"
-            ) from error
-        if not isinstance(id, str) or not isinstance(summary, str) or not summary.strip():
-            raise CorpusError(f"{path}, line {number}: document_id and summary must be texts")
-        summaries.setdefault(id, " ".join(summary.split()))
+    for number, record in json_lines(path, CorpusError, "line"):
+        for key in ("document_id", "summary"):
+            value = record.get(key)
+            if not isinstance(value, str) or not value.strip():
+                found = shown(value, 40) if key in record else "missing"
+                raise CorpusError(f"{path}, line {number}: {key} is {found}, expected text")
+        # No-break spaces are its own.
+        summary = re.sub(r"[ \t\r\n]+", " ", record["summary"]).strip(" ")
+        summaries.setdefault(record["document_id"], summary)
     return summaries
 
 

@@ -84,7 +84,7 @@ def kind_of(value: Any) -> str:
 
 def some(names: Iterable[object], most: int = 12) -> str:
     """Names for a message: all of few, the first of many, each cut."""
-    shown = [str(name)[:40] for name in names]
+    shown = [" ".join(str(name)[:40].split()) for name in names]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
 

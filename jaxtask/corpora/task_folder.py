@@ -46,7 +46,7 @@ def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
     for name in names:
         folder = out / name
         if folder.exists() and not overwrite:
-            raise TaskError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
+            raise TaskError(f"{folder} exists; give overwrite=True to replace it")
         if not folder.exists():
             continue
         if not (folder / "task.json").is_file():

@@ -1,14 +1,15 @@
 """`compare`: a bank in, a labelled result out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
-from jaxtask.adapters import AdapterBank
+from jaxtask.adapters import Adapter, AdapterBank, LowRankUpdate, ModuleKey, load_adapters
 from jaxtask.engine.identity import attributes
 from jaxtask.engine.job import Counter, Job, make_job, numerics, pairs_of
 from jaxtask.engine.plan import default_budget
@@ -17,15 +18,21 @@ from jaxtask.engine.result import layout, values
 from jaxtask.engine.store import FORMAT, open_result
 from jaxtask.engine.sweep import plans, sweep
 from jaxtask.engine.write import write
-from jaxtask.errors import JaxtaskError
+from jaxtask.errors import AdapterError, JaxtaskError
 from jaxtask.metrics import SIDES, Metric
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
+Path_ = str | PathLike[str]
+Factors = Mapping[str | ModuleKey, tuple[ArrayLike, ArrayLike] | LowRankUpdate]
+Bank = AdapterBank | Path_ | Sequence[Path_] | Mapping[str, Path_] | Mapping[str, Factors]
+"""The adapters to compare, or what they are read or made from."""
+
+
 def compare(
-    bank: AdapterBank,
+    bank: Bank,
     *,
     metrics: Sequence[str | Metric] | str | None = None,
     sides: Sequence[str] | str = SIDES,
@@ -43,7 +50,8 @@ def compare(
     """Every metric for every layer × module × ordered pair of tasks.
 
     Args:
-        bank: The adapters, from `load_adapters` or `AdapterBank.from_factors`.
+        bank: The adapters, from `load_adapters` or `AdapterBank.from_factors`; or what these take:
+            a path, several, paths by task, or factors by task and module.
         metrics: Names or `Metric` objects; all of the package's by default.
         sides: "out" (spans of U, im ΔW), "in" (spans of V, im ΔWᵀ) or both.
         dtype: Of the large products and of the result. In "float32" the bases are still computed
@@ -84,7 +92,7 @@ def compare(
 
     """
     job = make_job(
-        bank,
+        _bank(bank),
         metrics=metrics,
         sides=sides,
         dtype=dtype,
@@ -102,6 +110,27 @@ def compare(
         needing = "append" if append else "a comparison by several processes"
         raise JaxtaskError(f"{needing} needs `out`, a place on disk")
     return _in_memory(job)
+
+
+def _bank(given: Any) -> AdapterBank:
+    """The bank that `compare` was given, or what makes one."""
+    if isinstance(given, AdapterBank):
+        return given
+    if isinstance(given, str | PathLike):
+        return load_adapters(given)
+    if isinstance(given, Mapping | Sequence) and given:
+        values = list(given.values() if isinstance(given, Mapping) else given)
+        if all(isinstance(value, str | PathLike) for value in values):
+            return load_adapters(given)
+        if isinstance(given, Mapping) and all(isinstance(value, Mapping) for value in values):
+            return AdapterBank.from_factors(given)
+        if not isinstance(given, Mapping) and all(isinstance(v, Adapter) for v in values):
+            return AdapterBank(values)
+    raise AdapterError(
+        f"compare: got {type(given).__name__} {given!r:.60}; expected a path, a list of paths, "
+        "{task: path}, {task: {module: (B, A)}}, or what jt.load_adapters or "
+        "jt.AdapterBank.from_factors returns"
+    )
 
 
 def _in_memory(job: Job) -> "xr.Dataset":

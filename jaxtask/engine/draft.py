@@ -15,6 +15,7 @@ holds it alone; then all who write chunks hold it together.
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -22,10 +23,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from jaxtask.engine.layout_check import foreign
 from jaxtask.errors import ResultError
-from jaxtask.text_files import parse_json, read_object
+from jaxtask.text_files import read_object
 
-_OURS = {"lock", "manifest.json", "manifest.json.new", "result", "done", "stopped", "replaced"}
+_FOLDERS = {"result", "done", "replaced"}
+_OURS = {"lock", "manifest.json", "manifest.json.new", "stopped"} | _FOLDERS
+_DONE = re.compile(r"\d+(\.new)?")
+_LOCK = re.compile(rb"(\d+ on .*)?", re.DOTALL)
 
 
 class Draft:
@@ -69,12 +74,12 @@ class Draft:
 
     def manifest(self) -> dict[str, Any] | None:
         """What the draft is of, or None where there is none yet."""
-        try:
-            return parse_json(self._manifest.read_bytes(), str(self._manifest), ResultError)
-        except FileNotFoundError:
+        if not self._manifest.exists():
             return None
-        except (OSError, ValueError) as error:
-            raise ResultError(f"{self._manifest} cannot be read: {error}") from error
+        found = read_object(self._manifest, ResultError)
+        if not _is_manifest(found):
+            raise ResultError(f"{self._manifest} is not of the form that a comparison writes")
+        return found
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Say what the draft is of, once its empty group is there."""
@@ -83,14 +88,14 @@ class Draft:
         for path in empty:
             sync(self.result / path)
         new = self.folder / "manifest.json.new"
-        new.write_text(json.dumps({**manifest, "empty": empty}))
+        new.write_text(json.dumps({**manifest, "empty": empty}), encoding="utf-8")
         sync(new)
         os.rename(new, self._manifest)
 
     def mark(self, module: int, sizes: Mapping[str, int]) -> None:
         """Say that a module is written: its chunks, below `result`, and their sizes in bytes."""
         new = self._done / f"{module}.new"
-        new.write_text(json.dumps(sizes))
+        new.write_text(json.dumps(sizes), encoding="utf-8")
         os.rename(new, self._done / str(module))
 
     def check(self) -> None:
@@ -139,6 +144,10 @@ class Draft:
         """Put the result in its place, and remove the rest."""
         sync(self.result)
         if self.target.exists():
+            if other := foreign(self.target):
+                raise ResultError(
+                    f"{self.target} is left alone: it holds {other!r:.200}, no part of a result"
+                )
             os.rename(self.target, self.folder / "replaced")
         os.rename(self.result, self.target)
         sync(self.folder.parent)
@@ -201,11 +210,42 @@ class Draft:
         return False
 
     def _check_ours(self) -> None:
-        if foreign := sorted(set(os.listdir(self.folder)) - _OURS):
+        if other := self._foreign():
             raise ResultError(
-                f"{self.folder} is in the way: it holds {foreign[0]!r}, which is no part of an "
+                f"{self.folder} is in the way: it holds {other!r:.200}, which is no part of an "
                 "unfinished comparison"
             )
+
+    def _foreign(self) -> str | None:
+        """The first path in the folder that no comparison writes there, or None."""
+        for name in sorted(os.listdir(self.folder)):
+            path = self.folder / name
+            if name not in _OURS or path.is_symlink() or path.is_dir() != (name in _FOLDERS):
+                return name
+            with suppress(FileNotFoundError):  # another process may end just now
+                if name in ("result", "replaced") and (other := foreign(path, draft=True)):
+                    return f"{name}/{other}"
+                if name == "done":
+                    for mark in sorted(os.listdir(path)):
+                        if not _DONE.fullmatch(mark) or not (path / mark).is_file():
+                            return f"{name}/{mark}"
+                if name == "lock" and not _LOCK.fullmatch(path.read_bytes()[:400]):
+                    return name
+        return None
+
+
+def _is_manifest(found: dict[str, Any]) -> bool:
+    adapters, empty = found.get("adapters"), found.get("empty")
+    return (
+        isinstance(adapters, dict)
+        and all(isinstance(digest, str) for digest in adapters.values())
+        and isinstance(empty, list)
+        and all(isinstance(path, str) for path in empty)
+        and isinstance(found.get("identity"), dict)
+        and type(found.get("budget")) is int
+        and type(found.get("known")) is int
+        and 0 <= found["known"] <= len(adapters)
+    )
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,7 @@ chunk must be a regular file that says to expand to just its shape.
 """
 
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -30,12 +31,15 @@ _ARRAY = frozenset(
 )
 _GROUP = frozenset({"attributes", "node_type", "zarr_format", "consolidated_metadata"})
 _FIRST = {"name": "default", "configuration": {"separator": "/"}}
+_PART = re.compile(r"zarr\.json|(?P<array>[^/]+)/(?:zarr\.json|c(?:/\d+)*)")
+# Zarr writes to a file of a random name beside the right one, and renames it.
+_HALF = re.compile(r"(?:[^/]+/)?(?:zarr|c|c(?:/\d+)+)\.[0-9a-f]{32}\.partial")
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _OLDER = (".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # Attributes of ours that hold JSON as text, and of what type it is.
 _JSON = {"adapters": dict, "metrics": dict, "versions": dict, "digests": dict}
 _TEXT = (
-    "format", "device", "native", "dtype", "sides", "keep", "padding", "rank_rtol", "convention",
+    "format", "device", "native", "dtype", "sides", "keep", "padding", "convention",
     "command",
 )  # fmt: skip
 
@@ -94,6 +98,8 @@ class Zipped:
 
     def names(self) -> list[str]:
         """All of them. Raises `ValueError` for what is no regular file."""
+        if not all(entry.filename for entry in self.file.infolist()):
+            raise ValueError("an entry in it has no name")
         entries = [entry for entry in self.file.infolist() if not entry.is_dir()]
         for entry in entries:
             if entry.flag_bits & 1:
@@ -142,6 +148,27 @@ def check_layout(files: Files, form: str) -> None:
             _check_chunk(files, name, arrays[node])
 
 
+def foreign(folder: Path, *, draft: bool = False) -> str | None:
+    """The first path below a result's folder that is no part of a result, or None.
+
+    A draft may also hold what a kill has left: arrays without metadata, and files half written.
+    """
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+    arrays = {name.removesuffix("/zarr.json") for name in names if name.endswith("/zarr.json")}
+    for name in names:
+        path = folder / name
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            return name
+        if path.is_dir():
+            continue
+        whole = _PART.fullmatch(name)
+        if draft and (whole or _HALF.fullmatch(name)):
+            continue
+        if whole is None or (whole["array"] and whole["array"] not in arrays):
+            return name
+    return None
+
+
 def _metadata(files: Files, name: str, known: frozenset[str], kind: str) -> dict[str, Any]:
     if files.size(name) > _MAX_METADATA:
         raise ValueError(f"{name} has {files.size(name):,} bytes")
@@ -167,6 +194,8 @@ def _check_group(group: Mapping[str, Any], form: str) -> None:
     for name in (*_TEXT, *_JSON):
         if not isinstance(attributes.get(name, ""), str):
             raise ValueError(f"zarr.json: the attribute {name} is no text")
+    if not isinstance(attributes.get("rank_rtol", ""), str | int | float):
+        raise ValueError("zarr.json: the attribute rank_rtol is neither text nor a number")
     for name, kind in _JSON.items():
         if name in attributes:
             value = parse_json(attributes[name], f"zarr.json: attribute {name}", ResultError)

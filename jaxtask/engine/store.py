@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.engine.draft import sync
-from jaxtask.engine.layout_check import Folder, Zipped, check_layout
-from jaxtask.engine.result import Layout
-from jaxtask.errors import ResultError
+from jaxtask.engine.layout_check import Folder, Zipped, check_layout, foreign
+from jaxtask.engine.result import MODULE, PAIR, TASK, Layout
+from jaxtask.errors import ResultError, shown
 from jaxtask.names import check_path
 
 if TYPE_CHECKING:
@@ -39,14 +40,21 @@ def check_target(path: Path, *, overwrite: bool, append: bool = False) -> None:
     if path.exists():
         if not overwrite and not append:
             raise ResultError(
-                f"{path} exists; give overwrite=True (--overwrite) to replace it, append=True "
-                "(--append) to add adapters to it"
+                f"{path} exists; give overwrite=True to replace it, append=True to "
+                "add adapters to it"
             )
         if not (path / "zarr.json").is_file():
             raise ResultError(f"{path} exists and is not a Zarr result; it is left alone")
+        check_only_ours(path)
     elif append:
         raise ResultError(f"{path}: no such result to add adapters to")
     check_place(path)
+
+
+def check_only_ours(path: Path) -> None:
+    """Raise a `ResultError` if the folder of a result holds anything else, which would be lost."""
+    if other := foreign(path):
+        raise ResultError(f"{path} is left alone: it holds {other!r:.200}, no part of a result")
 
 
 def check_place(path: Path) -> None:
@@ -68,6 +76,7 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
         draft.chmod(0o777 & ~_umask())
         yield draft
         if path.exists():
+            check_only_ours(path)  # again, for what came meanwhile
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
             os.rename(path, old / "old")
             os.rename(draft, path)
@@ -171,7 +180,9 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
             ds = _open_zip(path)
         else:
             check_layout(Folder(path), FORMAT)
-            ds = xr.open_zarr(path, consolidated=False, chunks=None)
+            with warnings.catch_warnings():  # of files beside its own, which do no harm
+                warnings.filterwarnings("ignore", "Object at .* is not recognized")
+                ds = xr.open_zarr(path, consolidated=False, chunks=None)
         _check_labels(ds)
     except ResultError as error:
         raise ResultError(f"{path} is not a result: {error}") from error
@@ -199,7 +210,14 @@ def _open_zip(path: Path) -> "xr.Dataset":
 
 
 def _check_labels(ds: "xr.Dataset") -> None:
-    """Raise a `ValueError` unless each layer, module and task is there once, by text or number."""
+    """Raise a `ValueError` unless each layer, module and task is there once, by text or number.
+
+    And unless every variable is of layers, modules, and then of pairs, tasks or nothing more.
+    """
+    for name, variable in ds.data_vars.items():
+        if {*variable.dims} - {"component"} not in ({*PAIR}, {*TASK}, {*MODULE}):
+            found = shown(", ".join(map(str, variable.dims)), 80)
+            raise ValueError(f"{shown(name, 80)} has the dimensions {found}, none that we write")
     for name in ("layer", "module", "source", "target"):
         labels = ds[name].values.tolist()
         kind = int if name == "layer" else str

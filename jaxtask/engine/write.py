@@ -131,7 +131,7 @@ def _prepare(job: Job, draft: Draft, *, overwrite: bool, append: bool) -> bool:
             draft.share()
             return True
         if not overwrite:
-            anew = "remove it" if append else "give overwrite=True (--overwrite)"
+            anew = "remove it" if append else "give overwrite=True"
             raise ResultError(
                 f"{draft.folder} holds an unfinished comparison that is not this one ({told}); "
                 f"{anew} to start anew"

@@ -91,7 +91,7 @@ def choose(
 def _why_not(targets: str | Sequence[str] | None) -> str:
     """Why a matrix is not among the chosen."""
     if targets is None or targets == ALL_LINEAR:
-        return "outside any layer (outside_layers=True, --outside-layers takes such)"
+        return "outside any layer (see outside_layers)"
     return "not among the targets"
 
 

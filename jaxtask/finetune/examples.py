@@ -120,9 +120,9 @@ def encode_task(
         kept = tuple(example for example in found if example is not None)
         if name == "train" and not kept:
             shortest = min(len(e.tokens) for e in examples)
-            remedy = "a larger training.max_len (--max-len)"
+            remedy = "a larger training.max_len=N"
             if not truncate:
-                remedy += " or training.truncate=True (--truncate)"
+                remedy += " or training.truncate=True"
             raise DataError(
                 f"task {task.name}: nothing is left to train on: all {len(lines)} examples are "
                 f"longer than max_len = {max_len} tokens, the shortest has {shortest}; give "

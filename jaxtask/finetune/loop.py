@@ -350,7 +350,7 @@ class _Loop:
                 f"{self.checkpoints.folder}: the checkpoint does not record its run's "
                 f"{' and '.join(unknown)}, so an older jaxtask made it, and whether it belongs to "
                 "this run cannot be known. Finish that run with the version that began it, or "
-                "start anew (--overwrite, overwrite=True)."
+                "start anew with overwrite=True."
             )
         if different := _differences(before, now):
             more = f"; and {len(different) - _MOST} more" if len(different) > _MOST else ""

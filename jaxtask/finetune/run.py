@@ -71,8 +71,8 @@ def fine_tune(
     resumed = resume and _has_checkpoints(work)
     if not (resume or overwrite) and _has_checkpoints(work):
         raise CheckpointError(
-            f"{work}: holds checkpoints of a run; give resume=True (--resume) to go on from them, "
-            "or overwrite=True (--overwrite) to start anew."
+            f"{work}: holds checkpoints of a run; give resume=True to go on from them, "
+            "or overwrite=True to start anew."
         )
     earlier = [] if resume else _earlier(work)
     for folder in folders:
@@ -144,7 +144,7 @@ def _stack_sizes(
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{file}: does not say how many tasks of each kind ({', '.join(kinds)}) train at "
-                "once; give overwrite=True (--overwrite) to start anew."
+                "once; give overwrite=True to start anew."
             ) from error
     sizes = {kind: find(kind) for kind in kinds}
     try:
@@ -176,6 +176,6 @@ def _earlier(work: Path) -> list[Path]:
                 check_checkpoints(place / "checkpoints")
         except OSError as error:
             raise CheckpointError(
-                f"{place}: cannot be replaced: {error.strerror}; give another folder (--work)."
+                f"{place}: cannot be replaced: {error.strerror}; give another folder, work=FOLDER."
             ) from error
     return places

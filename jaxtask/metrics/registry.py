@@ -1,7 +1,8 @@
 """All metrics by name, and the choice among them."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import energy, projection, spaces, vectors
@@ -22,9 +23,10 @@ def resolve(metrics: Sequence[str | Metric] | str | None) -> tuple[Metric, ...]:
     """
     if metrics is None:
         return tuple(METRICS.values())
-    if isinstance(metrics, str | Metric):
-        metrics = [metrics]
-    chosen = tuple(m if isinstance(m, Metric) else _by_name(m) for m in metrics)
+    asked: Any = metrics
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
+        asked = [asked]
+    chosen = tuple(m if isinstance(m, Metric) else _by_name(m) for m in asked)
     if not chosen:
         raise JaxtaskError("no metric was asked for; leave `metrics` out for all of them")
     names = [m.name for m in chosen]
@@ -33,7 +35,11 @@ def resolve(metrics: Sequence[str | Metric] | str | None) -> tuple[Metric, ...]:
     return chosen
 
 
-def _by_name(name: str) -> Metric:
+def _by_name(name: Any) -> Metric:
+    if not isinstance(name, str):
+        made = f"jt.metric({getattr(name, '__name__', 'f'):.60}, name=…)"
+        what = f"a function; {made} makes a metric of it" if callable(name) else "no name"
+        raise JaxtaskError(f"metrics: {name!r:.60} is {what}")
     if name in METRICS:
         return METRICS[name]
     near = difflib.get_close_matches(str(name), METRICS, n=1)

@@ -140,7 +140,7 @@ def check_figures(folder: Path, *, overwrite: bool) -> None:
             f"{folder} exists and holds more than figures; it is left alone: {other!r:.200}"
         )
     if not overwrite:
-        raise ReportError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
+        raise ReportError(f"{folder} exists; give overwrite=True to replace it")
 
 
 def _figures(
@@ -165,7 +165,12 @@ def _figures(
     else:
         yield "angles", "the result keeps no angles: jaxtask compare … --keep angles"
     if has_spectra(ds):
-        yield "spectra", partial(plots.spectra, ds, findings, pairs[0])
+        some = (ds["rank"] > 0).any(("layer", "module")).values
+        shown = next((pair for pair in pairs if some[list(pair)].all()), None)
+        if shown is None:
+            yield "spectra", "one update of each pair is zero, and has no spectrum"
+        else:
+            yield "spectra", partial(plots.spectra, ds, findings, shown)
     else:
         yield "spectra", "the result keeps no spectra: jaxtask compare … --keep spectra"
     layout = layered(findings.inclusion)

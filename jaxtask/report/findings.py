@@ -90,7 +90,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     if not (folder / _MARK).is_file():
         raise ResultError(f"{folder} exists and holds no findings; it is left alone")
     if not overwrite:
-        raise ResultError(f"{folder} exists; give overwrite=True (--overwrite) to replace it")
+        raise ResultError(f"{folder} exists; give overwrite=True to replace it")
     if other := foreign(folder, _ours(folder)):
         raise ResultError(
             f"{folder} exists and holds {other!r:.200}, which is none of its findings; it is left "

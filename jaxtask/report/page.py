@@ -13,6 +13,7 @@ from jaxtask.names import check_path
 from jaxtask.report import sections
 from jaxtask.report.page_data import mapped_variables, page_data
 from jaxtask.report.pairs import telling_pairs
+from jaxtask.terminal import visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -89,7 +90,7 @@ def check_file(path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise ReportError(f"{path} exists; give overwrite=True (--overwrite) to replace it")
+        raise ReportError(f"{path} exists; give overwrite=True to replace it")
     if not _is_page(path):
         raise ReportError(f"{path} exists and is no report; it is left alone")
 
@@ -122,13 +123,17 @@ def render(
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else _shown(value),
     )
     template = environment.from_string(_asset("page.html"))
     return template.render(
         **sections.texts(ds, findings, pairs, with_maps),
         style=Markup(_asset("page.css")),
-        data=Markup(_script_json(page_data(ds, findings, pairs, with_maps))),
+        data=Markup(_script_json(_shown(page_data(ds, findings, pairs, with_maps)))),
         plotly=Markup(get_plotlyjs()),
         script=Markup("\n".join(_asset(name) for name in _SCRIPTS)),
     )
@@ -136,6 +141,15 @@ def render(
 
 def _asset(name: str) -> str:
     return (files("jaxtask.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    """`value` with all text in it `visible`."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _script_json(data: Mapping[str, Any]) -> str:

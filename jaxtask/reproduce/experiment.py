@@ -85,10 +85,17 @@ class Experiment:
         return {name: group for group, names in self.groups.items() for name in names} or None
 
     def recipe_for(self, base: str, data: Sequence[str], out: str, seed: int) -> Recipe:
-        """The recipe of one seed's run. Raises `RecipeError` if a setting cannot be used."""
+        """The recipe of one seed's run.
+
+        Raises:
+            ExperimentError: A section of the recipe is no names with values.
+            RecipeError: A setting cannot be used.
+
+        """
         values = {**self.recipe, "base": base, "data": list(data), "out": out}
         for section in ("lora", "training"):
-            values[section] = {**values.get(section, {}), "seed": seed}
+            own = mapping(values.get(section, {}), f"recipe.{section}")
+            values[section] = {**own, "seed": seed}
         return make_recipe(values, "recipe")
 
     def decisive(self) -> dict[str, Any]:
@@ -209,16 +216,19 @@ def _check_names(made: Experiment) -> None:
     if not names:
         raise ExperimentError("corpora is empty, expected at least one corpus with tasks.")
     if twice := next((n for n in names if names.count(n) > 1), None):
-        raise ExperimentError(f"two adapters are named {twice!r}: give one corpus a prefix.")
+        raise ExperimentError(
+            f"two adapters are named {shown(twice, 100)}: give one corpus a prefix."
+        )
     check_names(names, "corpora: the adapter's name", ExperimentError)
     grouped = [name for own in made.groups.values() for name in own]
     for key, used in (("groups", grouped), ("table", made.table)):
         if unknown := next((n for n in used if n not in names), None):
             raise ExperimentError(
-                f"{key} has {unknown!r}, expected one of the adapters {', '.join(names)}."
+                f"{key} has {shown(unknown, 100)}, expected one of the adapters "
+                f"{', '.join(names):.400}."
             )
         if twice := next((n for n in used if list(used).count(n) > 1), None):
-            raise ExperimentError(f"{key} has {twice!r} twice.")
+            raise ExperimentError(f"{key} has {shown(twice, 100)} twice.")
     if made.published is not None:
         rows = made.published.table
         used = [name for row in rows for name in (row.source, row.target)]
@@ -229,6 +239,10 @@ def _check_names(made: Experiment) -> None:
         ):
             if unknown := next((n for n in own if n not in known), None):
                 what = ", ".join(known) or "nothing"
-                raise ExperimentError(f"{key} has {unknown!r}, expected one of {what}.")
+                raise ExperimentError(
+                    f"{key} has {shown(unknown, 100)}, expected one of {what:.400}."
+                )
     if grouped and (missing := next((n for n in names if n not in grouped), None)):
-        raise ExperimentError(f"groups has no {missing!r}, expected every adapter in one group.")
+        raise ExperimentError(
+            f"groups has no {shown(missing, 100)}, expected every adapter in one group."
+        )

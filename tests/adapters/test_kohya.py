@@ -75,6 +75,7 @@ def test_half_a_pair(save, missing):
     [
         (f"{TEXT}.alpha", np.ones(2), "expected one number"),
         (f"{TEXT}.alpha", np.array(np.nan), "not finite"),
+        (f"{TEXT}.alpha", np.array(True), "alpha' is stored as BOOL"),
         (f"{TEXT}.lora_up.weight", np.ones((8, 3)), "do not chain"),
         (f"{TEXT}.lora_up.weight", np.ones(8), "expected two dimensions"),
         (f"{UNET}.lora_up.weight", np.ones((7, 4, 3, 3)), "do not chain"),
@@ -83,6 +84,15 @@ def test_half_a_pair(save, missing):
 def test_values_that_make_no_sense(save, name, value, what):
     with pytest.raises(AdapterError, match=what):
         load_adapters(save({**tensors(), name: value}))
+
+
+@pytest.mark.parametrize("stored", [np.int64, np.int32, np.uint8, np.int16, np.float16])
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_alpha_of_any_number_type(save, stored, shape):
+    given = {**tensors(), f"{TEXT}.alpha": np.full(shape, 2, stored)}
+    (adapter,) = load_adapters(save(given)).adapters
+    key = ModuleKey(3, "lora_te_text_model_encoder.layers.self_attn_q_proj")
+    assert adapter.scale(key) == 0.5
 
 
 def test_containers_side_by_side_stay_apart(save):

@@ -1,12 +1,14 @@
 """From paths to tasks and their names."""
 
 import ast
+import json
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from adapters.adapter_files import WEIGHTS, peft_tensors
 from jaxtask.adapters import load_adapters
@@ -112,11 +114,73 @@ def test_no_such_path(tmp_path):
         load_adapters(tmp_path / "text.txt")
 
 
+@pytest.mark.parametrize(("suffix", "what"), [("gguf", "GGUF"), ("nemo", "NeMo")])
+def test_other_files_are_refused_by_name(tmp_path, suffix, what):
+    (tmp_path / f"lora.{suffix}").write_bytes(b"GGUF")
+    with pytest.raises(AdapterError, match=what):
+        load_adapters(tmp_path / f"lora.{suffix}")
+
+
 def test_safetensors_win_over_bin(write):
     folder = write()
     (folder / "adapter_model.bin").write_bytes(b"rubbish")
     (adapter,) = load_adapters(folder).adapters
     assert "adapter_model.bin is there too" in adapter.provenance["notes"][0]
+
+
+@pytest.fixture
+def sharded(write):
+    """An adapter in two parts with its index, and the same in one."""
+    folder, tensors = write(name="parts"), peft_tensors()
+    (folder / WEIGHTS).unlink()
+    places = {}
+    for i, name in enumerate(tensors):
+        places[name] = f"adapter_model-0000{i % 2 + 1}-of-00002.safetensors"
+    for file in {*places.values()}:
+        save_file({n: t for n, t in tensors.items() if places[n] == file}, folder / file)
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder, places
+
+
+def test_shards_are_read_through_their_index(write, sharded):
+    folder, places = sharded
+    (whole,) = load_adapters(write()).adapters
+    for path in (folder, folder / f"{WEIGHTS}.index.json"):
+        (adapter,) = load_adapters(path).adapters
+        assert adapter.name == "parts"
+        assert {*adapter.modules} == {*whole.modules}
+        for key in whole.modules:
+            np.testing.assert_array_equal(adapter.load(key).dense(), whole.load(key).dense())
+    with pytest.raises(AdapterError, match="one of several parts"):
+        load_adapters(folder / next(iter(places.values())))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda places: places.popitem() and None, "has the tensor"),
+        (lambda places: places.update(x=places[next(iter(places))]), "lacks the tensor 'x'"),
+        (lambda places: places.update(x="other.safetensors"), "cannot be read"),
+        (lambda places: places.update(x="../other.safetensors"), "weight_map: the file"),
+        (lambda places: places.update(x="code.py"), "is no .safetensors"),
+        (lambda places: places.clear(), "expected a JSON object whose 'weight_map'"),
+    ],
+)
+def test_shards_that_are_not_as_the_index_says(sharded, change, what):
+    folder, places = sharded
+    change(places)
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(AdapterError, match=what):
+        load_adapters(folder)
+
+
+def test_adapters_below_an_adapter_are_named(write):
+    root = write(name="run")
+    write(name="run/checkpoint-1000")
+    write(name="run/checkpoint-500")
+    (adapter,) = load_adapters(root).adapters
+    (note,) = adapter.provenance["notes"]
+    assert note == "2 more adapter(s) below it were not read: checkpoint-500, checkpoint-1000."
 
 
 def test_bases_are_checked(write, tmp_path):

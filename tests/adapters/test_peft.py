@@ -157,7 +157,7 @@ def test_two_live_adapters_are_refused(write):
     tensors = {}
     for name in ("one", "two"):
         tensors |= {k.replace(".weight", f".{name}.weight"): t for k, t in peft_tensors().items()}
-    with pytest.raises(AdapterError, match="the adapters one and two of one live"):
+    with pytest.raises(AdapterError, match="the adapters 'one' and 'two', expected one"):
         load_adapters(write(tensors))
 
 

@@ -139,6 +139,44 @@ def test_falsy_unknown_fields_are_harmless(write):
     assert adapter.scale(Q0) == 2.0
 
 
+RUN = {
+    "learning_rate": 1e-4,
+    "output_dir": "out",
+    "model_name": "base",
+    "lora_dtype": "float32",
+    "lorap_lr_ratio": 16,
+    "lorap_emb_lr": 1e-6,
+    "swift_version": "3.1",
+    "unsloth_fixed": True,
+    "embedding_learning_rate": 5e-5,
+    "dataset_path": "data.jsonl",
+}
+
+
+@pytest.mark.parametrize("field", RUN)
+def test_fields_of_other_trainers_are_noted(write, field):
+    adapter = load_one(write(**{field: RUN[field]}))
+    assert any(field in note for note in adapter.provenance["notes"])
+    assert adapter.scale(Q0) == 2.0
+
+
+@pytest.mark.parametrize("field", ["lora_scale", "alpha_ratio", "path_weights", "lr_matrix"])
+def test_fields_that_may_change_the_update_are_refused(write, field):
+    with pytest.raises(AdapterError, match=f"{field} = 2 is refused"):
+        load_adapters(write(**{field: 2}))
+
+
+@pytest.mark.parametrize("module", ["0.self_attn.q_proj", "7.self_attn.q_proj"])
+@pytest.mark.parametrize("other", ["task10", "0"])
+@pytest.mark.parametrize("first", [True, False])
+def test_two_adapters_in_one_file(write, module, other, first):
+    """As PEFT 0.18 saves `task10` with `task1`: of other modules too they are never merged."""
+    more = {f"{PREFIX}{module}.lora_{x}.{other}.weight": np.ones((4, 4), np.float32) for x in "AB"}
+    tensors = {**more, **peft_tensors()} if first else {**peft_tensors(), **more}
+    with pytest.raises(AdapterError, match=rf"adapters \(unnamed\) and '{other}'"):
+        load_adapters(write(tensors))
+
+
 @pytest.mark.parametrize(
     ("suffix", "what"),
     [

@@ -1,10 +1,7 @@
 """`.bin` files, written here without torch, and pickles that try to run something."""
 
-import io
 import os
 import pickle
-import sys
-import types
 import zipfile
 
 import ml_dtypes
@@ -12,69 +9,16 @@ import numpy as np
 import pytest
 
 from adapters.adapter_files import WEIGHTS, peft_tensors
+from adapters.torch_files import Tensor, torch_saver
 from jaxtask.adapters import ModuleKey, load_adapters
 from jaxtask.errors import AdapterError
 
 Q0 = ModuleKey(0, "self_attn.q_proj")
-STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage"}
-STORAGES |= {"float64": "DoubleStorage", "int64": "LongStorage"}
-
-
-class Tensor:
-    """Stands for a torch tensor: base [..] is its storage, the rest how it views it."""
-
-    def __init__(self, base, offset=0, shape=None, strides=None):
-        self.base = np.ascontiguousarray(base)
-        self.offset, self.shape = offset, base.shape if shape is None else shape
-        self.strides = strides or tuple(s // base.itemsize for s in self.base.strides)
 
 
 @pytest.fixture
 def torch_save(monkeypatch):
-    """`torch_save(state, path)` writes what torch.save writes; torch's names are stand-ins."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for storage in STORAGES.values():
-        setattr(torch, storage, type(storage, (), {"__module__": "torch"}))
-
-    def _rebuild_tensor_v2(*args):
-        raise AssertionError("only a name to pickle")
-
-    _rebuild_tensor_v2.__module__ = "torch._utils"
-    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-
-    class Pickler(pickle.Pickler):
-        def __init__(self, file):
-            super().__init__(file, protocol=2)
-            self.storages = []
-
-        def persistent_id(self, value):
-            if not isinstance(value, np.ndarray):
-                return None
-            self.storages.append(value)
-            storage = getattr(torch, STORAGES[value.dtype.name])
-            return ("storage", storage, str(len(self.storages) - 1), "cpu", value.size)
-
-        def reducer_override(self, value):
-            if not isinstance(value, Tensor):
-                return NotImplemented
-            arguments = (value.base, value.offset, value.shape, value.strides, False, {})
-            return _rebuild_tensor_v2, arguments
-
-    def save(state, path, compression=zipfile.ZIP_STORED, **extra):
-        buffer = io.BytesIO()
-        pickler = Pickler(buffer)
-        pickler.dump(state)
-        with zipfile.ZipFile(path, "w", compression) as archive:
-            archive.writestr("archive/data.pkl", buffer.getvalue())
-            for name, content in {"byteorder": b"little", "version": b"3\n", **extra}.items():
-                archive.writestr(f"archive/{name}", content)
-            for i, storage in enumerate(pickler.storages):
-                archive.writestr(f"archive/data/{i}", storage.tobytes())
-
-    return save
+    return torch_saver(monkeypatch)
 
 
 @pytest.fixture
@@ -298,3 +242,23 @@ def test_an_encrypted_archive(bin_folder):
     (path / "adapter_model.bin").write_bytes(content)
     with pytest.raises(AdapterError, match="encrypted"):
         load_adapters(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("entry", ["archive/byteorder", "archive/version", "other"])
+def test_an_entry_that_expands(torch_save, bin_folder, entry):
+    torch_save({}, bin_folder / "adapter_model.bin")
+    with zipfile.ZipFile(bin_folder / "adapter_model.bin", "a") as archive:
+        archive.writestr(entry, b"\0" * (1 << 24), zipfile.ZIP_DEFLATED)
+    with pytest.raises(AdapterError, match=r"is compressed|twice"):
+        load_adapters(bin_folder)
+
+
+def test_a_view_that_expands(torch_save, bin_folder):
+    tensors = {name: Tensor(t) for name, t in peft_tensors().items()}
+    name = next(iter(tensors))
+    base = np.zeros(4, np.float32)
+    tensors[name] = Tensor(base, 0, (1 << 31, 1 << 31), (0, 0))
+    torch_save(tensors, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="needs"):
+        load_adapters(bin_folder)

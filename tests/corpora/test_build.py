@@ -289,9 +289,9 @@ def test_a_full_disk_leaves_nothing(one, tmp_path, monkeypatch):
     ("line", "what"),
     [
         ("{", "line 2: is not valid JSON"),
-        ('{"document_id": "x"}', "line 2: expected an object with document_id and summary"),
+        ('{"document_id": "x"}', "line 2: summary is missing, expected text"),
         ("[1]", "line 2"),
-        ('{"document_id": "x", "summary": " "}', "line 2: document_id and summary must be texts"),
+        ('{"document_id": "x", "summary": " "}', "line 2: summary is ' ', expected text"),
     ],
 )
 def test_summaries_that_do_not_fit(one, tmp_path, line, what):
@@ -314,7 +314,7 @@ def test_a_task_that_returns_no_texts(one, tmp_path, monkeypatch):
     from jaxtask.corpora.tasks import Task
 
     monkeypatch.setitem(TASKS, "odd", Task("odd", lambda document: document.text))
-    with pytest.raises(TaskError, match=r"task 'odd' returned .*, expected two texts"):
+    with pytest.raises(TaskError, match=r"task 'odd', document .* returned .*, expected two texts"):
         build_tasks(["odd"], {"train": [one]}, tmp_path / "out")
 
 

@@ -63,6 +63,29 @@ def test_layers():
     assert not any(bare.has(layer) for layer in layers)
 
 
+@pytest.mark.parametrize("layer", ["parse", "entities", "predicates", "chains"])
+def test_broken_layers_are_absent(layer):
+    layers = ("parse", "entities", "predicates", "chains", "genre")
+    document = story(broken={layer: "a.conll, line 1: no"})
+    assert [n for n in layers if not document.has(n)] == [layer]
+    assert [n for n in layers if not document.window(0, 3).has(n)] == [layer]
+    whole = story()
+    for n, sentence in enumerate(document.sentences):
+        assert (sentence.tree is None) == (layer == "parse")
+        assert sentence.entities == (() if layer == "entities" else whole.sentences[n].entities)
+        assert sentence.predicates == (
+            () if layer == "predicates" else whole.sentences[n].predicates
+        )
+    assert document.chains == (() if layer == "chains" else whole.chains)
+    assert hash(document) != hash(whole)
+
+
+def test_a_mention_that_is_listed_twice_counts_once():
+    chains = story().chains
+    assert story(chains=tuple(c + c[:1] for c in chains)) == story()
+    assert not story(chains=(chains[0][:1] * 2,)).has("chains")
+
+
 @pytest.mark.parametrize(
     ("id", "genre"),
     [
@@ -103,6 +126,24 @@ def test_escaped_full_stops():
     assert read_bracketed("(S (A a) (. /.))", ("a", ".")) == (Tree("S", (0, 1)), ["A", "."])
 
 
+def test_only_ascii_spaces_separate_leaves():
+    for word in ("a\u00a0b", "\u3000", "\u2028c", "d\u0085"):
+        assert read_bracketed(f"(S (A {word}))", (word,)) == (Tree("S", (0,)), ["A"])
+
+
+def test_depth_of_trees():
+    tree = Tree("S", (0,))
+    for depth in range(2, 201):
+        tree = Tree("S", (tree,))
+        assert tree.depth == depth
+    assert Sentence(("a",), ("X",), tree).tree == tree
+    assert len(list(tree.constituents())) == 200
+    with pytest.raises(CorpusError, match="over 200 levels"):
+        Tree("S", (tree,))
+    with pytest.raises(CorpusError, match="'S' of a parse tree is empty"):
+        Tree("S", ())
+
+
 def test_nested_and_nameless_trees():
     tree, pos = read_bracketed("( (S (NP (PRP It)) (VP (VBZ is))))", ("It", "is"))
     assert tree == Tree("", (Tree("S", (Tree("NP", (0,)), Tree("VP", (1,)))),))
@@ -118,10 +159,12 @@ def test_nested_and_nameless_trees():
         ("", "balanced"),
         ("(S (A a b))", "'b\\)\\)' where words has 'a'|'a b"),
         ("S", "'S' where words has 'a'"),
-        ("(S (A a)) (B)", "balanced"),
+        ("(S (A a)) (B)", "the constituent 'B' of a parse tree is empty"),
         ("(S (A a) (B b))", "no more words"),
         ("(S (A b))", "'b\\)\\)' where words has 'a'"),
-        ("(S (NP))", "has 0 words, its sentence 1"),
+        ("(S (NP))", "the constituent 'NP' of a parse tree is empty"),
+        ("(" * 9999, "over 200 levels"),
+        ("(S " * 201 + "(A a)" + ")" * 201, "over 200 levels"),
     ],
 )
 def test_trees_that_are_none(text, what):

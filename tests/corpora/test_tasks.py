@@ -7,6 +7,7 @@ import pytest
 
 from corpora.story import story
 from jaxtask.corpora import TASKS, Document, Mention, Predicate, Sentence, Span, load_tasks, task
+from jaxtask.corpora.example import Dropped, Fit, examples
 from jaxtask.corpora.tasks import find_tasks
 from jaxtask.corpora.tasks.syntax import reduced
 from jaxtask.corpora.tree import read_bracketed
@@ -341,10 +342,115 @@ def test_own_tasks(tmp_path, registered):
         load_tasks(tmp_path / "none.py")
 
 
-@pytest.mark.parametrize("name", ["", ".x", "a/b", "a b"])
+@pytest.mark.parametrize("name", ["", ".x", "a/b", "-a", "a\nb", "é" * 200, 7])
 def test_names_that_are_no_folders(name):
-    with pytest.raises(TaskError, match="expected letters"):
+    with pytest.raises(TaskError, match=r"task name .*expected"):
         task(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"kind": "regression"}, "kind is 'regression', expected one of text, classification"),
+        ({"unit": "word"}, "unit is 'word', expected one of document, sentence"),
+        ({"needs": "words"}, "needs is 'words', expected one of parse, "),
+        ({"needs": ["parse", 3]}, "needs is 3"),
+        ({"labels": "yes"}, "labels is 'yes', expected a list of texts"),
+        ({"labels": [1, 2]}, r"labels is \[1, 2\], expected a list of texts"),
+    ],
+)
+def test_arguments_that_are_none(arguments, what, registered):
+    with pytest.raises(TaskError, match=f"task 'mine': {what}"):
+        task("mine", **arguments)
+
+
+GOOD = "from jaxtask.corpora import task\n@task('mine')\ndef mine(document):\n    return 'a', 'b'\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "where", "what"),
+    [
+        ("def (", "line 5", "is not valid Python: 'invalid syntax'"),
+        ("x = 'abc", "line 5", "is not valid Python: 'unterminated string"),
+        ("\n\n1 / 0", "line 7", "ZeroDivisionError: division by zero"),
+        ("import nothing_of_this_name", "line 5", "ModuleNotFoundError"),
+        ("task('mine')(mine)", "line 5", "there is a task named 'mine' already"),
+        ("task('a/b')", "line 5", "task name 'a/b'"),
+        ("raise SystemExit(3)", "line 5", "SystemExit: 3"),
+        ("raise KeyError('a\\nb' * 999)", "line 5", "KeyError"),
+        ("def f():\n    f()\nf()", "line 6", "RecursionError"),
+        ("import json\njson.loads('{')", "line 6", "JSONDecodeError"),
+        ("(" * 999, "line", "is not valid Python"),
+        ("x = '\0'", "own.py", "null byte"),
+    ],
+)
+def test_files_of_tasks_that_fail(more, where, what, tmp_path, registered):
+    path = tmp_path / "own.py"
+    path.write_text(GOOD + more)
+    before = dict(TASKS)
+    with pytest.raises(TaskError, match=what) as error:
+        load_tasks(path)
+    message = str(error.value)
+    assert message.startswith(str(path))
+    assert where in message
+    assert "\n" not in message
+    assert len(message) < 500 + len(str(path))
+    assert before == TASKS
+    path.write_text(GOOD)
+    load_tasks(path)
+    assert "mine" in TASKS
+
+
+def test_files_of_tasks_in_another_encoding(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_bytes(b"x = 1\ny = '\xe9'\n")
+    with pytest.raises(TaskError, match=r"own\.py.*is not valid Python"):
+        load_tasks(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("return document.nothing", r"own\.py, line 4: task 'mine', document .*AttributeError"),
+        ("return helper()", r"own\.py, line 4: .*NameError"),
+        ("raise SystemExit", r"own\.py, line 4: .*SystemExit"),
+        ("import json; json.loads('{')", r"own\.py, line 4: .*JSONDecodeError"),
+        ("return 'a'", "'gum/news/story': the function returned 'a', expected two texts"),
+        ("return 'a', None", "expected two texts"),
+        ("return 'a', chr(0xd800)", "expected two texts"),
+        ("return ['x' * 10**6] * 2", "expected two texts"),
+    ],
+)
+def test_tasks_of_somebody_else_that_fail(body, what, tmp_path, registered):
+    path = tmp_path / "own.py"
+    path.write_text(GOOD.replace("return 'a', 'b'", body))
+    load_tasks(path)
+    with pytest.raises(TaskError, match=what) as error:
+        list(examples(TASKS["mine"], story(), Fit()))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300 + len(str(path))
+
+
+def test_our_own_faults_show_where_they_are():
+    """What one of our tasks raises is no fault of the user's."""
+    broken = replace(TASKS["syntax"], needs=())
+    bare = story(broken={"parse": "a.conll, line 1: x"})
+    with pytest.raises(AssertionError):
+        list(examples(broken, bare, Fit()))
+
+
+def test_nothing_is_made_of_white_space():
+    blank = Document("x", 0, None, (Sentence(("\u3000",), ("NN",)),))
+    (found,) = examples(TASKS["first10-sent"], blank, Fit())
+    assert found == Dropped("nothing to read: the text is empty")
+
+
+def test_words_keep_their_no_break_spaces():
+    words = ("a\u00a0b", "c\u3000d", "e\u2028f", "g\u0085h", "i")
+    document = Document("x", 0, None, (Sentence(words, ("NN",) * 5),))
+    assert document.text == " ".join(words)
+    assert TASKS["every2-word"].function(document)[1] == " ".join(words[::2])
+    assert TASKS["last10-sent"].function(document)[1] == document.text
 
 
 @pytest.mark.parametrize(

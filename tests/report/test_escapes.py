@@ -23,18 +23,32 @@ TAGS = [
     "1. one",
     "$x$",
 ]
-NAMES = [*FORMULAS, *TAGS, "two\nlines", "\x1b[31mred", "plain_name-2"]
+NAMES = [
+    *FORMULAS,
+    *TAGS,
+    "two\nlines",
+    "\x1b[31mred",
+    "k\u202egnp",
+    "</script>\u2028",
+    "plain_name-2",
+]
 
 
 def test_a_cell_is_text():
     for name in FORMULAS:
         assert csv_text(name)[0] == "'"
+    for name in ("＝1", " =1", '"=1', "a;=1+1", "a; @x;-1"):
+        assert not re.search(r"(^|;)[\s\"]*[=+@＝-]", csv_text(name))
     assert csv_text("plain_name-2") == "plain_name-2"
+    assert csv_text("a=1;b") == "a=1;b"
 
 
 def test_markdown_is_text():
     assert markdown("plain_name-2 -0.5 (3 < 4)") == r"plain_name-2 -0.5 (3 \< 4)"
     assert markdown("<img src=x>") == r"\<img src=x\>"
+    assert markdown("http://y www.y") == r"http\://y www\.y"
+    assert markdown("---") == r"\---"
+    assert markdown("-") == r"\-"
     assert markdown("# head") == r"\# head"
     assert markdown("- item") == r"\- item"
     assert markdown("1. one") == r"1\. one"
@@ -93,3 +107,21 @@ def test_figures_are_whole(written):
     assert files
     for file in files:
         tree.parse(file)
+
+
+def test_a_page_is_text(written):
+    """Outside of what Plotly itself is made of."""
+    page = written.parent / "page.html"
+    cli.app(["report", str(written.parent / "r.zarr"), "--out", str(page)], standalone_mode=False)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("</script>") == text.count("<script") == 3
+    ours = [part for part in re.split("</?script[^>]*>", text) if len(part) < 1_000_000]
+    for part in ours:
+        assert all(c == "\n" or c.isprintable() for c in part)
+    assert r"\u202egnp" in ours[0]
+    assert r"k\\u202egnp" in ours[1]
+
+
+def test_latex_is_text(written):
+    text = (written / "table.tex").read_text(encoding="utf-8")
+    assert not re.search(r"[<>|]", text)

@@ -94,7 +94,7 @@ def test_a_folder_of_figures_is_replaced_only_when_asked(result, findings, tmp_p
     folder = tmp_path / "figures"
     folder.mkdir()
     (folder / "matrix.png").touch()
-    with pytest.raises(ReportError, match="--overwrite"):
+    with pytest.raises(ReportError, match="overwrite=True"):
         write_figures(result, findings, folder, "svg")
     write_figures(result, findings, folder, "svg", overwrite=True)
     assert {p.name for p in folder.iterdir()} == {f"{name}.svg" for name in NAMES}
@@ -102,3 +102,22 @@ def test_a_folder_of_figures_is_replaced_only_when_asked(result, findings, tmp_p
     with pytest.raises(ReportError, match="more than figures; it is left alone"):
         write_figures(result, findings, folder, "png", overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["figures"]
+
+
+@pytest.mark.parametrize("zero", [("one",), TASKS], ids=["one task", "all tasks"])
+def test_updates_that_are_zero_are_drawn_as_far_as_they_go(zero, result, findings, tmp_path):
+    ds = result.copy(deep=True)
+    for task in zero:
+        at = {"task": task}
+        ds["rank"].loc[at], ds["frobenius"].loc[at], ds["spectra"].loc[at] = 0, 0, np.nan
+        for side in ("source", "target"):
+            for name in ("angles_out", "angles_in", "projected"):
+                ds[name].loc[{side: task}] = np.nan
+    told = draw_figures(ds, findings, tmp_path, "svg", [(0, 1), (1, 3)])
+    if zero == TASKS:
+        assert told["spectra"] == "not drawn: one update of each pair is zero, and has no spectrum"
+    else:
+        texts = re.findall(r">(.*)</text>", (tmp_path / told["spectra"]).read_text())
+        assert {"two", "→ narrow"} <= set(texts)
+        assert "one" not in texts
+    assert told["angles"] == "angles.svg"

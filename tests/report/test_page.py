@@ -137,7 +137,7 @@ def test_writing_replaces_only_when_asked_and_leaves_nothing_half(
     path = tmp_path / "report.html"
     write_page(result, findings, path)
     before = path.read_bytes()
-    with pytest.raises(ReportError, match=r"exists; give overwrite=True \(--overwrite\)"):
+    with pytest.raises(ReportError, match="exists; give overwrite=True"):
         write_page(result, findings, path)
 
     def full(*_):

@@ -10,6 +10,7 @@ from jaxtask.corpora.tasks import summaries as summaries
 from jaxtask.corpora.tasks import syntax as syntax
 from jaxtask.corpora.tasks.registry import TASKS as TASKS
 from jaxtask.corpora.tasks.registry import Task as Task
+from jaxtask.corpora.tasks.registry import faults_of as faults_of
 from jaxtask.corpora.tasks.registry import find_tasks as find_tasks
 from jaxtask.corpora.tasks.registry import load_tasks as load_tasks
 from jaxtask.corpora.tasks.registry import task as task

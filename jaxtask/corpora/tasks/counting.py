@@ -4,6 +4,7 @@ A share of n counts is rounded up, so that the least is one. "One in every k" ke
 every k. Words are what spaces separate in the text, so a target is made of the text's own words.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from math import ceil
 
@@ -43,7 +44,7 @@ for _short, (_phrase, _choose) in _CHOICES.items():
     _register(
         f"{_short}-word",
         f"keep {_phrase} words.",
-        lambda document: document.text.split(),
+        lambda document: [w for w in re.split(r"[ \n]+", document.text) if w],
         _choose,
         " ".join,
     )

@@ -2,13 +2,16 @@
 
 import difflib
 import runpy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from traceback import walk_tb
+from typing import Any, Literal, get_args
 
-from jaxtask.corpora.document import Document, Layer
-from jaxtask.errors import TaskError
+from jaxtask.corpora.document import LAYERS, Document, Layer
+from jaxtask.errors import TaskError, shown
+from jaxtask.names import check_name
 
 Kind = Literal["text", "classification", "regression"]
 Unit = Literal["document", "sentence"]
@@ -47,7 +50,7 @@ def task(
     """Register a function as a task: ``@task("shout")`` above a function of one `Document`.
 
     Args:
-        name: Name of the task and of its folder: letters, digits, ``-``, ``_`` and ``.``.
+        name: Name of the task and of its folder; see `check_name`.
         kind: ``text``: the function returns (instruction, target), and a document with an empty
             target is dropped. ``classification``: it returns (text, label).
         needs: Layers that a document has to carry.
@@ -56,17 +59,29 @@ def task(
         summary: One line for tables; by default the first of the function's docstring.
 
     Raises:
-        TaskError: The name is taken or cannot be a folder's.
+        TaskError: The name is taken or cannot be a folder's, or an argument is none of its kind.
 
     """
-    if not name or name[0] == "." or not all(c.isalnum() or c in "-_." for c in name):
-        raise TaskError(f"task name {name!r}: expected letters, digits, '-', '_' and '.'")
+    check_name(name, "task name", TaskError)
     if name in TASKS:
         raise TaskError(f"there is a task named {name!r} already")
+    layers: tuple[Layer, ...] = (needs,) if isinstance(needs, str) else tuple(needs)
+    for what, given, known in (
+        ("kind", kind, ("text", "classification")),
+        ("unit", unit, get_args(Unit)),
+        *(("needs", layer, tuple(LAYERS)) for layer in layers),
+    ):
+        if given not in known:
+            raise TaskError(
+                f"task {name!r}: {what} is {shown(given, 40)}, expected one of {', '.join(known)}"
+            )
+    if labels is not None and (
+        isinstance(labels, str) or not all(isinstance(label, str) for label in labels)
+    ):
+        raise TaskError(f"task {name!r}: labels is {shown(labels, 80)}, expected a list of texts")
 
     def register(function: Function) -> Function:
         line = summary or (function.__doc__ or "").strip().split("\n")[0].replace("`", "")
-        layers: tuple[Layer, ...] = (needs,) if isinstance(needs, str) else tuple(needs)
         TASKS[name] = Task(
             name, function, kind, layers, unit, tuple(labels) if labels else None, line
         )
@@ -86,7 +101,7 @@ def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
         if name not in TASKS:
             near = difflib.get_close_matches(name, TASKS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TaskError(f"unknown task {name!r:.100}{hint} (known: {', '.join(TASKS)})")
+            raise TaskError(f"unknown task {shown(name, 100)}{hint} (known: {', '.join(TASKS)})")
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise TaskError(f"the task {twice!r} is asked for twice")
     if not names:
@@ -95,12 +110,50 @@ def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
 
 
 def load_tasks(path: str | Path) -> None:
-    """Run a Python file that registers tasks of your own.
+    """Run a Python file that registers tasks of your own: all of them, or none if it fails.
 
     Raises:
-        TaskError: There is no such file.
+        TaskError: There is no such file, it is no Python, or it raises; names file and line.
 
     """
     if not Path(path).is_file():
         raise TaskError(f"{path}: no such file of tasks")
-    runpy.run_path(str(path))
+    known = dict(TASKS)
+    try:
+        runpy.run_path(str(path))
+    # What a file of somebody else's raises can be anything.
+    except (Exception, SystemExit) as error:
+        TASKS.clear()
+        TASKS.update(known)
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            where = f"{path}, line {error.lineno}" if error.lineno else str(path)
+            raise TaskError(f"{where}: is not valid Python: {shown(error.msg)}") from error
+        raise TaskError(f"{_place(error, str(path)) or path}: {_said(error)}") from error
+
+
+@contextmanager
+def faults_of(function: Function, where: str) -> Iterator[None]:
+    """Raise `TaskError`, with file and line, for what somebody's own function raises.
+
+    What one of ours raises is a bug of ours and passes.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if str(getattr(function, "__module__", "")).startswith(f"{__package__}."):
+            raise
+        code: Any = getattr(function, "__code__", None)
+        place = _place(error, code.co_filename if code else "")
+        raise TaskError(f"{place + ': ' if place else ''}{where}: {_said(error)}") from error
+
+
+def _place(error: BaseException, file: str) -> str:
+    """The last line of a file that an error passed through, as a place; empty if there is none."""
+    lines = [n for frame, n in walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return f"{file}, line {lines[-1]}" if lines else ""
+
+
+def _said(error: BaseException) -> str:
+    """What an exception is and says, in one line that is not too long."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 300 else f"{text[:299]}…"

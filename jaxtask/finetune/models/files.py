@@ -9,7 +9,8 @@ import ml_dtypes  # noqa: F401  (safetensors then knows bfloat16)
 import numpy as np
 
 from jaxtask.adapters.weight_files import INDEX, weight_files
-from jaxtask.errors import ModelError
+from jaxtask.errors import ModelError, shown
+from jaxtask.finetune.foreign import said
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
@@ -47,7 +48,7 @@ class FolderWeights:
             lacking = (expected or set()) - self.shapes.keys()
             if lacking:
                 raise ModelError(
-                    f"{file}: lacks tensor '{min(lacking)}', which {INDEX} puts there."
+                    f"{file}: lacks tensor {shown(min(lacking), 100)}, which {INDEX} puts there."
                 )
 
     def read(self, name: str) -> np.ndarray:
@@ -78,6 +79,6 @@ def _header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
                 found[name] = stored.get_dtype(), tuple(stored.get_shape())
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{file}: is missing, truncated or no safetensors file: {error}."
+            f"{file}: is missing, truncated or no safetensors file: {said(error)}."
         ) from error
     return found

@@ -32,7 +32,7 @@ def find_base(base: str | os.PathLike[str]) -> Path:
     if not isinstance(cached, str):
         raise ModelError(
             f"base {str(base)!r} is neither a path nor a model in the local Hugging Face cache; "
-            f"nothing is downloaded here: give its folder (--base PATH), or run `hf download "
+            f"nothing is downloaded here: give its folder, base=PATH, or run `hf download "
             f"{base}` first."
         )
     return Path(cached).parent

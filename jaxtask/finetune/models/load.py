@@ -140,7 +140,7 @@ def save_model(model: Model, folder: Path) -> None:
     dtype = next(iter(tensors.values())).dtype.name
     fields = config_fields(model.config) | {"torch_dtype": dtype}
     with new_folder(folder) as draft:
-        (draft / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
+        (draft / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, draft / SINGLE, metadata={"format": "pt"})
 
 

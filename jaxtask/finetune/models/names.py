@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jaxtask.errors import ModelError
+from jaxtask.errors import ModelError, shown
 from jaxtask.finetune.models.config import DecoderConfig, EncoderConfig, ModelConfig
 
 
@@ -110,8 +110,8 @@ def _dropped(name: str, config: ModelConfig) -> bool:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+    first = ", ".join(shown(name, 70) for name in names[:5])
+    return first if len(names) <= 5 else f"{first} and {len(names) - 5} more"
 
 
 _Table = dict[str, tuple[tuple[str, ...], bool]]
