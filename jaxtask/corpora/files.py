@@ -94,8 +94,12 @@ def json_rows(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[str, dict
     """
     if _Ahead(_pieces(path, _BLOCK)).take() == "[":
         yield from ((f"row {n}", row) for n, row in _json_array(path, error))
-    else:
+        return
+    try:
         yield from ((f"line {n}", row) for n, row in json_lines(path, error, "line"))
+    except error as found:
+        told = str(found).rstrip(".")
+        raise error(f"{told} (a file holds an object a line, or one array of them)") from found
 
 
 def _json_array(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -68,7 +68,15 @@ def test_broken_arrays(tmp_path, monkeypatch, text, what):
     assert "\n" not in str(found.value)
 
 
-def test_long_lines_are_refused_before_they_are_known_to_be_arrays(tmp_path, monkeypatch):
+@pytest.mark.parametrize("text", ['{\n "data": []\n}', "\n1", '"a"', "x"])
+def test_what_is_neither_lines_nor_array(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(TaskError, match=r"line \d: .*an object a line, or one array of them\)$"):
+        list(table_rows(path))
+
+
+def test_long_lines_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_LINE", 1000)
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"a": "x" * 2000}))
