@@ -211,6 +211,19 @@ def _read_table(folder):
     build_table("t", {"train": file}, folder / "out", text_pair="text_pair")
 
 
+def _make_conversations(folder):
+    asked, told = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    parts = {"role": "user", "content": [{"type": "text", "text": "c"}]}
+    rows = [{"messages": [asked, told, parts, told]}, {"messages": [parts, told]}]
+    (folder / "t.json").write_text(json.dumps(rows, indent=1))
+
+
+def _read_conversations(folder):
+    from jaxtask.corpora import build_text
+
+    build_text("t", {"train": folder / "t.json"}, folder / "out", dev_share=0.5)
+
+
 def _make_task(folder):
     from finetune.data_files import write_task
 
@@ -470,6 +483,7 @@ KINDS = {
     "csv": Kind(_make_csv, "t.csv", _read_table, mutate.of_words),
     "tsv": Kind(_make_tsv, "t.tsv", _read_table, mutate.of_words),
     "json lines": Kind(_make_table, "t.jsonl", _read_table, mutate.of_lines),
+    "conversations": Kind(_make_conversations, "t.json", _read_conversations),
     "task.json": Kind(_make_task, "*/task.json", _read_task),
     "task lines": Kind(_make_task, "*/*.jsonl", _read_task, mutate.of_lines),
     "recipe": Kind(_make_recipe, "r.yaml", _read_recipe, mutate.of_yaml),
