@@ -20,6 +20,8 @@ _ROLES = {
     "Assistant": ("assistant", "gpt", "chatgpt", "bot", "model"),
     "Tool": ("tool", "function", "ipython", "observation"),
 }
+MAX_PROMPTS = 1 << 22
+"""Characters of all prompts of one conversation, which grow with the square of its turns."""
 _ROLE = {name: role for role, names in _ROLES.items() for name in names}
 
 
@@ -112,6 +114,7 @@ def _answers(turns: list[tuple[str, str | None]]) -> Iterator[Pair | str]:
     if not any(role == "Assistant" for role, _ in turns):
         yield "no turn of the assistant"
     before: list[tuple[str, str]] = []
+    size = 0
     for role, text in turns:
         if text is None:
             # Nothing after it can be asked without it.
@@ -123,7 +126,12 @@ def _answers(turns: list[tuple[str, str | None]]) -> Iterator[Pair | str]:
             elif not any(asking in ("User", "Tool") for asking, _ in before):
                 yield "an answer that nothing was asked before"
             else:
-                yield Pair(_prompt(before), text)
+                prompt = _prompt(before)
+                size += len(prompt)
+                if size > MAX_PROMPTS:
+                    yield f"answers after {MAX_PROMPTS:,} characters of prompts in one conversation"
+                    return
+                yield Pair(prompt, text)
         if text:
             before.append((role, text))
 
