@@ -20,15 +20,15 @@ MAX_LINE = 1 << 24
 _MAX_RATIO, _FREE = 200, 64 << 20
 
 
-def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def text_lines(path: str | Path, most: int = MAX_LINE) -> Iterator[tuple[int, str]]:
     """(number from 1, line) of a text file in UTF-8, plain or gzipped by its name.
 
     Lines end with LF, CR LF or CR, and with nothing else; a byte-order mark is left out.
 
     Raises:
         CorpusError: The file cannot be read, is not gzipped as named, is not UTF-8, or holds a NUL
-            character, a line of over `MAX_LINE` characters, or so much more than its size as
-            gzipped text never does.
+            character, a line of over `most` characters, or so much more than its size as gzipped
+            text never does.
 
     """
     path = check_path(path, "corpus", CorpusError)
@@ -41,11 +41,11 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             packed = path.suffix == ".gz"
             plain: Any = gzip.GzipFile(fileobj=stored) if packed else stored
             file = io.TextIOWrapper(plain, encoding="utf-8-sig")
-            while line := file.readline(MAX_LINE + 1):
+            while line := file.readline(most + 1):
                 number += 1
                 read += len(line)
-                if len(line) > MAX_LINE:
-                    raise CorpusError(f"{path}, line {number}: has over {MAX_LINE:,} characters")
+                if len(line) > most:
+                    raise CorpusError(f"{path}, line {number}: has over {most:,} characters")
                 if read > limit:
                     raise CorpusError(
                         f"{path}, line {number}: unpacks to over {limit:,} characters"

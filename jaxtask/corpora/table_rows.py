@@ -1,6 +1,7 @@
-"""Rows of tables: JSON lines, Parquet, CSV and TSV; and texts in them."""
+"""Rows of tables: JSON, Parquet, CSV and TSV; and texts in them."""
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,17 @@ from typing import Any
 from jaxtask.corpora.files import MAX_LINE, check_columns, json_lines, parquet_rows, text_lines
 from jaxtask.errors import TaskError
 from jaxtask.names import check_path
+from jaxtask.text_files import parse_json
+
+MAX_ARRAY = 1 << 26
+"""Characters; an array of JSON is in memory as a whole, and takes up to 30 times as much there."""
 
 
 def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(``line N`` or ``row N``, values by column) of a table; its format goes by its name.
 
-    CSV and TSV have a header; blank lines are left out, and TSV has no quoting. Of a row of several
-    lines the first is named.
+    JSON is an object a line, or one array of objects. CSV and TSV have a header; blank lines are
+    left out, and TSV has no quoting. Of a row of several lines the first is named.
 
     Raises:
         CorpusError: The file cannot be read.
@@ -24,7 +29,7 @@ def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     check_path(path, "table", TaskError)
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json", ".ndjson")):
-        yield from ((f"line {n}", row) for n, row in json_lines(path, TaskError, "line"))
+        yield from _json(path)
     elif path.name.endswith(".parquet"):
         yield from ((f"row {n}", row) for n, row in parquet_rows(path))
     elif name.endswith(".csv"):
@@ -33,7 +38,7 @@ def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         lines = text_lines(path)
         yield from _with_header(path, ((n, line.rstrip("\n").split("\t")) for n, line in lines))
     else:
-        raise TaskError(f"{path}: expected a name in .jsonl, .csv, .tsv or .parquet")
+        raise TaskError(f"{path}: expected a name in .jsonl, .json, .csv, .tsv or .parquet")
 
 
 def cell(row: Mapping[str, Any], column: str, where: str) -> Any:
@@ -64,6 +69,28 @@ def text_of(value: Any, column: str, where: str) -> str:
     return value
 
 
+def label_of(value: Any, column: str, where: str) -> str:
+    """A label as text: 1, 1.0 and "1" are all ``1``, and true is ``true``.
+
+    Texts stay as they are but for white space around them.
+
+    Raises:
+        TaskError: It is something else, or no finite number.
+
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value) if value.is_integer() and abs(value) < 2**53 else value)
+    if isinstance(value, int) and abs(value) < 10**40:
+        return str(value)
+    raise TaskError(
+        f"{where}: the column {column!r} holds {kind_of(value)}, expected text or a finite number"
+    )
+
+
 def kind_of(value: Any) -> str:
     """What a value is, for messages, such as ``a number (5)`` or ``a list``."""
     match value:
@@ -92,6 +119,28 @@ def some(names: Iterable[object], most: int = 12) -> str:
 def _short(number: float) -> str:
     # Python writes no integer of thousands of digits.
     return f"{number}" if isinstance(number, float) or abs(number) < 10**40 else "a huge integer"
+
+
+def _json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Objects in lines, or in an array if that is what the file begins with."""
+    lines = (line for _, line in text_lines(path, MAX_ARRAY))
+    parts = [next((line for line in lines if line.strip()), "")]
+    if not parts[0].lstrip().startswith("["):
+        yield from ((f"line {n}", row) for n, row in json_lines(path, TaskError, "line"))
+        return
+    size = len(parts[0])
+    for line in lines:
+        parts.append(line)
+        size += len(line)
+        if size > MAX_ARRAY:
+            raise TaskError(
+                f"{path}: is an array of over {MAX_ARRAY:,} characters; JSON lines, with an object "
+                "in each, are read one by one"
+            )
+    for n, row in enumerate(parse_json("".join(parts), str(path), TaskError), 1):
+        if not isinstance(row, dict):
+            raise TaskError(f"{path}, row {n}: found {kind_of(row)}, expected an object")
+        yield f"row {n}", row
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
