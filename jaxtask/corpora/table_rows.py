@@ -66,8 +66,9 @@ def text_of(value: Any, column: str, where: str) -> str:
 
 
 def label_of(value: Any, column: str, where: str) -> str:
-    """A label as text: the text without white space around it, a truth value as true or false, a
-    number as Python writes it, but a whole one without a point. So 1, 1.0 and "1" are one label.
+    """A label as text: 1, 1.0 and "1" are all ``1``, and true is ``true``.
+
+    Texts stay as they are but for white space around them.
 
     Raises:
         TaskError: It is something else, or no finite number.
@@ -79,7 +80,7 @@ def label_of(value: Any, column: str, where: str) -> str:
         return value.strip()
     if isinstance(value, float) and math.isfinite(value):
         return str(int(value) if value.is_integer() and abs(value) < 2**53 else value)
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) < 10**40:
         return str(value)
     raise TaskError(
         f"{where}: the column {column!r} holds {kind_of(value)}, expected text or a finite number"
