@@ -132,7 +132,7 @@ def test_folders_are_replaced_only_if_asked(folder, printed, tmp_path):
     result, out = folder / "cosine.zarr", tmp_path / "out"
     run(result, "--out", out)
     before = (out / "findings.json").read_text()
-    assert "give overwrite=True (--overwrite)" in run(result, "--out", out)
+    assert "give overwrite=True to replace it" in run(result, "--out", out)
     run(folder / "result.zarr", "--out", out, "--overwrite")
     assert (out / "findings.json").read_text() != before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

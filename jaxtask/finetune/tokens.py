@@ -43,6 +43,7 @@ def open_tokenizer(path: str | os.PathLike[str]) -> Any:
     """
     if Path(path).suffix == ".gguf":
         return read_gguf_tokenizer(Path(path))
+    _check_merges(path)
     tokenizer = _opened(path)
     _as_its_file_says(tokenizer, path)
     # Where a vocabulary's files are missing, transformers makes a tokenizer that knows no text.
@@ -190,6 +191,30 @@ def chat_template(tokenizer: Any) -> str:
             f"{tokenizer.name_or_path}: chat_template is a {type(found).__name__}, expected text."
         )
     return found or ""
+
+
+def _check_merges(path: str | os.PathLike[str]) -> None:
+    """Refuse merges that the tokenizers library ends the process at.
+
+    It takes as many bytes as the prefix of continuing pieces has off every right part, unchecked.
+    """
+    file = _cached(path, _FILE)
+    if file is None:
+        return
+    fields = parse_json(read_text(file, DataError), str(file), DataError)
+    model = fields.get("model") if isinstance(fields, dict) else None
+    prefix = model.get("continuing_subword_prefix") if isinstance(model, dict) else None
+    merges = model.get("merges") if isinstance(model, dict) else None
+    if not isinstance(prefix, str) or not isinstance(merges, list):
+        return
+    for merge in merges:
+        pair = merge.split(" ", 1) if isinstance(merge, str) else merge
+        right = pair[-1] if isinstance(pair, list) and pair else ""
+        if isinstance(right, str) and not right.startswith(prefix):
+            raise DataError(
+                f"{file}: the merge {shown(merge, 60)} has a right part without the "
+                f"continuing_subword_prefix {shown(prefix, 40)}."
+            )
 
 
 def _opened(path: str | os.PathLike[str]) -> Any:

@@ -43,8 +43,7 @@ def test_the_update_of_every_matrix_in_layers(tmp_path, shards):
     assert adapter.provenance["approximate"] is None
     assert adapter.provenance["excluded"] == {
         "lm_head.weight": "outside any layer (see outside_layers)",
-        "model.embed_tokens.weight": "outside any layer (outside_layers=True, --outside-layers "
-        "takes such)",
+        "model.embed_tokens.weight": "outside any layer (see outside_layers)",
         "model.layers.0-1.input_layernorm.weight": "1 dimension, no matrix",
     }
 

@@ -139,7 +139,7 @@ def test_one_after_another_is_all_at_once(trained, here, within):
         assert own.keys() == together.keys()
         for key, tensor in own.items():
             within("stacked = solo, adapters", np.abs(tensor - together[key]).max(), 1e-5)
-    with pytest.raises(CheckpointError, match=r"solo.work: holds checkpoints .*--resume"):
+    with pytest.raises(CheckpointError, match=r"solo.work: holds checkpoints .*resume=True"):
         jt.fine_tune(recipe)
     (here / "solo" / "one" / "adapter_model.safetensors").write_bytes(b"")
     jt.fine_tune(recipe, resume=True)
@@ -325,13 +325,13 @@ def test_padding_is_a_token_of_the_base(pad, known):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"base": "org/none"}, ModelError, r"'org/none' is neither .* cache; .*--base PATH"),
+        ({"base": "org/none"}, ModelError, r"'org/none' is neither .* cache; .*base=PATH"),
         ({"base": "recipe.yaml"}, ModelError, "recipe.yaml: is neither a folder with a model"),
         ({"base": "a b"}, ModelError, "'a b' is neither a path nor a valid id"),
         ({"data": []}, RecipeError, "data is empty"),
         ({"out": None}, RecipeError, "out is missing"),
         ({"out": "adapters"}, CheckpointError, "adapters.work: holds checkpoints"),
-        ({"out": "adapters", "work": "w"}, AdapterError, r"adapters.one exists; .*--overwrite"),
+        ({"out": "adapters", "work": "w"}, AdapterError, r"adapters.one exists; .*overwrite=True"),
         ({"data": ["labels/*"]}, TrainingError, "class is classification, but a llama model"),
         ({"data": ["data/one"]}, RecipeError, "tasks.two is not a task of this run"),
         ({"start": "data"}, AdapterError, "data: holds neither adapter_config.json"),

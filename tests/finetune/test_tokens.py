@@ -390,6 +390,24 @@ def test_files_that_are_no_tokenizers(tmp_path, content):
     assert "\n" not in str(found.value)
 
 
+def test_merges_that_end_the_process(tmp_path):
+    """The tokenizers library cuts them by bytes: one that begins within a letter aborts."""
+    spaced_tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    fields = json.loads(file.read_text())
+    fields["model"]["continuing_subword_prefix"] = "x"
+    file.write_text(json.dumps(fields))
+    with pytest.raises(
+        DataError, match=r"the merge \[.*\] has a right part without the cont.* 'x'"
+    ):
+        open_tokenizer(tmp_path)
+    vocabulary = fields["model"]["vocab"]
+    vocabulary |= {"xa": len(vocabulary), "▁a": vocabulary.get("▁a", len(vocabulary) + 1)}
+    fields["model"]["merges"] = [["▁", "xa"]]
+    file.write_text(json.dumps(fields))
+    assert open_tokenizer(tmp_path).tokenize("a") == ["▁a"]
+
+
 @pytest.mark.parametrize(
     "change",
     [{"chat_template": 5}, {"eos_token": 5}, {"eos_token": ["a"]}, {"added_tokens_decoder": 3},
@@ -438,11 +456,9 @@ def test_what_cannot_be_cut_is_dropped(tmp_path):
     tokenizer = byte_tokenizer()
     found = encoded(tmp_path, tokenizer, [PLAIN[0], long], max_len=200, truncate=True)
     assert (found.truncated["train"], found.dropped["train"]) == (0, 1)
-    with pytest.raises(DataError, match=r"max_len = 200 tokens, .* \(--max-len\), or shorter"):
+    with pytest.raises(DataError, match=r"a larger training.max_len=N, or shorter"):
         encoded(tmp_path, tokenizer, [long], max_len=200, truncate=True)
-    with pytest.raises(
-        DataError, match=r"max_len = 200 tokens, .*\(--max-len\) or .*\(--truncate\)"
-    ):
+    with pytest.raises(DataError, match=r"training.max_len=N or training.truncate=True, or short"):
         encoded(tmp_path, tokenizer, [long], max_len=200)
 
 
