@@ -72,7 +72,7 @@ def _losses_table(trained: Sequence[Mapping[str, Any]]) -> Table:
         numbers = ("–" if value is None else f"{value:.4f}" for value in values)
         rows = row.get("rows", {})
         counts = (
-            "\n".join(f"{own[name]:,} {split}" for split, own in rows.items()) or "–"
+            Text("\n".join(f"{own[name]:,} {split}" for split, own in rows.items()) or "–")
             for name in ("used", *lost)
         )
         table.add_row(row["task"], *counts, f"{row['steps']:,}", *numbers, row["ended"])

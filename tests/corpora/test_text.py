@@ -4,6 +4,7 @@ import pytest
 
 from jaxtask.corpora import build_text
 from jaxtask.errors import JaxtaskError, TaskError
+from jaxtask.finetune.task_data import read_task
 
 
 @pytest.fixture
@@ -55,6 +56,15 @@ def test_a_line(save, tmp_path):
     assert len(lines(tmp_path / "out", "dev")) == 2
     assert (about["kind"], about["labels"]) == ("text", None)
     assert json.loads((tmp_path / "out/t/task.json").read_text()) == about
+
+
+def test_training_reads_it(save, tmp_path):
+    build_text("t", {"train": save("a.jsonl", rows(3))}, tmp_path / "out", dev_share=0.3)
+    read = read_task(tmp_path / "out/t")
+    found = [line for split in ("train", "dev") for line in read.splits[split]]
+    assert sorted((x.instruction, x.text, x.target) for x in found) == [
+        ("", f"p{n}", f"c{n}") for n in range(3)
+    ]
 
 
 @pytest.mark.parametrize(
