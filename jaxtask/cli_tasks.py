@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxtask.corpora import Length
 
 app = typer.Typer(
-    help="Tasks: what they are, and building them from corpora and tables.",
+    help="Tasks: what they are, and building them from corpora, tables and conversations.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

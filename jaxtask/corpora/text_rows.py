@@ -98,7 +98,7 @@ def _alpaca(row: Mapping[str, Any], where: str) -> Iterator[Pair | str]:
 
 def _conversation(column: str) -> Shape:
     def read(row: Mapping[str, Any], where: str) -> Iterator[Pair | str]:
-        given = row[column] if column in row else cell(row, column, where)
+        given = cell(row, column, where)
         if given is None or given == []:
             return iter([_nothing(column)])
         turns = list(_turns(given, column, where))
