@@ -90,6 +90,11 @@ def _alpaca(row: Mapping[str, Any], where: str) -> Iterator[Pair | str]:
         for column in ("system", "instruction", "input")
     )
     told = _target(row, "output", where)
+    if row.get("history"):
+        raise TaskError(
+            f"{where}: the column 'history' holds {kind_of(row['history'])}, expected nothing: "
+            "earlier turns are read from messages or conversations"
+        )
     if asked and told:
         yield Pair("\n\n".join(part for part in (system, asked, given) if part), told)
     else:

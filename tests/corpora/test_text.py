@@ -260,6 +260,11 @@ def test_one_prompt_is_in_one_split(save, tmp_path, given, examples):
             "'input' holds an object, expected",
         ),
         (
+            [{"instruction": "a", "output": "b", "history": [["c", "d"]]}],
+            {},
+            "line 1: the column 'history' holds a list, expected nothing",
+        ),
+        (
             [{"messages": "a"}],
             {},
             r"line 1: .*'messages' holds text \('a'\), expected a list of turns",
