@@ -14,18 +14,28 @@ if TYPE_CHECKING:
     from jaxtask.corpora import Length
 
 app = typer.Typer(
-    help="Tasks: what they are, and building them from corpora and tables.",
+    help="Tasks: what they are, and building them from corpora, tables and conversations.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
 
+Name = Annotated[str, typer.Argument(help="Name of the task.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, no tables.")]
 Corpora = Annotated[
     list[str],
     typer.Option(
         metavar="SPLIT=PATH",
-        help="A file or folder for train, dev or test; may come several times.",
+        help="A file or folder for train, dev (also valid, validation or eval) or test; may come "
+        "several times.",
+    ),
+]
+Tables = Annotated[
+    list[str],
+    typer.Option(
+        "--corpus",
+        metavar="SPLIT=FILE",
+        help="A file for train, dev (also valid, validation or eval) or test; one for each.",
     ),
 ]
 MaxLen = Annotated[
@@ -65,7 +75,7 @@ def list_tasks(tasks_from: TasksFrom = None, as_json: AsJson = False) -> None:
 def build(
     tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="See `tasks list`.")],
     corpus: Corpora,
-    out: Out,
+    out: Out = Path("data"),
     summaries: Annotated[
         Path | None, typer.Option(help="JSON lines with document_id and summary, for `sum`.")
     ] = None,
@@ -105,9 +115,9 @@ def build(
 
 @app.command()
 def table(
-    name: Annotated[str, typer.Argument(help="Name of the task.")],
-    corpus: Corpora,
-    out: Out,
+    name: Name,
+    corpus: Tables,
+    out: Out = Path("data"),
     text: Annotated[str, typer.Option(help="Column with the text.")] = "text",
     text_pair: Annotated[str | None, typer.Option(help="Column with the second text.")] = None,
     label: Annotated[str, typer.Option(help="Column with the label.")] = "label",
@@ -120,15 +130,12 @@ def table(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a classification or regression task from JSONL, CSV or TSV files."""
+    """Build a classification or regression task from JSON, CSV, TSV or Parquet files."""
     from jaxtask.corpora import build_table
 
-    files = _by_split(corpus)
-    if several := next((split for split, paths in files.items() if len(paths) > 1), None):
-        raise TaskError(f"{several} has {len(files[several])} files, expected one")
     built = build_table(
         name,
-        {split: path for split, (path,) in files.items()},
+        _one_each(corpus),
         out,
         text=text,
         text_pair=text_pair,
@@ -141,6 +148,56 @@ def table(
         command=_command(),
     )
     _show([built], as_json)
+
+
+@app.command()
+def text(
+    name: Name,
+    corpus: Tables,
+    out: Out = Path("data"),
+    prompt: Annotated[str | None, typer.Option(help="Column with the whole prompt.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column with what is to be said.")] = None,
+    instruction: Annotated[
+        str, typer.Option(help="What all rows ask for; the prompt is then its document.")
+    ] = "",
+    dev_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the training rows that are dev, such as 0.1, for want of one."),
+    ] = None,
+    max_len: MaxLen = None,
+    tokenizer: Tokenizer = "",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a task of prompts and targets from JSON, CSV, TSV or Parquet files.
+
+    Without --prompt and --target, rows have messages (of role and content), conversations (of from
+    and value), prompt and completion, or instruction, perhaps input, and output. Every answer of a
+    conversation is a target, and all before it is its prompt.
+    """
+    from jaxtask.corpora import build_text
+
+    built = build_text(
+        name,
+        _one_each(corpus),
+        out,
+        prompt=prompt,
+        target=target,
+        instruction=instruction,
+        dev_share=dev_share,
+        max_len=max_len,
+        length=_length(tokenizer),
+        overwrite=overwrite,
+        command=_command(),
+    )
+    _show([built], as_json)
+
+
+def _one_each(corpus: list[str]) -> dict[str, str]:
+    files = _by_split(corpus)
+    if several := next((split for split, paths in files.items() if len(paths) > 1), None):
+        raise TaskError(f"{several} has {len(files[several])} files, expected one")
+    return {split: path for split, (path,) in files.items()}
 
 
 def _by_split(corpus: list[str]) -> dict[str, list[str]]:

@@ -19,4 +19,5 @@ from jaxtask.corpora.table import build_table as build_table
 from jaxtask.corpora.tasks import TASKS as TASKS
 from jaxtask.corpora.tasks import load_tasks as load_tasks
 from jaxtask.corpora.tasks import task as task
+from jaxtask.corpora.text import build_text as build_text
 from jaxtask.corpora.tree import Tree as Tree

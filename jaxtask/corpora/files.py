@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ MAX_LINE = 1 << 24
 """Characters; what is longer is no line of a corpus."""
 # Text is gzipped to a third or a tenth, to a thousandth only what is made to fill memories.
 _MAX_RATIO, _FREE = 200, 64 << 20
+_BLOCK = 1 << 16
+_DECODER, _SPACE = json.JSONDecoder(), re.compile(r"[ \t\n\r]*")
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -31,36 +35,39 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             gzipped text never does.
 
     """
+    for number, line in enumerate(_pieces(path, MAX_LINE + 1), 1):
+        if len(line) > MAX_LINE:
+            raise CorpusError(f"{path}, line {number}: has over {MAX_LINE:,} characters")
+        yield number, line
+
+
+def _pieces(path: str | Path, most: int) -> Iterator[str]:
+    """Lines as `text_lines` has them; longer ones in pieces of `most` characters."""
     path = check_path(path, "corpus", CorpusError)
     if not path.is_file():
         raise CorpusError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
-    number = read = 0
+    ended = read = 0
     try:
         limit = max(_FREE, _MAX_RATIO * path.stat().st_size)
         with path.open("rb") as stored:
             packed = path.suffix == ".gz"
             plain: Any = gzip.GzipFile(fileobj=stored) if packed else stored
             file = io.TextIOWrapper(plain, encoding="utf-8-sig")
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
-                read += len(line)
-                if len(line) > MAX_LINE:
-                    raise CorpusError(f"{path}, line {number}: has over {MAX_LINE:,} characters")
+            while piece := file.readline(most):
+                where = f"{path}, line {ended + 1}"
+                ended += piece.endswith("\n")
+                read += len(piece)
                 if read > limit:
-                    raise CorpusError(
-                        f"{path}, line {number}: unpacks to over {limit:,} characters"
-                    )
-                if "\0" in line:
-                    raise CorpusError(
-                        f"{path}, line {number}: holds a NUL character, expected UTF-8 text"
-                    )
-                yield number, line
+                    raise CorpusError(f"{where}: unpacks to over {limit:,} characters")
+                if "\0" in piece:
+                    raise CorpusError(f"{where}: holds a NUL character, expected UTF-8 text")
+                yield piece
     except UnicodeDecodeError as error:
         wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
         what = "UTF-16, expected UTF-8" if wide else f"not UTF-8 text ({error.reason})"
-        raise CorpusError(f"{path}, after line {number}: {what}") from error
+        raise CorpusError(f"{path}, after line {ended}: {what}") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path}, after line {number}: cannot be read: {error}") from error
+        raise CorpusError(f"{path}, after line {ended}: cannot be read: {error}") from error
 
 
 def json_lines(
@@ -78,6 +85,86 @@ def json_lines(
             if not isinstance(value, dict):
                 raise error(f"{where}: expected an object")
             yield number, value
+
+
+def json_rows(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(``line N`` or ``row N``, object) of a file of JSON lines, or of one JSON array of objects.
+
+    What is neither raises `error`.
+    """
+    if _Ahead(_pieces(path, _BLOCK)).take() == "[":
+        yield from ((f"row {n}", row) for n, row in _json_array(path, error))
+        return
+    try:
+        yield from ((f"line {n}", row) for n, row in json_lines(path, error, "line"))
+    except error as found:
+        told = str(found).rstrip(".")
+        raise error(f"{told} (a file holds an object a line, or one array of them)") from found
+
+
+def _json_array(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, object) of a JSON array, of which one object is in memory at a time."""
+    text = _Ahead(_pieces(path, _BLOCK))
+    number, sign = 0, text.take()
+    while number == 0 or sign != "]":
+        number += 1
+        where = f"{path}, row {number}"
+        if sign != ("[" if number == 1 else ","):
+            raise error(f"{where}: is not valid JSON: expected ',' or ']' before it")
+        begin = text.take()
+        if begin == "]" and number == 1:
+            break
+        if begin != "{":
+            raise error(f"{where}: expected an object")
+        yield number, parse_json(text.object(where, error), where, error)
+        sign = text.take()
+    if text.take():
+        raise error(f"{path}: is not valid JSON: more follows after the array's end")
+
+
+class _Ahead:
+    """Text that is read as it is needed."""
+
+    def __init__(self, pieces: Iterator[str]) -> None:
+        self.pieces, self.text, self.at = pieces, "", 0
+
+    def take(self) -> str:
+        """The next character that is no white space; empty at the end."""
+        while True:
+            self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self.text):
+                self.at += 1
+                return self.text[self.at - 1]
+            if not self._more():
+                return ""
+
+    def object(self, where: str, error: type[JaxtaskError]) -> str:
+        """The JSON object whose first character was taken; what is none is left to a parser."""
+        self.at -= 1
+        while True:
+            try:
+                _, end = _DECODER.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as found:
+                near = len(self.text) - found.pos < 16 or found.msg.startswith("Unterminated")
+                if near and len(self.text) - self.at > MAX_LINE:
+                    raise error(f"{where}: has over {MAX_LINE:,} characters") from None
+                if not (near and self._more()):
+                    return self.text[self.at :]
+            except (ValueError, RecursionError):
+                return self.text[self.at :]
+            else:
+                begin, self.at = self.at, end
+                return self.text[begin:end]
+
+    def _more(self) -> bool:
+        """Read on, as much again as is there: so that what is long is parsed few times."""
+        self.text, self.at = self.text[self.at :], 0
+        new, size = [], 0
+        while size <= max(len(self.text), _BLOCK) and (piece := next(self.pieces, "")):
+            new.append(piece)
+            size += len(piece)
+        self.text += "".join(new)
+        return bool(new)
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -1,6 +1,6 @@
 """Classification and regression tasks from tables of texts and labels, as in GLUE."""
 
-import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jaxtask.corpora.files import fingerprint
 from jaxtask.corpora.length import WORDS, Length
-from jaxtask.corpora.table_rows import cell, kind_of, table_rows, text_of
+from jaxtask.corpora.table_rows import cell, kind_of, label_of, table_rows, text_of
 from jaxtask.corpora.tally import Tally, check_not_empty, label_set
 from jaxtask.corpora.task_folder import by_split, check_free, drafts
 from jaxtask.errors import TaskError
@@ -34,12 +34,14 @@ def build_table(
     """Build one task from tables with a text, perhaps a second text, and a label in each row.
 
     A line has ``text``, ``text_pair`` if there is one, ``label`` (a text for classes, a number for
-    regression) and ``document_id``, the file and line that it comes from.
+    regression) and ``document_id``, the file and line that it comes from. Labels are told apart by
+    their texts: true is ``true``, and 1, 1.0 and "1" are ``1``. Rows with nothing in a text are
+    dropped and counted; each must have a label.
 
     Args:
         name: Name of the task and of its folder.
-        files: A file for each split: JSON lines, or CSV or TSV with a header, by its name. A TSV
-            file has no quoting.
+        files: A file for each split: JSON (an object a line, or one array), Parquet, or CSV or TSV
+            with a header, by its name. A TSV file has no quoting.
         out: Folder for the task's folder.
         text: Name of the column with the text.
         text_pair: Name of the column with the second text, if there is one.
@@ -68,23 +70,25 @@ def build_table(
     check_free(Path(out), [name], overwrite)
     columns = _Columns(text, text_pair, label)
     if kind == "auto":
-        given = [line["label"] for line in columns.lines(splits["train"])]
+        given = [line["label"] for line, _ in columns.lines(splits["train"], Tally())]
         kind = "regression" if not labels and _are_decimals(given) else "classification"
+    labels = [label_of(one, "labels", "labels") for one in labels or ()]
     if kind == "regression" and labels:
         raise TaskError(f"task {name!r}: regression has no label set, found {list(labels)}")
     tallies = {split: Tally() for split in splits}
     with drafts(Path(out), [name]) as (draft,):
         for split, path in splits.items():
-            for line in columns.lines(path):
+            tally = tallies[split]
+            for line, where in columns.lines(path, tally):
+                line["label"] = (_score if kind == "regression" else label_of)(
+                    line["label"], label, where
+                )
                 size = length.count(line["text"]) + length.count(line.get("text_pair", ""))
                 size += length.overhead
-                tallies[split].documents += 1
-                if kind == "regression":
-                    line["label"] = _number(line)
                 if max_len is not None and size > max_len:
-                    tallies[split].dropped[f"longer than {max_len} {length.unit}"] += 1
+                    tally.drop(f"longer than {max_len} {length.unit}", line["document_id"])
                 else:
-                    tallies[split].add(line, size)
+                    tally.add(line, size)
                     draft.write(split, line)
         check_not_empty(name, tallies)
         about = {
@@ -116,52 +120,48 @@ class _Columns:
     def names(self) -> list[str]:
         return [name for name in (self.text, self.text_pair, self.label) if name]
 
-    def lines(self, path: Path) -> Iterator[dict[str, Any]]:
-        """What a task's file has of each row."""
+    def lines(self, path: Path, tally: Tally) -> Iterator[tuple[dict[str, Any], str]]:
+        """What a task's file has of each row, with the label as it is, and where the row is."""
         for place, row in table_rows(path):
-            where = f"{path}, {place}"
+            where, document = f"{path}, {place}", f"{path.name}, {place}"
             values = {column: cell(row, column, where) for column in self.names}
-            for column, value in values.items():
-                if value is None:
-                    raise TaskError(f"{where}: the column {column!r} is empty")
-            line: dict[str, Any] = {"text": text_of(values[self.text], self.text, where)}
+            tally.documents += 1
+            if values[self.label] is None:
+                raise TaskError(f"{where}: the column {self.label!r} is empty")
+            if empty := next((name for name in values if values[name] is None), None):
+                tally.drop(f"nothing in {empty!r}", document)
+                continue
+            line = {"text": text_of(values[self.text], self.text, where)}
             if self.text_pair:
                 line["text_pair"] = text_of(values[self.text_pair], self.text_pair, where)
-            line["label"] = _label(values[self.label], self.label, where)
-            yield line | {"document_id": f"{path.name}, {place}", "part": 0, "window": None}
+            line["label"] = values[self.label]
+            yield line | {"document_id": document, "part": 0, "window": None}, where
 
 
-def _label(value: Any, column: str, where: str) -> str:
-    """A label as text; a truth value as JSON writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Scores are float32 numbers in training.
+_LARGEST = 3e38
+
+
+def _number(value: Any) -> float | None:
+    """A finite number that a value is, or writes as JSON or C would."""
     if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, float) and math.isfinite(value):
-        return str(value)
-    if isinstance(value, int) and abs(value) < 10**18:
-        return str(value)
-    raise TaskError(
-        f"{where}: the column {column!r} holds {kind_of(value)}, expected text or a finite number"
+        value = float(value) if _NUMBER.fullmatch(value.strip()) else None
+    whole = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if whole and abs(value) <= _LARGEST else None
+
+
+def _are_decimals(labels: Sequence[Any]) -> bool:
+    """Whether all are numbers, of which one at least has a decimal point."""
+    return all(_number(label) is not None for label in labels) and any(
+        isinstance(label, float) or "." in str(label) for label in labels
     )
 
 
-def _are_decimals(labels: Sequence[str]) -> bool:
-    """Whether all are numbers, of which one at least has a decimal point."""
-    try:
-        finite = all(math.isfinite(float(label)) for label in labels)
-    except ValueError:
-        return False
-    return finite and any("." in label for label in labels)
-
-
-def _number(line: Mapping[str, Any]) -> float:
-    try:
-        value = float(line["label"])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+def _score(value: Any, column: str, where: str) -> float:
+    number = _number(value)
+    if number is None:
         raise TaskError(
-            f"{line['document_id']}: found the label {line['label']!r}, expected a number"
+            f"{where}: the column {column!r} holds {kind_of(value)}, expected a finite number"
         )
-    return value
+    return number

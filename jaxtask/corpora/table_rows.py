@@ -1,11 +1,12 @@
-"""Rows of tables: JSON lines, Parquet, CSV and TSV; and texts in them."""
+"""Rows of tables: JSON, Parquet, CSV and TSV; and texts in them."""
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtask.corpora.files import MAX_LINE, check_columns, json_lines, parquet_rows, text_lines
+from jaxtask.corpora.files import MAX_LINE, check_columns, json_rows, parquet_rows, text_lines
 from jaxtask.errors import TaskError
 from jaxtask.names import check_path
 
@@ -13,8 +14,8 @@ from jaxtask.names import check_path
 def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(``line N`` or ``row N``, values by column) of a table; its format goes by its name.
 
-    CSV and TSV have a header; blank lines are left out, and TSV has no quoting. Of a row of several
-    lines the first is named.
+    JSON is an object a line, or one array of objects. CSV and TSV have a header; blank lines are
+    left out, and TSV has no quoting. Of a row of several lines the first is named.
 
     Raises:
         CorpusError: The file cannot be read.
@@ -24,7 +25,7 @@ def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     check_path(path, "table", TaskError)
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json", ".ndjson")):
-        yield from ((f"line {n}", row) for n, row in json_lines(path, TaskError, "line"))
+        yield from json_rows(path, TaskError)
     elif path.name.endswith(".parquet"):
         yield from ((f"row {n}", row) for n, row in parquet_rows(path))
     elif name.endswith(".csv"):
@@ -33,7 +34,7 @@ def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         lines = text_lines(path)
         yield from _with_header(path, ((n, line.rstrip("\n").split("\t")) for n, line in lines))
     else:
-        raise TaskError(f"{path}: expected a name in .jsonl, .csv, .tsv or .parquet")
+        raise TaskError(f"{path}: expected a name in .jsonl, .json, .csv, .tsv or .parquet")
 
 
 def cell(row: Mapping[str, Any], column: str, where: str) -> Any:
@@ -62,6 +63,28 @@ def text_of(value: Any, column: str, where: str) -> str:
     if not isinstance(value, str):
         raise TaskError(f"{where}: the column {column!r} holds {kind_of(value)}, expected text")
     return value
+
+
+def label_of(value: Any, column: str, where: str) -> str:
+    """A label as text: 1, 1.0 and "1" are all ``1``, and true is ``true``.
+
+    Texts stay as they are but for white space around them.
+
+    Raises:
+        TaskError: It is something else, or no finite number.
+
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value) if value.is_integer() and abs(value) < 2**53 else value)
+    if isinstance(value, int) and abs(value) < 10**40:
+        return str(value)
+    raise TaskError(
+        f"{where}: the column {column!r} holds {kind_of(value)}, expected text or a finite number"
+    )
 
 
 def kind_of(value: Any) -> str:

@@ -24,6 +24,7 @@ class Line:
     """``file, line N``, for messages."""
     text: str
     instruction: str = ""
+    """Empty where the text is the whole prompt."""
     target: str = ""
     text_pair: str | None = None
     label: int | float | None = None
@@ -149,8 +150,9 @@ def _line(row: bytes, source: str, kind: Kind, names: dict[str, int]) -> Line:
     fields = _json(row, source)
     text = _text(fields, "text", source)
     if kind == "text":
-        instruction, target = (_text(fields, key, source) for key in ("instruction", "target"))
-        return Line(source, text, instruction, target)
+        whole = fields.get("instruction") == ""
+        instruction = "" if whole else _text(fields, "instruction", source)
+        return Line(source, text, instruction, _text(fields, "target", source))
     pair = None if fields.get("text_pair") is None else _text(fields, "text_pair", source)
     label: Any = fields.get("label")
     if kind == "regression":

@@ -72,7 +72,7 @@ def _losses_table(trained: Sequence[Mapping[str, Any]]) -> Table:
         numbers = ("–" if value is None else f"{value:.4f}" for value in values)
         rows = row.get("rows", {})
         counts = (
-            "\n".join(f"{own[name]:,} {split}" for split, own in rows.items()) or "–"
+            Text("\n".join(f"{own[name]:,} {split}" for split, own in rows.items()) or "–")
             for name in ("used", *lost)
         )
         table.add_row(row["task"], *counts, f"{row['steps']:,}", *numbers, row["ended"])
@@ -110,18 +110,19 @@ def _scores_table(trained: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _texts_table(examples: Mapping[str, Mapping[str, str]], width: int = 160) -> Table:
-    """One generated text a task, cut to `width` characters; of the instruction the end is kept."""
+    """One generated text a task, cut to `width` characters; of what is asked the end is kept."""
     table = Table(title="One generated example a task", title_justify="left", show_header=False)
     table.add_column("task", no_wrap=True)
     table.add_column("part", no_wrap=True)
     table.add_column("text", overflow="fold")
     for task, own in examples.items():
-        for part in ("instruction", "target", "before", "after"):
+        asked = "instruction" if own["instruction"] else "text"
+        for part in (asked, "target", "before", "after"):
             text = " ".join(own[part].split())
             if len(text) > width:
-                end = part == "instruction"
+                end = part == asked
                 text = f"…{text[1 - width :]}" if end else f"{text[: width - 1]}…"
-            first, last = part == "instruction", part == "after"
+            first, last = part == asked, part == "after"
             table.add_row(task if first else "", part, text, end_section=last)
     return table
 

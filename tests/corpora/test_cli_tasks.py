@@ -8,6 +8,7 @@ from jaxtask.cli_tasks import app
 from jaxtask.corpora import TASKS
 from jaxtask.errors import TaskError
 
+ROLES = ("user", "assistant")
 MINE = """
 from jaxtask.corpora import task
 
@@ -69,6 +70,31 @@ def test_table(run, tmp_path):
     assert about["labels"] == ["q", "p"]
 
 
+def test_text(run, tmp_path):
+    talks = ({"messages": [{"role": r, "content": f"{r} {n}"} for r in ROLES]} for n in range(9))
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, talks)) + '\n{"messages": null}\n')
+    done = run("text", "t", "--corpus", "train=a.jsonl", "--dev-share", "0.3")
+    for word in (
+        "train",
+        "dev",
+        "words between spaces",
+        "1: nothing in 'messages' (first: a.jsonl",
+    ):
+        assert word in done.stdout
+    assert len((tmp_path / "data/t/dev.jsonl").read_text().splitlines()) == 3
+    options = ("--prompt", "s", "--target", "y", "--instruction", "Say it.", "--max-len", "6")
+    (about,) = json.loads(
+        run(
+            *("text", "t", "--corpus", "train=a.csv", "--corpus", "valid=a.csv", *options),
+            *("--overwrite", "--json"),
+        ).stdout
+    )
+    assert list(about["splits"]) == ["train", "dev"]
+    for counts in about["splits"].values():
+        assert counts["dropped"] == {"longer than 6 words (first: a.csv, line 2)": 1}
+    assert about["instruction"] == "Say it."
+
+
 def test_refused(run):
     for arguments, what in (
         (("build", "ner", "--corpus", "a.conll", "--out", "d"), "expected SPLIT=PATH"),
@@ -77,6 +103,7 @@ def test_refused(run):
             ("table", "t", "--corpus", "train=a.csv", "--corpus", "train=a.csv", "--out", "d"),
             "2 files",
         ),
+        (("text", "t", "--corpus", "train=a.csv"), r"found the columns s, y, .* prompt=COLUMN"),
     ):
         with pytest.raises(TaskError, match=what):
             run(*arguments)

@@ -149,6 +149,9 @@ def test_no_end_of_text(task):
     ("kind", "labels", "row", "said"),
     [
         ("text", None, {"text": "a", "target": "b"}, r"line 2: instruction is missing"),
+        ("text", None, {**LINE, "instruction": " "}, r"line 2: instruction is ' ', expected text"),
+        ("text", None, {**LINE, "instruction": None}, r"line 2: instruction is None"),
+        ("text", None, {**LINE, "instruction": "", "text": ""}, r"line 2: text is '', expected"),
         ("text", None, {**LINE, "target": " "}, r"line 2: target is ' ', expected text"),
         ("text", None, "x", r"line 2: holds a str, expected a JSON object"),
         ("classification", ["a", "b"], {"text": "x", "label": "c"}, r"'c', expected one of a, b"),

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from rich.text import Text
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
@@ -271,9 +272,22 @@ def test_what_is_cut_is_told(here, monkeypatch):
     counts = {"used": 4, "truncated": 2, "dropped": 0}
     (table,) = trained_tables([row | {"rows": {"train": counts, "dev": counts}}])
     cells = {column.header: list(column.cells) for column in table.columns}
-    assert cells["examples"] == ["4 train\n4 dev"]
-    assert cells["truncated"] == ["2 train\n2 dev"]
+    # As texts, of which the terminal shows the line breaks.
+    assert cells["examples"] == [Text("4 train\n4 dev")]
+    assert cells["truncated"] == [Text("2 train\n2 dev")]
     assert "dropped" not in cells
+
+
+@pytest.mark.parametrize("asked", ["instruction", "text"])
+def test_an_example_shows_what_is_asked(asked):
+    losses = {"before": None, "last": None, "best": None}
+    row = {"task": "t", "steps": 1, "ended": "finished", "dev_loss": losses, "scores": None}
+    example = dict.fromkeys(("instruction", "text", "target", "before", "after"), "x")
+    example |= {"instruction": ""} if asked == "text" else {}
+    *_, table = trained_tables([row | {"example": example | {asked: "w " * 200}}])
+    _, parts, texts = (list(column.cells) for column in table.columns)
+    assert parts == [asked, "target", "before", "after"]
+    assert texts[0] == "…" + ("w " * 200).strip()[-159:]
 
 
 def test_rows_are_as_long_as_their_examples(here):

@@ -125,6 +125,7 @@ PLAIN = [
     ("keep all.", "The cat sat on the mat. It ran home.", "The cat sat on the mat."),
     ("Keep.", "To be\nor  not", " leading and trailing "),
     ("Say \u00e9.", "\tA dog", "\nline\n\nbreaks"),
+    ("", "What is\nit? ", "A dog."),
 ]
 
 
@@ -137,8 +138,9 @@ def encoded(tmp_path, tokenizer, rows, **options):
 
 def conversation(example):
     line = example.line
-    begin = "" if line.instruction[0].isupper() else "In the following document, "
-    asked = {"role": "user", "content": f"{begin}{line.instruction} ### Document: {line.text}"}
+    begin = "" if line.instruction[:1].isupper() else "In the following document, "
+    heading = f"{begin}{line.instruction} ### Document: " if line.instruction else ""
+    asked = {"role": "user", "content": heading + line.text}
     return [asked, {"role": "assistant", "content": line.target}]
 
 

@@ -211,6 +211,25 @@ def _read_table(folder):
     build_table("t", {"train": file}, folder / "out", text_pair="text_pair")
 
 
+def _make_text(folder):
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    parts = [{"from": "human", "value": [{"type": "text", "text": "c"}]}]
+    rows = [{"messages": said}, {"messages": [*parts, {"from": "gpt", "value": "d"}, *said]}]
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _make_array(folder):
+    rows = [{"instruction": x, "input": y, "output": z} for x, y, z in ("abc", "bcd", "cd1")]
+    (folder / "t.json").write_text(json.dumps(rows, indent=1))
+
+
+def _read_text(folder):
+    from jaxtask.corpora import build_text
+
+    (file,) = folder.glob("t.*")
+    build_text("t", {"train": file}, folder / "out", dev_share=0.5)
+
+
 def _make_task(folder):
     from finetune.data_files import write_task
 
@@ -470,6 +489,8 @@ KINDS = {
     "csv": Kind(_make_csv, "t.csv", _read_table, mutate.of_words),
     "tsv": Kind(_make_tsv, "t.tsv", _read_table, mutate.of_words),
     "json lines": Kind(_make_table, "t.jsonl", _read_table, mutate.of_lines),
+    "conversations": Kind(_make_text, "t.jsonl", _read_text, mutate.of_lines),
+    "json array": Kind(_make_array, "t.json", _read_text),
     "task.json": Kind(_make_task, "*/task.json", _read_task),
     "task lines": Kind(_make_task, "*/*.jsonl", _read_task, mutate.of_lines),
     "recipe": Kind(_make_recipe, "r.yaml", _read_recipe, mutate.of_yaml),
