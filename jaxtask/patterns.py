@@ -16,13 +16,15 @@ _MAX_LENGTH = 50_000
 _MAX_COPIES = 10_000
 _REPEAT = re.compile(r"\{\s*(\d+)")
 _SECONDS = 2.0
+_MAX_KNOWN = 100_000  # answers that are kept
 
 
 class Patterns:
     """Matches expressions of one source; all that together takes at most about `seconds`.
 
     The meaning is that of Python's `re`, which cannot be stopped: some expressions of thirty
-    characters take it years.
+    characters take it years. What was asked before is not matched again, so that many tasks of one
+    source may ask the same.
 
     Args:
         error: What is raised for what is no expression, or takes too long.
@@ -33,6 +35,7 @@ class Patterns:
     def __init__(self, error: type[JaxtaskError], seconds: float = _SECONDS) -> None:
         self._error = error
         self._left = seconds
+        self._known: dict[tuple[str, str, bool], bool] = {}
 
     def check(self, pattern: str, what: str) -> None:
         """Raise `error` unless `pattern`, which messages call `what`, is an expression."""
@@ -44,14 +47,14 @@ class Patterns:
 
     def fullmatch(self, pattern: str, name: str, what: str) -> bool:
         """Whether all of `name` matches, as `re.fullmatch` has it."""
-        return self._run(self._compiled(pattern, what).fullmatch, name, what)
+        return self._matches(pattern, name, what, at_end=False)
 
     def matches_end(self, pattern: str, name: str, what: str) -> bool:
         """Whether `pattern` matches the last parts of `name`: PEFT's rule for patterns.
 
         An expression for the last parts, or with ``^`` for all of them.
         """
-        return self._run(self._compiled(_end(pattern), what).match, name, what)
+        return self._matches(pattern, name, what, at_end=True)
 
     def _compiled(self, pattern: str, what: str) -> Any:
         if len(pattern) > _MAX_LENGTH:
@@ -71,11 +74,16 @@ class Patterns:
         if self._left <= 0:
             raise self._error(f"{what}: this and the expressions before it take too long.")
 
-    def _run(self, match: Any, name: str, what: str) -> bool:
+    def _matches(self, pattern: str, name: str, what: str, at_end: bool) -> bool:
+        asked = pattern, name, at_end
+        if asked in self._known:
+            return self._known[asked]
+        compiled = self._compiled(_end(pattern) if at_end else pattern, what)
+        match = compiled.match if at_end else compiled.fullmatch
         self._check_left(what)
         began = time.monotonic()
         try:
-            return match(name, timeout=self._left) is not None
+            found = match(name, timeout=self._left) is not None
         except TimeoutError:
             raise self._error(
                 f"{what}: takes too long to match {name!r:.100}: expected an expression without "
@@ -83,6 +91,9 @@ class Patterns:
             ) from None
         finally:
             self._left -= time.monotonic() - began
+        if len(self._known) < _MAX_KNOWN:
+            self._known[asked] = found
+        return found
 
 
 def _end(pattern: str) -> str:

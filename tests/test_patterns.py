@@ -72,4 +72,15 @@ def test_all_matches_have_one_budget():
     patterns = Patterns(AdapterError, seconds=0.1)
     slow = r"((a|[a-z_.0-9])+)+[A-Z]"  # takes long, and ends
     with pytest.raises(AdapterError, match=r"takes? too long"):
-        [patterns.fullmatch(slow, "model.layers.0.self_attn.q" * 3, "key") for _ in range(1000)]
+        [patterns.fullmatch(slow, f"model.layers.{n}.self_attn.q" * 3, "key") for n in range(1000)]
+
+
+def test_what_was_asked_before_is_not_matched_again():
+    patterns = Patterns(AdapterError)
+    asked = [("q", "a.q"), ("a.q", "a.q"), (r"(.*\.)?(q)$", "a.q\n")]
+    for _ in range(2):
+        assert [patterns.fullmatch(*one, "key") for one in asked] == [False, True, False]
+        assert [patterns.matches_end(*one, "key") for one in asked] == [True, True, True]
+        patterns._left = 0  # nothing new could be asked
+    with pytest.raises(AdapterError, match="take too long"):
+        patterns.fullmatch("q", "q", "key")

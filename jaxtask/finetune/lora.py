@@ -64,10 +64,15 @@ def ranks(
     return found
 
 
-def scales(specs: Sequence[Lora], config: ModelConfig) -> dict[str, Array]:
-    """The s of ΔW = s·AB, [L, T] float32 per module: α/r, or α/√r with rsLoRA; 0 without LoRA."""
+def scales(
+    specs: Sequence[Lora], config: ModelConfig, patterns: Patterns | None = None
+) -> dict[str, Array]:
+    """The s of ΔW = s·AB, [L, T] float32 per module: α/r, or α/√r with rsLoRA; 0 without LoRA.
+
+    `patterns`, and what is raised, as for `ranks`.
+    """
+    patterns = patterns or Patterns(TrainingError)
     table: dict[str, np.ndarray] = {}
-    patterns = Patterns(TrainingError)
     for t, spec in enumerate(specs):
         for module, own in ranks(spec, config, patterns).items():
             row = table.setdefault(module, np.zeros((config.layers, len(specs)), np.float32))

@@ -14,7 +14,14 @@ from jaxtask.adapters._base_names import same_base
 from jaxtask.adapters.write import CONFIG, WEIGHTS
 from jaxtask.errors import AdapterError, RecipeError, TrainingError
 from jaxtask.finetune.examples import EncodedTask
-from jaxtask.finetune.lora import Parameters, init_head, init_lora, ranks, task_seeds
+from jaxtask.finetune.lora import (
+    Parameters,
+    init_head,
+    init_lora,
+    ranks,
+    scales,
+    task_seeds,
+)
 from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
 from jaxtask.finetune.models.encoder import head_shapes
 from jaxtask.finetune.models.load import load_head
@@ -66,7 +73,8 @@ def find_starts(
         AdapterError: There is no adapter for a task, or it cannot be trained further on this base.
         ModelError: The base's head is damaged.
         RecipeError: `start` lies in `out`, where it would be written over.
-        TrainingError: LoRA's targets match nothing.
+        TrainingError: LoRA's targets match nothing, or the expressions of all tasks, each counted
+            once, take too long.
 
     """
     head: Tree | None = None
@@ -84,7 +92,8 @@ def find_starts(
             if (folder, classes) not in stored:
                 stored[folder, classes] = _read(recipe, folder, config, classes)
             start = _further(start, stored[folder, classes], folder, config)
-        ranks(start.lora, config, patterns)  # Refuses targets that match nothing.
+        # Refuses targets that match nothing, and expressions that take too long.
+        scales([start.lora], config, patterns)
         if isinstance(config, EncoderConfig):
             start = _with_head(start, head, task.name, note)
         found[task.name] = start

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from finetune.adapters import random_parameters
 from finetune.tiny import LLAMA, ROBERTA, config
-from jaxtask.errors import AdapterError, RecipeError
+from jaxtask.errors import AdapterError, RecipeError, TrainingError
 from jaxtask.finetune.examples import EncodedTask
 from jaxtask.finetune.lora import init_head, init_lora, ranks, scales
 from jaxtask.finetune.models.encoder import head_shapes
@@ -215,6 +216,25 @@ def test_numbers_of_an_adapter_that_are_none(tmp_path):
         save_file({**tensors, name: np.full_like(tensors[name], np.nan)}, file)
         with pytest.raises(AdapterError, match=r"holds (NaN|48 value)"):
             start_from(tmp_path / "a", [task("t", "abc")], ENCODER, tmp_path / "model")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_expressions_of_all_tasks_have_one_budget(monkeypatch, shared):
+    """Each takes a while, and ends. What all tasks share is matched once, however many they are."""
+    short = partial(Patterns, seconds=0.1)
+    keys = {f"t{n}": rf"((a|[a-z_.0-9])+)+[A-Z]|{n}" for n in range(100)}
+    if shared:
+        keys = dict.fromkeys(keys, keys["t0"])
+        short = partial(Patterns, seconds=0.5)
+    monkeypatch.setattr("jaxtask.finetune.start.Patterns", short)
+    own = {name: {"lora": {"alpha_pattern": {key: 3}}} for name, key in keys.items()}
+    recipe = change(RECIPE, {"tasks": own}, "test")
+    given = recipe, [task(name) for name in keys], DECODER, None
+    if shared:
+        assert len(find_starts(*given)) == 100
+    else:
+        with pytest.raises(TrainingError, match=r"^alpha_pattern\[.*takes? too long"):
+            find_starts(*given)
 
 
 def test_expressions_of_all_tasks_have_one_time(monkeypatch):
