@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -37,7 +37,6 @@ class MatrixPair:
 
     path: str
     """The module's, such as ``model.layers.0.self_attn.q_proj``."""
-    key: ModuleKey
     kind: Kind
     base: StoredTensor
     tuned: StoredTensor
@@ -77,17 +76,8 @@ def choose(
             left_out[name] = _why_not(targets)
     names = [modules[module] for module in sorted(chosen)]
     _check_same(base, tuned, names)
-    by_path = module_keys(sorted(chosen))
-    pairs = [_pair(base, tuned, name, by_path) for name in names]
-    keys: dict[ModuleKey, str] = {}
-    for pair in pairs:
-        if pair.key in keys:
-            raise AdapterError(
-                f"{tuned.source}: the modules '{keys[pair.key]}' and '{pair.path}' both read as "
-                f"{tuple(pair.key)}; they cannot be told apart."
-            )
-        keys[pair.key] = pair.path
-    return pairs, left_out
+    _check_keys(tuned, sorted(chosen))
+    return [_pair(base, tuned, name) for name in names], left_out
 
 
 def _why_not(targets: str | Sequence[str] | None) -> str:
@@ -118,8 +108,10 @@ def _no_matrix(name: str, shape: tuple[int, ...]) -> str | None:
         return f"{len(shape)} dimension{'s' * (len(shape) != 1)}, no matrix"
     if not name.endswith(".weight"):
         return "not the weight of a module"
-    if "" in name.split("."):
-        return "its name is not a module's: expected names joined by single dots"
+    try:
+        parse_module_path(name.removesuffix(".weight"))
+    except AdapterError:
+        return "not a name of a module"
     return None
 
 
@@ -178,9 +170,19 @@ def _check_same(base: Checkpoint, tuned: Checkpoint, names: list[str]) -> None:
             checkpoint.tensors[name].widened  # noqa: B018  (refuses types without known values)
 
 
-def _pair(
-    base: Checkpoint, tuned: Checkpoint, name: str, keys: Mapping[str, ModuleKey]
-) -> MatrixPair:
+def _check_keys(tuned: Checkpoint, paths: Sequence[str]) -> None:
+    """No two modules of one key. The keys of those that differ are no more alike than these."""
+    seen: dict[ModuleKey, str] = {}
+    for path, key in module_keys(paths).items():
+        if key in seen:
+            raise AdapterError(
+                f"{tuned.source}: the modules '{seen[key]}' and '{path}' both read as "
+                f"{tuple(key)}; they cannot be told apart."
+            )
+        seen[key] = path
+
+
+def _pair(base: Checkpoint, tuned: Checkpoint, name: str) -> MatrixPair:
     path = name.removesuffix(".weight")
     last = path.rpartition(".")[2]
     kind: Kind = "embedding" if _EMBEDDING.fullmatch(last) else "linear"
@@ -192,7 +194,7 @@ def _pair(
                 f"expected config.json beside the weights of {base.source} or {tuned.source}."
             )
         kind = "conv1d" if model in _CONV1D_MODELS else "linear"
-    return MatrixPair(path, keys[path], kind, base.tensors[name], tuned.tensors[name])
+    return MatrixPair(path, kind, base.tensors[name], tuned.tensors[name])
 
 
 def _some(names: Sequence[str]) -> str:

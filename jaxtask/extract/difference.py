@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from google_crc32c import extend
 
-from jaxtask.adapters import Adapter, ModuleKey
+from jaxtask.adapters import Adapter
 from jaxtask.adapters._factors import ArrayFactor, ModuleEntry
+from jaxtask.adapters.adapter import collect_entries
+from jaxtask.adapters.keys import module_keys
 from jaxtask.adapters.update import LowRankUpdate
 from jaxtask.errors import AdapterError
 from jaxtask.extract.checkpoint import open_checkpoint
@@ -83,7 +85,7 @@ def from_checkpoints(
     before, after = open_checkpoint(base), open_checkpoint(tuned)
     pairs, left_out = choose(before, after, targets, outside_layers)
     digests = hashlib.sha256(), hashlib.sha256()
-    entries: dict[ModuleKey, ModuleEntry] = {}
+    entries: list[ModuleEntry] = []
     modules: dict[str, dict[str, Any]] = {}
     done, total = 0, sum(pair.bytes for pair in pairs)
     for pair, delta, sums in _differences(pairs):
@@ -95,7 +97,7 @@ def from_checkpoints(
         if found is None:
             left_out[pair.base.name] = EQUAL
         else:
-            entries[pair.key] = _entry(pair, found)
+            entries.append(_entry(pair, found))
             modules[pair.path] = _record(pair, found)
         done += pair.bytes
         if progress is not None:
@@ -123,7 +125,10 @@ def from_checkpoints(
         "approximate": _approximate(modules, energy),
         "extracted": extracted,
     }
-    return Adapter(name or after.name, before.source, provenance, entries)
+    # As a reader of the written adapter has them, which sees only what differs.
+    keys = module_keys(entry.path for entry in entries)
+    keyed = collect_entries([(keys[entry.path], entry) for entry in entries], after.source)
+    return Adapter(name or after.name, before.source, provenance, keyed)
 
 
 def _differences(

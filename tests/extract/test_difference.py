@@ -274,6 +274,7 @@ def test_stacks_are_told_apart_as_those_of_adapters(tmp_path):
         "roberta.encoder.layer.0.q",
         "zorg.stage_one.3.mix",
         "odd..w",
+        "base_model.model",
     ]
     folders = [
         save(tmp_path / f"c{n}", {f"{name}.weight": np.full((3, 4), n, "f") for name in names})
@@ -283,4 +284,20 @@ def test_stacks_are_told_apart_as_those_of_adapters(tmp_path):
     pair = np.ones((3, 1)), np.ones((1, 4))
     bank = jt.AdapterBank.from_factors({"a": dict.fromkeys(names[:3], pair)})
     assert adapter.modules.keys() == bank.adapters[0].modules.keys()
-    assert adapter.provenance["excluded"].keys() == {"odd..w.weight"}
+    assert adapter.provenance["excluded"].keys() == {
+        "odd..w.weight",
+        "base_model.model.weight",
+    }
+
+
+def test_keys_are_those_of_the_written_adapter(tmp_path):
+    """Which holds only what differs: a stack that was not trained is no second one there."""
+    rng = np.random.default_rng(0)
+    names = [f"{model}.encoder.layer.0.q.weight" for model in ("bert", "roberta")]
+    tensors = {name: rng.standard_normal((6, 5)) for name in names}
+    base = save(tmp_path / "base", tensors)
+    tuned = save(tmp_path / "tuned", changed(tensors, 1, names=names[1:])[0])
+    adapter = jt.from_checkpoints(base, tuned, rank=1)
+    write_difference(adapter, tmp_path / "written")
+    (read,) = load_adapters(tmp_path / "written").adapters
+    assert [*adapter.modules] == [*read.modules] == [(0, "q")]
