@@ -41,11 +41,13 @@ _STORAGES = {
     "Float8_e4m3fnStorage": "F8_E4M3",
     "Float8_e5m2Storage": "F8_E5M2",
 }
-# What forty thousand tensors take, a pair for each expert of a large model. They themselves lie
-# elsewhere; read in a few seconds.
-_MAX_PICKLE = 16 << 20
-_MAX_STEPS = 1_500_000
-_MAX_DIRECTORY = 8 << 20  # of the archive, at its end: a hundred thousand entries
+# What a pair for each expert of a large model takes. The tensors themselves lie elsewhere. All is
+# read in a few seconds, also where each step takes as long as steps can.
+_MAX_TENSORS = 40_000
+_MAX_PICKLE = 12 << 20
+_MAX_STEPS = 1_300_000
+_MAX_DIRECTORY = 4 << 20  # of the archive, at its end
+_MAX_DIMENSIONS = 8
 _MAX_ARGUMENTS = 16
 _MAX_KEY = 1000  # characters of a name
 
@@ -93,7 +95,7 @@ def _tensor(*given: Any) -> _Tensor:
     sizes = isinstance(shape, tuple) and isinstance(strides, tuple)
     if not isinstance(storage, _Storage) or not sizes or len(shape) != len(strides):
         raise _Damaged("a tensor record is malformed")
-    if len(shape) > _MAX_ARGUMENTS:
+    if len(shape) > _MAX_DIMENSIONS:
         raise _Damaged(f"a tensor has {len(shape)} dimensions")
     if not all(type(n) is int and 0 <= n < 2**63 for n in (offset, *shape, *strides)):
         raise _Damaged("a tensor record has a size that is not a non-negative integer")
@@ -307,6 +309,11 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     if not isinstance(loaded, dict):
         raise AdapterError(
             f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors."
+        )
+    if len(loaded) > _MAX_TENSORS:
+        raise AdapterError(
+            f"{path}: holds {len(loaded):,} tensors, expected {_MAX_TENSORS:,} at most: save it as "
+            "safetensors."
         )
     return {str(name): _stored(path, state.st_size, name, t, starts) for name, t in loaded.items()}
 

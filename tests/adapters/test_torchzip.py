@@ -244,6 +244,15 @@ def test_room_for_a_pair_for_each_expert_of_a_large_model(torch_save, bin_folder
     times = 48 * 3 * 128 / len(modules)
     assert times * sum(1 for _ in pickletools.genops(program)) < _torchzip._MAX_STEPS
     assert times * len(program) < _torchzip._MAX_PICKLE
+    assert times * 2 * len(modules) < _torchzip._MAX_TENSORS
+
+
+def test_more_tensors_than_any_adapter_has(torch_save, bin_folder, monkeypatch):
+    monkeypatch.setattr(_torchzip, "_MAX_TENSORS", 3)
+    tensors = {name: Tensor(t) for name, t in peft_tensors().items()}
+    torch_save(tensors, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=r"holds 4 tensors, expected 3 at most"):
+        load_adapters(bin_folder)
 
 
 def test_more_entries_than_any_adapter_has(bin_folder, monkeypatch):
