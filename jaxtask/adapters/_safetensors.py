@@ -23,6 +23,7 @@ from jaxtask.text_files import MAX_BYTES, parse_json
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2}
 _BYTES |= {"I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 _MOST_DIMENSIONS = 16
+_MOST_TENSORS = 150_000  # a pair for each of three matrices of 25,000 experts; read in seconds
 
 
 class _OpenFile:
@@ -84,7 +85,12 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
             f"{state.st_size} bytes, and the safetensors library says {shown(str(error), 300)}."
         ) from error
     tensors: dict[str, StoredTensor] = {}
-    for name in handle.keys():  # noqa: SIM118  (the handle is no dictionary)
+    names = handle.keys()
+    if len(names) > _MOST_TENSORS:
+        raise AdapterError(
+            f"{path}: holds {len(names):,} tensors, expected {_MOST_TENSORS:,} at most."
+        )
+    for name in names:
         stored = handle.get_slice(name)
         dtype, shape = stored.get_dtype(), tuple(stored.get_shape())
         if len(shape) > _MOST_DIMENSIONS:

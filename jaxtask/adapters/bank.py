@@ -107,10 +107,14 @@ class AdapterBank:
             known = self._shapes.setdefault(key, shape)
             if (known.d_out, known.d_in) != (shape.d_out, shape.d_in):
                 other = self.adapters[self._present[key][0]]
+                why = "they do not belong to one base model"
+                exchanged = (known.d_out, known.d_in) == (shape.d_in, shape.d_out)
+                if exchanged and (other.entry(key).parameter or adapter.entry(key).parameter):
+                    why = "one has its sides exchanged, as PEFT before 0.19 saved parameters"
                 raise AdapterError(
                     f"module {tuple(key)} is {known.d_out} × {known.d_in} in adapter "
                     f"'{other.name}' but {shape.d_out} × {shape.d_in} in adapter "
-                    f"'{adapter.name}': they do not belong to one base model."
+                    f"'{adapter.name}': {why}."
                 )
             for other_task in self._present.get(key, [])[:1]:
                 self._check_parameter(key, self.adapters[other_task], adapter)

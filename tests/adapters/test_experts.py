@@ -141,6 +141,9 @@ def test_stacked_experts_are_compared_with_experts_of_their_own(write):
     bank = AdapterBank([together, apart])
     assert set(bank.modules) == {ModuleKey(0, f"mlp.experts.{e}.down_proj") for e in range(E)}
     assert all(bank.present(key).tolist() == [0, 1] for key in bank.modules)
+    exchanged = load_one(write(peft_tensors(modules, d_out=D_IN, d_in=D_OUT), "exchanged"))
+    with pytest.raises(AdapterError, match=r"7 × 5 .* 5 × 7 .* one has its sides exchanged"):
+        AdapterBank([together, exchanged])
     fields = {"target_parameters": ["mlp.experts.w1", "mlp.experts.w2"], **FIELDS}
     nested = stacked() | stacked(1, f"{EXPERTS}.base_layer")
     unknown = load_one(write(nested, "unknown", **fields))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapters.adapter_files import WEIGHTS, peft_tensors
-from jaxtask.adapters import load_adapters
+from jaxtask.adapters import _safetensors, load_adapters
 from jaxtask.adapters._safetensors import read_header
 from jaxtask.errors import AdapterError
 
@@ -119,3 +119,10 @@ def test_many_files_need_no_descriptors(write):
     for stored in tensors:
         next(iter(stored.values())).read()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_more_tensors_than_any_adapter_has(write, monkeypatch):
+    folder = write()
+    monkeypatch.setattr(_safetensors, "_MOST_TENSORS", 3)
+    with pytest.raises(AdapterError, match=r"holds 4 tensors, expected 3 at most"):
+        load_adapters(folder)
