@@ -1,11 +1,33 @@
 """Shared by all tests: worst errors by claim, and a guard against a program that never returns."""
 
 import faulthandler
+import os
 import sys
 
 import pytest
 
 MINUTES = 5
+
+# Most programs here run once or twice, so optimising them takes longer than it saves. Tests of what
+# users get ask for `compile_fully`; with JAX_DISABLE_MOST_OPTIMIZATIONS=0 set, all do. It is set
+# before JAX is imported and holds for processes that tests start: theirs must be the same bits.
+_QUICK = "jax_disable_most_optimizations"
+os.environ.setdefault(_QUICK.upper(), "1")
+
+
+@pytest.fixture(scope="module")
+def compile_fully():
+    """Programs as users have them, from here to the end of the module."""
+    import jax
+
+    before = jax.config.values[_QUICK]
+    jax.clear_caches()
+    jax.config.update(_QUICK, False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_QUICK.upper(), "0")
+        yield
+    jax.config.update(_QUICK, before)
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ import oracles
 from jaxtask_kernels import principal_angles
 from makers import MIXED_ANGLES, bases_at_angles, conditioned, pair_at_angles, spectrum_matrix
 
+pytestmark = pytest.mark.usefixtures("compile_fully")
+
 SHAPES = [
     (64, 1, 1),
     (64, 32, 32),

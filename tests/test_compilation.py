@@ -25,6 +25,8 @@ from jaxtask_kernels import (
 )
 from jaxtask_kernels.factor_rows import FactorRows, factor_rows
 
+pytestmark = pytest.mark.usefixtures("compile_fully")
+
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

@@ -10,7 +10,8 @@ from fuzz.hunt import hunt
 from fuzz.kinds import FAULTS, KINDS
 
 # Rendering one template starts a process, and analysing a result takes long.
-FEW = {"chat template": 1, "result, analyzed": 1, "result": 3, "result zip": 3}
+FEW = {"chat template": 1, "result, analyzed": 1}
+MOST = 3
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is in /proc")
 
 
@@ -41,8 +42,9 @@ def test_mutants_are_the_same_again_and_differ(aware):
 
 @linux
 def test_every_kind():
-    tallies = hunt({name: FEW.get(name, 6) for name in KINDS})
+    # Other tests run beside it; the benchmark, alone, allows five seconds.
+    tallies = hunt({name: FEW.get(name, MOST) for name in KINDS}, seconds=60)
     failures = {name: tally.failures for name, tally in tallies.items() if tally.failures}
     assert not failures, "python -m benchmarks.fuzz --kind KIND --only N shows one"
-    assert all(tally.outcomes.total() == FEW.get(n, 6) for n, tally in tallies.items())
-    assert sum(tally.outcomes["refused"] for tally in tallies.values()) > 80
+    assert all(tally.outcomes.total() == FEW.get(n, MOST) for n, tally in tallies.items())
+    assert sum(tally.outcomes["refused"] for tally in tallies.values()) > 40

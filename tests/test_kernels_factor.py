@@ -9,6 +9,8 @@ import oracles
 from jaxtask_kernels import factor, orthonormal_basis
 from makers import conditioned, orthonormal, spectrum, update
 
+pytestmark = pytest.mark.usefixtures("compile_fully")
+
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16}
 
 

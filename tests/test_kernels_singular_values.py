@@ -15,6 +15,8 @@ from jax import export
 from jaxtask_kernels import bidiagonal, native, singular_values
 from oracles import turns_error
 
+pytestmark = pytest.mark.usefixtures("compile_fully")
+
 SIZES = [1, 2, 3, 8, 16, 17, 33, 64]
 # Compiled in a hurry: on the CPU it is only tested.
 _QUICKLY = {"xla_backend_optimization_level": 0}

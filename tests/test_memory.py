@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[1]
 WIDTH, RANK, LAYERS = 1024, 16, 12
-BUDGET = 64 << 20
+BUDGET = 16 << 20
 
 CHILD = """
 import sys
@@ -64,7 +64,7 @@ def peak(folder):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_memory_follows_the_budget_not_the_number_of_adapters(tmp_path):
     write_adapters(tmp_path / "few", 4)
-    write_adapters(tmp_path / "many", 200)
+    write_adapters(tmp_path / "many", 64)
     total = sum(f.stat().st_size for f in (tmp_path / "many").rglob("*.safetensors"))
     assert total > 4 * BUDGET
     # Four adapters take no memory to speak of: what they show is what compiling takes.

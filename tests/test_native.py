@@ -12,9 +12,12 @@ from jaxtask_kernels import native
 from makers import conditioned, near_update, orthonormal, random_update, spectrum
 from oracles import sum_error, turns_error
 
-pytestmark = pytest.mark.skipif(
-    native.native().library is None, reason=f"no native library: {native.native().about}"
-)
+pytestmark = [
+    pytest.mark.usefixtures("compile_fully"),
+    pytest.mark.skipif(
+        native.native().library is None, reason=f"no native library: {native.native().about}"
+    ),
+]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

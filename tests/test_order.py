@@ -20,7 +20,7 @@ from jaxtask.metrics import METRICS
 from jaxtask_kernels import factor, principal_angles
 from test_compilation import KERNELS, shaped, stages
 
-pytestmark = pytest.mark.usefixtures("without_native")
+pytestmark = pytest.mark.usefixtures("compile_fully", "without_native")
 
 COMPUTATION = re.compile(r"^(?:ENTRY )?%([\w.\-]+) .*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = .*?[\])}] ([\w\-]+)\((.*)$")

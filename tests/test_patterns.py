@@ -52,10 +52,10 @@ def test_no_expressions(pattern):
 def test_what_backtracks_without_end(pattern):
     """The time is no claim of speed: without the bound it would be years."""
     patterns = Patterns(AdapterError, seconds=0.1)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(AdapterError, match=r"^key: takes too long"):
         patterns.fullmatch(pattern, "model.layers.0.self_attn.q_proj" * 3, "key")
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
 
 
 def test_keys_are_checked_as_they_are_matched():

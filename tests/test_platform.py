@@ -14,6 +14,8 @@ import pytest
 import jaxtask as jt
 from oracles import sum_error
 
+pytestmark = pytest.mark.usefixtures("compile_fully")
+
 ROOT = Path(__file__).parents[1]
 
 

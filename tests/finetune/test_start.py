@@ -225,7 +225,7 @@ def test_expressions_of_all_tasks_have_one_budget(monkeypatch, shared):
     keys = {f"t{n}": rf"((a|[a-z_.0-9])+)+[A-Z]|{n}" for n in range(100)}
     if shared:
         keys = dict.fromkeys(keys, keys["t0"])
-        short = partial(Patterns, seconds=0.5)
+        short = partial(Patterns, seconds=1.5)
     monkeypatch.setattr("jaxtask.finetune.start.Patterns", short)
     own = {name: {"lora": {"alpha_pattern": {key: 3}}} for name, key in keys.items()}
     recipe = change(RECIPE, {"tasks": own}, "test")

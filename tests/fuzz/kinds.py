@@ -80,6 +80,67 @@ def _make_kohya(folder):
     save_file(tensors(), folder / "a.safetensors", {"ss_network_dim": "4", "ss_network_alpha": "1"})
 
 
+def _make_mlx(folder):
+    from safetensors.numpy import save_file
+
+    from adapters.test_mlx import MLX, UP, pair
+
+    (folder / "a").mkdir()
+    save_file(pair() | pair(UP), folder / "a" / "adapters.safetensors")
+    (folder / "a" / "adapter_config.json").write_text(json.dumps(MLX))
+
+
+def _make_diffusers(folder):
+    from safetensors.numpy import save_file
+
+    from adapters.test_diffusers import TEXT, UNET, pair
+
+    told = {
+        f"{part}.{name}": 4 for part in ("unet", "text_encoder") for name in ("r", "lora_alpha")
+    }
+    told |= {"unet.rank_pattern": {"attn2": 2}, "unet.alpha_pattern": {"attn1.to_q": 1.5}}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(told)}
+    save_file(pair(UNET) | pair(TEXT), folder / "a.safetensors", metadata)
+
+
+def _make_sharded(folder):
+    _make_adapter(folder)
+    _shard(folder / "a" / "adapter_model.safetensors")
+
+
+def _shard(file):
+    """Cut a safetensors file in two, with an index beside them."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(file)
+    file.unlink()
+    where = {name: f"{file.stem}-{1 + n % 2}.safetensors" for n, name in enumerate(tensors)}
+    for part in set(where.values()):
+        save_file({n: t for n, t in tensors.items() if where[n] == part}, file.parent / part)
+    index = {"metadata": {"total_size": 1}, "weight_map": where}
+    file.with_suffix(".safetensors.index.json").write_text(json.dumps(index))
+
+
+def _make_origin(folder):
+    from jaxtask.adapters.export import export_adapter
+
+    _make_adapter(folder)
+    export_adapter(folder / "a", folder / "b")
+    about = json.loads((folder / "b" / "jaxtask.json").read_text())
+    module = {"kind": "conv1d", "energy": 0.5, "rank": 4}
+    told = {"excluded": {"x": "y"}, "notes": ["z"], "approximate": "a part"}
+    about["extracted"] = {**told, "modules": {"model.layers.0.self_attn.q_proj": module}}
+    (folder / "a" / "jaxtask.json").write_text(json.dumps(about))
+    shutil.rmtree(folder / "b")
+
+
+def _export(folder):
+    from jaxtask.adapters.export import export_adapter
+
+    _read_adapters(folder)
+    export_adapter(folder / "a", folder / "out", format="mlx")
+
+
 def _read_adapters(folder):
     from jaxtask.adapters import load_adapters
 
@@ -204,6 +265,14 @@ def _make_table(folder):
     (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def _make_parquet(folder):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = [dict(zip(ROWS[0], row, strict=True)) for row in ROWS[1:]]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "t.parquet")
+
+
 def _read_table(folder):
     from jaxtask.corpora import build_table
 
@@ -292,16 +361,8 @@ def _make_base(folder):
 
 
 def _make_shards(folder):
-    from safetensors.numpy import load_file, save_file
-
     _make_base(folder)
-    tensors = load_file(folder / "base" / "model.safetensors")
-    (folder / "base" / "model.safetensors").unlink()
-    where = {name: f"model-{1 + n % 2}.safetensors" for n, name in enumerate(tensors)}
-    for file in set(where.values()):
-        save_file({n: t for n, t in tensors.items() if where[n] == file}, folder / "base" / file)
-    index = {"metadata": {"total_size": 1}, "weight_map": where}
-    (folder / "base" / "model.safetensors.index.json").write_text(json.dumps(index))
+    _shard(folder / "base" / "model.safetensors")
 
 
 def _read_base(folder):
@@ -478,6 +539,10 @@ KINDS = {
     "adapter weights": Kind(_make_adapter, "a/*.safetensors", _read_adapters, **WEIGHTS),
     "adapter_config.json": Kind(_make_adapter, "a/*.json", _read_adapters),
     "adapter .bin": Kind(_make_bin, "a/*.bin", _read_adapters, mutate.of_zip),
+    "adapter index": Kind(_make_sharded, "a/*.index.json", _read_adapters),
+    "jaxtask.json": Kind(_make_origin, "a/jaxtask.json", _export),
+    "mlx": Kind(_make_mlx, "a/*", _read_adapters, **WEIGHTS),
+    "diffusers": Kind(_make_diffusers, "a.safetensors", _read_adapters, **WEIGHTS),
     "kohya": Kind(_make_kohya, "a.safetensors", _read_adapters, **WEIGHTS),
     "result": Kind(_make_result, "r.zarr/**/*", _read_result, chunks=True),
     "result, analyzed": Kind(_make_result, "r.zarr/**/*", _analyze_result, chunks=True, share=4),
@@ -488,6 +553,7 @@ KINDS = {
     "summaries": Kind(_make_summaries, "s.jsonl", _read_summaries, mutate.of_lines),
     "csv": Kind(_make_csv, "t.csv", _read_table, mutate.of_words),
     "tsv": Kind(_make_tsv, "t.tsv", _read_table, mutate.of_words),
+    "parquet": Kind(_make_parquet, "t.parquet", _read_table),
     "json lines": Kind(_make_table, "t.jsonl", _read_table, mutate.of_lines),
     "conversations": Kind(_make_text, "t.jsonl", _read_text, mutate.of_lines),
     "json array": Kind(_make_array, "t.json", _read_text),
