@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -204,12 +205,35 @@ def test_written_and_read_again(tmp_path):
     assert sorted(os.listdir(folder.parent)) == ["adapter"]
 
 
-def test_a_damaged_origin_is_noted(tmp_path):
+WHOLE = {"excluded": {}, "notes": [], "modules": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"extracted": {"rank": ', "is not valid JSON"),
+        ({"extracted": 3}, "extracted is 3, expected an object"),
+        ({"extracted": WHOLE | {"excluded": {"x": []}}}, r"'x' is \[\], expected a text"),
+        ({"extracted": WHOLE | {"notes": "ab"}}, "notes is 'ab', expected a list of texts"),
+        ({"extracted": WHOLE | {"notes": [None]}}, "expected a list of texts"),
+        ({"extracted": WHOLE | {"approximate": {}}}, "'approximate' is {}, expected a text"),
+        ({"extracted": WHOLE | {"modules": {"m": {"kept": 1}}}}, "kind is None, expected linear"),
+        ({"extracted": WHOLE | {"modules": {"m": {"kind": "linear", "kept": 2}}}}, "kept is 2"),
+        ({"extracted": WHOLE | {"modules": {"m": {"kind": "linear"}}}}, "kept is None"),
+        ({"exported": {"excluded": {"x": "y"}}, "extracted": WHOLE}, "exported.notes is None"),
+    ],
+)
+def test_an_origin_that_is_not_ours_is_noted(text, why, tmp_path):
+    """And nothing of it is taken."""
     base, tuned, _ = two(tmp_path)
     write_difference(jt.from_checkpoints(base, tuned, rank=2), tmp_path / "a")
-    (tmp_path / "a" / "jaxtask.json").write_text('{"extracted": {"rank": ')
-    (read,) = load_adapters(tmp_path / "a").adapters
-    assert any("jaxtask.json: was not understood" in n for n in read.provenance["notes"])
+    text = text if isinstance(text, str) else json.dumps(text)
+    (tmp_path / "a" / "jaxtask.json").write_text(text)
+    bank = load_adapters(tmp_path / "a")
+    (note,) = bank.describe()["adapters"][0]["notes"]
+    assert re.search(f"jaxtask.json was not understood: .*{why}", note)
+    assert not {"extracted"} & bank.adapters[0].provenance.keys()
+    assert not bank.adapters[0].provenance["excluded"]
 
 
 def test_embeddings_and_heads_on_request(tmp_path):

@@ -127,7 +127,7 @@ def _make_origin(folder):
     _make_adapter(folder)
     export_adapter(folder / "a", folder / "b")
     about = json.loads((folder / "b" / "jaxtask.json").read_text())
-    module = {"kind": "conv1d", "energy": 0.5, "rank": 4}
+    module = {"kind": "conv1d", "kept": 0.5, "rank": 4}
     told = {"excluded": {"x": "y"}, "notes": ["z"], "approximate": "a part"}
     about["extracted"] = {**told, "modules": {"model.layers.0.self_attn.q_proj": module}}
     (folder / "a" / "jaxtask.json").write_text(json.dumps(about))
