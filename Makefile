@@ -44,8 +44,8 @@ test: $(VENV)/test
 
 # `make test` uses the best level that the processor has. On others than x86, only 0 differs from it.
 LEVELS ?= 0 baseline avx2
-NUMBERS := tests/test_kernels_*.py tests/test_native.py tests/test_accuracy.py tests/test_metrics.py
-NUMBERS += tests/test_gauge.py tests/test_tiling.py tests/test_ranks.py tests/test_append.py
+NUMBERS := tests/kernels tests/metrics/test_metrics.py
+NUMBERS += $(addprefix tests/engine/test_,accuracy.py gauge.py tiling.py ranks.py append.py)
 
 levels: $(VENV)/test
 	for level in $(LEVELS); do echo "JAXTASK_NATIVE=$$level"; \

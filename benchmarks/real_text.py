@@ -26,9 +26,9 @@ from jaxtask.corpora import (
     tokens_of,
     write_conll,
 )
-from jaxtask.finetune.examples import open_tokenizer
-from jaxtask.finetune.progress import live
-from jaxtask.finetune.recipe import make_recipe
+from jaxtask.finetune.data.examples import open_tokenizer
+from jaxtask.finetune.recipe.settings import make_recipe
+from jaxtask.finetune.training.progress import live
 from jaxtask.reproduce.data import spread
 
 _RESULTS = Path(__file__).parent / "results"

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.checks import wide
-from jaxtask.engine.program import Program
-from jaxtask.engine.tile import measure_tile
+from jaxtask.engine.pair_stage import measure_tile
+from jaxtask.engine.spec import ComparisonSpec
 from jaxtask.metrics import resolve
 from jaxtask_kernels.factor_rows import factor_rows
 
@@ -35,7 +35,7 @@ class Resident:
 
 def sweep(bank: Resident) -> dict[str, Any]:
     """Seconds of `grassmann` on the out side, all pairs of all modules, results on the host."""
-    program = Program(resolve(["grassmann"]), ("out",))
+    spec = ComparisonSpec(resolve(["grassmann"]), ("out",))
     modules = [
         _factors(bank, layer, d_out)
         for layer in range(bank.layers)
@@ -46,7 +46,7 @@ def sweep(bank: Resident) -> dict[str, Any]:
     with wide():
         for _ in range(2):  # the first compiles
             start = time.perf_counter()
-            results = [_module(bank, program, *factors, pairs, chunks) for factors in modules]
+            results = [_module(bank, spec, *factors, pairs, chunks) for factors in modules]
             jax.device_get(results)
             seconds.append(time.perf_counter() - start)
     cells = len(modules) * bank.tasks * (bank.tasks + 1) // 2
@@ -78,7 +78,7 @@ def _pairs(bank: Resident) -> tuple[np.ndarray, np.int32]:
 
 def _module(
     bank: Resident,
-    program: Program,
+    spec: ComparisonSpec,
     B: jax.Array,
     A: jax.Array,
     pairs: np.ndarray,
@@ -95,4 +95,4 @@ def _module(
         chunk=chunk,
         need_v=False,
     )
-    return measure_tile(rows, rows, None, pairs, chunks, np.bool_(True), program=program)
+    return measure_tile(rows, rows, None, pairs, chunks, np.bool_(True), spec=spec)

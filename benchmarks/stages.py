@@ -19,9 +19,9 @@ import jaxtask
 from benchmarks.checks import wide
 from benchmarks.peers import PEERS
 from benchmarks.problem import Sample, Shape, all_pairs, make_problem
-from jaxtask.engine.host import Host, Tile
+from jaxtask.engine.backend import Host, Tile
 from jaxtask.engine.plan import default_budget, tiles
-from jaxtask.engine.program import Program
+from jaxtask.engine.spec import ComparisonSpec
 from jaxtask.engine.sweep import plans
 from jaxtask.metrics import resolve
 from jaxtask_kernels import singular_values
@@ -45,9 +45,9 @@ def stages(shape: Shape, repeats: int = 3) -> dict[str, float]:
 
 
 def _walk(bank: Any, spent: dict[str, float]) -> None:
-    program = Program(resolve(["grassmann"]), ("out",))
-    host = Host(bank, program, None)
-    for key, plan in plans(bank, program, default_budget()).items():
+    spec = ComparisonSpec(resolve(["grassmann"]), ("out",))
+    host = Host(bank, spec, None)
+    for key, plan in plans(bank, spec, default_budget()).items():
         if plan.blocks > 1:
             raise SystemExit(f"{plan.tasks} tasks take {plan.blocks} blocks: use fewer tasks")
         plan = replace(plan, side_by_side=1)

@@ -19,7 +19,7 @@ from flax import nnx
 
 from benchmarks.machine import installed
 from benchmarks.training_runs import Run, batch_for, drawn, first_line, prepared, train_step
-from jaxtask.finetune.batch_type import Batch
+from jaxtask.finetune.data.batch_type import Batch
 from jaxtask.finetune.models.attention import Implementation
 from jaxtask.finetune.models.config import parse_config
 from jaxtask.finetune.models.decoder import Decoder

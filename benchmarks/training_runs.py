@@ -12,15 +12,15 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.flops import nominal_peak, step_flops
-from jaxtask.finetune.batch_type import Batch
-from jaxtask.finetune.lora import init_head, init_lora, scales
-from jaxtask.finetune.memory import step_bytes
+from jaxtask.finetune.data.batch_type import Batch
 from jaxtask.finetune.models.attention import Implementation
 from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
 from jaxtask.finetune.models.load import Dtype, Model, abstract_model
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.schedule import Schedule
-from jaxtask.finetune.step import StepOptions, init_state, make_train_step, task_numbers
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.lora import init_head, init_lora, scales
+from jaxtask.finetune.training.memory import step_bytes
+from jaxtask.finetune.training.schedule import Schedule
+from jaxtask.finetune.training.step import StepOptions, init_state, make_train_step, task_numbers
 
 _WARM = 2
 """Steps before the clock starts."""

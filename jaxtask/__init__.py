@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jaxtask.errors import JaxtaskError as JaxtaskError
     from jaxtask.errors import ResultError as ResultError
     from jaxtask.extract import from_checkpoints as from_checkpoints
-    from jaxtask.finetune.recipe_file import read_recipe as read_recipe
+    from jaxtask.finetune.recipe.files import read_recipe as read_recipe
     from jaxtask.finetune.run import fine_tune as fine_tune
     from jaxtask.metrics import metric as metric
 
@@ -47,7 +47,7 @@ _HOME = {
     "metric": "jaxtask.metrics",
     "open_result": "jaxtask.engine",
     "pool": "jaxtask.analysis",
-    "read_recipe": "jaxtask.finetune.recipe_file",
+    "read_recipe": "jaxtask.finetune.recipe.files",
     "save": "jaxtask.engine",
 }
 

@@ -1,5 +1,5 @@
 """`python -m jaxtask` is `jaxtask`."""
 
-from jaxtask.cli import main
+from jaxtask.cli.main import main
 
 main()

@@ -12,8 +12,8 @@ from jaxtask.adapters.write import check_free
 from jaxtask.corpora.task_folder import check_free as check_tasks
 from jaxtask.demo.run import _clear as clear_demo
 from jaxtask.errors import JaxtaskError
-from jaxtask.finetune.checkpoint import check_checkpoints
 from jaxtask.finetune.run import _earlier
+from jaxtask.finetune.training.checkpoint import check_checkpoints
 from jaxtask.folders import clean, foreign, new_file, new_folder
 from jaxtask.report.figures import check_figures
 from jaxtask.report.findings import check_folder

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 import jaxtask as jt
-from jaxtask.adapters._find import find_adapters
+from jaxtask.adapters.find import find_adapters
 from jaxtask.adapters.weight_files import weight_files
 from jaxtask.adapters.write import check_free
-from jaxtask.cli_analyze import read_groups
+from jaxtask.cli.analyze import read_groups
 from jaxtask.corpora.files import corpus_files, text_lines
 from jaxtask.corpora.task_folder import check_free as check_tasks
 from jaxtask.demo.run import _clear as clear_demo
-from jaxtask.engine.store import check_target
+from jaxtask.engine.zarr_store import check_target
 from jaxtask.errors import JaxtaskError, shown
+from jaxtask.finetune.data.task_data import find_tasks
 from jaxtask.finetune.models.find import find_base
-from jaxtask.finetune.recipe import make_recipe
-from jaxtask.finetune.recipe_file import read_recipe
-from jaxtask.finetune.task_data import find_tasks
+from jaxtask.finetune.recipe.files import read_recipe
+from jaxtask.finetune.recipe.settings import make_recipe
 from jaxtask.names import check_below, check_name, check_names, check_path, matching, walk
 from jaxtask.report.figures import check_figures
 from jaxtask.report.findings import check_folder

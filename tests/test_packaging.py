@@ -55,7 +55,7 @@ def test_wheel_works_from_another_directory(wheel, tmp_path):
         "assert u.find_spec('kernels') is None\n"
         f"assert jaxtask.__file__.startswith({str(site)!r})\n"
         f"assert jaxtask_kernels.__file__.startswith({str(site)!r})\n"
-        "from jaxtask.cli import main; import sys\n"
+        "from jaxtask.cli.main import main; import sys\n"
         "sys.argv = ['jaxtask', 'metrics', '--json']; main()\n"
     )
     done = subprocess.run(

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import jaxtask as jt
-from jaxtask.cli import _cause
+from jaxtask.cli.main import _cause
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ import yaml
 
 from finetune.tiny import LLAMA, config
 from jaxtask.corpora import read_documents
-from jaxtask.corpora.grammar import generate, write_corpus
 from jaxtask.corpora.length import WORDS
 from jaxtask.demo.base import make_tokenizer, text_of
+from jaxtask.demo.grammar import generate, write_corpus
 from jaxtask.engine import open_result
 from jaxtask.errors import ExperimentError
-from jaxtask.finetune.log import read_log
 from jaxtask.finetune.models.load import random_model, save_model
+from jaxtask.finetune.training.log import read_log
 from jaxtask.folders import MARKED
 from jaxtask.reproduce.across import kinds
 from jaxtask.reproduce.data import build_corpus, find_folders, same_targets, spread
@@ -76,7 +76,7 @@ EXPERIMENT = {
         ],
     },
 }  # fmt: skip
-COMMAND = "import typer; from jaxtask.cli_reproduce import reproduce; typer.run(reproduce)"
+COMMAND = "import typer; from jaxtask.cli.reproduce import reproduce; typer.run(reproduce)"
 
 
 @pytest.fixture(scope="module")

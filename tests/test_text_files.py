@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxtask.cli_analyze import read_groups
+from jaxtask.cli.analyze import read_groups
 from jaxtask.errors import JaxtaskError, RecipeError
-from jaxtask.finetune.recipe_file import read_recipe, read_value
+from jaxtask.finetune.recipe.files import read_recipe, read_value
 from jaxtask.reproduce.experiment import read_experiment
 from jaxtask.text_files import (
     MAX_YAML_BYTES,

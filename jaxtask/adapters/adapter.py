@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxtask.adapters._digest import digest
-from jaxtask.adapters._factors import ModuleEntry
+from jaxtask.adapters.digest import digest
+from jaxtask.adapters.factors import ModuleEntry
 from jaxtask.adapters.keys import ModuleKey
 from jaxtask.adapters.update import LowRankUpdate
 from jaxtask.errors import AdapterError

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxtask.adapters._diffusers import COMPONENTS
-from jaxtask.adapters._factors import ModuleEntry
-from jaxtask.adapters._find import MLX_WEIGHTS
-from jaxtask.adapters._mlx import EMBEDDINGS
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.bank import AdapterBank
+from jaxtask.adapters.factors import ModuleEntry
+from jaxtask.adapters.find import MLX_WEIGHTS
+from jaxtask.adapters.formats.diffusers import COMPONENTS
+from jaxtask.adapters.formats.mlx import EMBEDDINGS
 from jaxtask.adapters.keys import strip_wrappers
 from jaxtask.adapters.load import load_adapters
 from jaxtask.adapters.write import PREFIX, WEIGHTS, check_free, write_folder

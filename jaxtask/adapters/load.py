@@ -6,17 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxtask.adapters._config import CONFIG_NAME, check_config
-from jaxtask.adapters._diffusers import is_diffusers, read_diffusers
-from jaxtask.adapters._find import Found, failed, find_adapters, name_adapters
-from jaxtask.adapters._kohya import is_kohya, read_kohya
-from jaxtask.adapters._mlx import is_mlx, is_mlx_config, read_mlx
-from jaxtask.adapters._origin import add_origin
-from jaxtask.adapters._other_kinds import held_instead
-from jaxtask.adapters._peft import read_peft
-from jaxtask.adapters._shards import read_tensors
 from jaxtask.adapters.adapter import Adapter
 from jaxtask.adapters.bank import AdapterBank
+from jaxtask.adapters.find import Found, failed, find_adapters, name_adapters
+from jaxtask.adapters.formats.diffusers import is_diffusers, read_diffusers
+from jaxtask.adapters.formats.kohya import is_kohya, read_kohya
+from jaxtask.adapters.formats.mlx import is_mlx, is_mlx_config, read_mlx
+from jaxtask.adapters.formats.other_kinds import held_instead
+from jaxtask.adapters.formats.peft import read_peft
+from jaxtask.adapters.formats.peft_config import CONFIG_NAME, check_config
+from jaxtask.adapters.origin import add_origin
+from jaxtask.adapters.tensors.shards import read_tensors
 from jaxtask.errors import AdapterError, shown
 from jaxtask.text_files import read_object
 

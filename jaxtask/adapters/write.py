@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxtask.adapters._config import CONFIG_NAME
-from jaxtask.adapters._find import MLX_WEIGHTS, WEIGHT_NAMES
-from jaxtask.adapters._origin import ORIGIN
+from jaxtask.adapters.find import MLX_WEIGHTS, WEIGHT_NAMES
+from jaxtask.adapters.formats.peft_config import CONFIG_NAME
+from jaxtask.adapters.origin import ORIGIN
 from jaxtask.errors import AdapterError
 from jaxtask.folders import foreign, new_folder
 from jaxtask.names import check_path

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtask.analysis.bootstrap import layer_interval
-from jaxtask.analysis.chance import (
+from jaxtask.analysis.calibration import (
     Chance,
     Pairs,
     Towards,
@@ -18,15 +17,14 @@ from jaxtask.analysis.chance import (
     pairs_of,
     towards_of,
 )
-from jaxtask.analysis.dimensions import updates_of
-from jaxtask.analysis.expected import expected, metric_of
+from jaxtask.analysis.caveats import check_result, few_layers, shared_start, told
 from jaxtask.analysis.groups import Separation, group_of, separation
 from jaxtask.analysis.inclusion import ENERGIES, Inclusion, inclusion
 from jaxtask.analysis.maps import Maps, make_maps
-from jaxtask.analysis.notes import check_result, few_layers
+from jaxtask.analysis.null_models import expected, metric_of
 from jaxtask.analysis.pooling import Weights, check_weights, pool, poolable
-from jaxtask.analysis.shared_init import shared_start, told
-from jaxtask.analysis.significance import discoveries
+from jaxtask.analysis.result_view import updates_of
+from jaxtask.analysis.significance import discoveries, layer_interval
 from jaxtask.errors import AnalysisError
 from jaxtask.metrics import METRICS
 from jaxtask.text_files import parse_json

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxtask.analysis.bootstrap import interval
-from jaxtask.analysis.chance import Chance, Pairs
-from jaxtask.analysis.significance import adjusted
+from jaxtask.analysis.calibration import Chance, Pairs
+from jaxtask.analysis.significance import adjusted, interval
 
 ENERGIES = ("energy_core", "energy_out", "energy_in")
 """Which energy is used, the first that there is."""

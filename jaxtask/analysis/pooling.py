@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 Weights = Literal["equal", "norm"]
 
+FIRST = ("grassmann_out", "grassmann_in", "cosine", "rec", "energy_core")
+"""Pair variables that a reader looks at first."""
+
 
 def poolable(ds: "xr.Dataset") -> list[str]:
     """Names of the pair variables that a mean makes sense of."""

@@ -12,10 +12,10 @@ from jax import Array
 
 from jaxtask.corpora import Document
 from jaxtask.corpora.detokenise import detokenise
-from jaxtask.finetune.batch_type import Batch
-from jaxtask.finetune.loss import completion_loss
+from jaxtask.finetune.data.batch_type import Batch
 from jaxtask.finetune.models.config import parse_config
 from jaxtask.finetune.models.load import Model, random_model
+from jaxtask.finetune.training.loss import completion_loss
 
 _START, _END = "<s>", "</s>"
 _ROWS, _WIDTH = 16, 128

@@ -12,19 +12,18 @@ import numpy as np
 
 from jaxtask.adapters import load_adapters
 from jaxtask.analysis import pool, silhouette
+from jaxtask.cli.tables import pooled_tables, trained_tables
 from jaxtask.corpora import TASKS, build_tasks, plain_prompt, tokens_of
-from jaxtask.corpora.grammar import generate, write_corpus
 from jaxtask.demo.base import make_tokenizer, pretrain, text_of, token_stream
+from jaxtask.demo.grammar import generate, write_corpus
 from jaxtask.engine import compare
 from jaxtask.errors import JaxtaskError
 from jaxtask.finetune.models.load import save_model
-from jaxtask.finetune.progress import live
-from jaxtask.finetune.recipe import make_recipe
+from jaxtask.finetune.recipe.settings import make_recipe
 from jaxtask.finetune.run import fine_tune
+from jaxtask.finetune.training.progress import live
 from jaxtask.folders import clean, foreign, new_file
 from jaxtask.names import check_path
-from jaxtask.report import pooled_tables
-from jaxtask.report.tasks import trained_tables
 from jaxtask.version import __version__
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 """Plan, compile and run the comparison of a bank, and keep its result."""
 
-from jaxtask.engine.comparison import compare as compare
-from jaxtask.engine.store import open_result as open_result
-from jaxtask.engine.store import save as save
+from jaxtask.engine.compare import compare as compare
+from jaxtask.engine.zarr_store import open_result as open_result
+from jaxtask.engine.zarr_store import save as save

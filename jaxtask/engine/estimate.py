@@ -15,14 +15,14 @@ import ml_dtypes  # noqa: F401  (NumPy then knows "bfloat16" by name)
 import numpy as np
 
 from jaxtask.adapters import AdapterBank, ModuleEntry, ModuleKey
-from jaxtask.engine.host import Host, Tile, runs_natively
+from jaxtask.engine.backend import Host, Tile, runs_natively
 from jaxtask.engine.job import Job, numerics, pairs_of
 from jaxtask.engine.plan import Plan, default_budget, tiles
-from jaxtask.engine.program import Program
-from jaxtask.engine.result import layout
-from jaxtask.engine.store import open_result
+from jaxtask.engine.resume import in_order_of
+from jaxtask.engine.schema import layout
+from jaxtask.engine.spec import ComparisonSpec
 from jaxtask.engine.sweep import plans
-from jaxtask.engine.write import in_order_of
+from jaxtask.engine.zarr_store import open_result
 from jaxtask_kernels import native
 from jaxtask_kernels.factor_rows import FactorRows
 from jaxtask_kernels.gram import gram_rows
@@ -49,17 +49,17 @@ class Bucket:
 
 
 def buckets(
-    bank: AdapterBank, program: Program, made: Mapping[ModuleKey, Plan], known: int = 0
+    bank: AdapterBank, spec: ComparisonSpec, made: Mapping[ModuleKey, Plan], known: int = 0
 ) -> list[Bucket]:
     """What is to be done, counted. Nothing is read."""
     by_plan: dict[Plan, list[ModuleKey]] = {}
     for key, plan in made.items():
         by_plan.setdefault(plan, []).append(key)
-    return [_bucket(bank, program, plan, keys, known) for plan, keys in by_plan.items()]
+    return [_bucket(bank, spec, plan, keys, known) for plan, keys in by_plan.items()]
 
 
 def _bucket(
-    bank: AdapterBank, program: Program, plan: Plan, keys: list[ModuleKey], known: int
+    bank: AdapterBank, spec: ComparisonSpec, plan: Plan, keys: list[ModuleKey], known: int
 ) -> Bucket:
     d_out, d_in, r = plan.shape
     count = factored = read = 0
@@ -74,8 +74,8 @@ def _bucket(
                 for task in present[tasks.start : tasks.stop]
             )
     cells = sum(pairs_of(bank, key, known) for key in keys)
-    widths = [d for d, side in ((d_out, "out"), (d_in, "in")) if program.needs(side)]
-    solved = [side for side in ("out", "in") if program.needs_cosines(side)]
+    widths = [d for d, side in ((d_out, "out"), (d_in, "in")) if spec.needs(side)]
+    solved = [side for side in ("out", "in") if spec.needs_cosines(side)]
     return Bucket(
         plan=plan,
         keys=tuple(keys),
@@ -85,7 +85,7 @@ def _bucket(
         bytes_read=read,
         # Gram matrices of both factors, and the bases of the sides that are needed.
         flops_factor=2.0 * r * r * (d_out + d_in + sum(widths)) * factored,
-        flops_gram=_gram_flops(program, plan) * cells,
+        flops_gram=_gram_flops(spec, plan) * cells,
         # Bidiagonalisation; what comes after is of lower order in r.
         flops_singular_values=8 / 3 * r**3 * len(solved) * cells,
     )
@@ -131,20 +131,20 @@ def matrix_rate() -> float:
 def gram_seconds(job: Job) -> Callable[[int], float]:
     """Seconds that the Gram products of the first so many cells take at the matrix rate."""
     with numerics():
-        made = plans(job.bank, job.program, _budget(job))
+        made = plans(job.bank, job.spec, _budget(job))
         rate = matrix_rate()
     cells, flops = [0], [0.0]
     for key, plan in made.items():
         count = pairs_of(job.bank, key)
         cells.append(cells[-1] + count)
-        flops.append(flops[-1] + _gram_flops(job.program, plan) * count)
+        flops.append(flops[-1] + _gram_flops(job.spec, plan) * count)
     return lambda done: float(np.interp(done, cells, flops)) / rate
 
 
-def _gram_flops(program: Program, plan: Plan) -> float:
+def _gram_flops(spec: ComparisonSpec, plan: Plan) -> float:
     """Of one cell."""
     d_out, d_in, r = plan.shape
-    return 2.0 * r * r * (d_out * program.needs("out") + d_in * program.needs("in"))
+    return 2.0 * r * r * (d_out * spec.needs("out") + d_in * spec.needs("in"))
 
 
 def _budget(job: Job) -> int:
@@ -163,14 +163,14 @@ def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict
         append: Whether it would be added to what is there.
 
     """
-    bank, program = job.bank, job.program
+    bank, spec = job.bank, job.spec
     known = 0
     if out is not None and append:
         bank, known = in_order_of(open_result(out), bank)
     with numerics():
-        made = plans(bank, program, _budget(job), known)
-        counted = buckets(bank, program, made, known)
-        host = Host(bank, program, job.rank_rtol)
+        made = plans(bank, spec, _budget(job), known)
+        counted = buckets(bank, spec, made, known)
+        host = Host(bank, spec, job.rank_rtol)
         timed = [_calibrate(host, bucket, known) for bucket in counted]
         rate = matrix_rate()
     compiling = sum(first for first, _ in timed)
@@ -178,7 +178,7 @@ def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict
     checking = 0.0
     if out is not None:
         checking = _seconds(bank.adapters[0].digest, repeats=1) * len(bank.adapters)
-    shape = layout(bank, program)
+    shape = layout(bank, spec)
     # What a chunk takes before it is compressed; a module that a layer lacks takes nothing.
     module = sum(int(np.prod(v.shape[2:])) * v.dtype.itemsize for v in shape.variables.values())
     return {

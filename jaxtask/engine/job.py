@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 from jaxtask.adapters import AdapterBank, ModuleKey
 from jaxtask.engine.plan import new_pairs
-from jaxtask.engine.program import Padding, Program
+from jaxtask.engine.spec import ComparisonSpec, Padding
 from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import SIDES, Metric, resolve
 
@@ -24,7 +24,7 @@ class Job:
     """A comparison that has not begun."""
 
     bank: AdapterBank
-    program: Program
+    spec: ComparisonSpec
     rank_rtol: float | None = None
     memory_budget: int | None = None
     command: str | None = None
@@ -58,8 +58,8 @@ def make_job(
         JaxtaskError: One of them is not known.
 
     """
-    program = Program(resolve(metrics), _several(sides), dtype, padding, _several(keep))
-    return Job(bank, program, rank_rtol, memory_budget, command, progress)
+    spec = ComparisonSpec(resolve(metrics), _several(sides), dtype, padding, _several(keep))
+    return Job(bank, spec, rank_rtol, memory_budget, command, progress)
 
 
 def _several(names: Sequence[str] | str) -> tuple[str, ...]:

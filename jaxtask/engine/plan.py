@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtask.adapters import ModuleShape
-from jaxtask.engine.program import Program
+from jaxtask.engine.spec import ComparisonSpec
 from jaxtask.errors import JaxtaskError
 from jaxtask.machine import available_memory
 
@@ -86,7 +86,7 @@ def plan(
     shape: ModuleShape,
     tasks: int,
     stored: np.dtype,
-    program: Program,
+    spec: ComparisonSpec,
     budget: int,
     threads: int = 1,
     sizes: Sizes = CPU,
@@ -97,7 +97,7 @@ def plan(
         shape: Of the modules.
         tasks: Most that any of them has.
         stored: Type of the factors.
-        program: What to compute.
+        spec: What to compute.
         budget: Bytes.
         threads: Modules that may go side by side if all of each fits into one block; else one does.
         sizes: Of blocks and chunks, unless less fits.
@@ -108,15 +108,15 @@ def plan(
     """
     if threads > 1:
         try:
-            share = plan(shape, tasks, stored, program, budget // threads, sizes=sizes)
+            share = plan(shape, tasks, stored, spec, budget // threads, sizes=sizes)
         except JaxtaskError:
             share = None
         if share is not None and share.blocks == 1:
             return replace(share, side_by_side=threads)
     usable = int(budget * _IN_USE)
     r = shape.rank
-    item = np.dtype(program.dtype).itemsize
-    widths = [d for d, side in ((shape.d_out, "out"), (shape.d_in, "in")) if program.needs(side)]
+    item = np.dtype(spec.dtype).itemsize
+    widths = [d for d, side in ((shape.d_out, "out"), (shape.d_in, "in")) if spec.needs(side)]
     bases = sum(widths) * r * item
     raw = (shape.d_out + shape.d_in) * r * stored.itemsize
     wide = 8 * (shape.d_out + shape.d_in) * r

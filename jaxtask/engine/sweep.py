@@ -20,10 +20,9 @@ from jax import Array
 
 from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
 from jaxtask.engine import plan as planning
-from jaxtask.engine.devices import memory_of_a_device
-from jaxtask.engine.host import Host, Tile, modules_at_once, tiles_at_once
+from jaxtask.engine.backend import Host, Tile, memory_of_a_device, modules_at_once, tiles_at_once
 from jaxtask.engine.plan import Plan, new_pairs, plan, tiles
-from jaxtask.engine.program import Program
+from jaxtask.engine.spec import ComparisonSpec
 from jaxtask_kernels.factor_rows import FactorRows
 
 _T = TypeVar("_T")
@@ -46,7 +45,7 @@ class ModuleResult:
 
 
 def plans(
-    bank: AdapterBank, program: Program, budget: int, known: int = 0
+    bank: AdapterBank, spec: ComparisonSpec, budget: int, known: int = 0
 ) -> dict[ModuleKey, Plan]:
     """A plan for every module, the same for all modules of one shape bucket, which come together.
 
@@ -59,11 +58,11 @@ def plans(
     found: dict[ModuleKey, Plan] = {}
     for (shape, stored), keys in buckets.items():
         present = [bank.present(key) for key in keys]
-        threads = modules_at_once(program, shape.rank)
-        devices = tiles_at_once(program, shape.rank)
+        threads = modules_at_once(spec, shape.rank)
+        devices = tiles_at_once(spec, shape.rank)
         tasks = max(map(len, present))
         share = min(budget // devices, memory_of_a_device())
-        made = plan(shape, tasks, stored, program, share, threads, sizes)
+        made = plan(shape, tasks, stored, spec, share, threads, sizes)
         added = max(int(np.sum(tasks >= known)) for tasks in present) if known else 0
         made = replace(made, devices=devices, added=min(made.block, added))
         found |= dict.fromkeys(keys, made)
@@ -72,7 +71,7 @@ def plans(
 
 def sweep(
     bank: AdapterBank,
-    program: Program,
+    spec: ComparisonSpec,
     made: Mapping[ModuleKey, Plan],
     rank_rtol: float | None = None,
     tick: Callable[[int], None] = lambda pairs: None,
@@ -82,7 +81,7 @@ def sweep(
 
     Args:
         bank: The adapters.
-        program: What to compute.
+        spec: What to compute.
         made: The modules to go through, and the plan of each.
         rank_rtol: See `compare`.
         tick: Told how many unordered pairs each tile has dealt with.
@@ -90,7 +89,7 @@ def sweep(
             are left NaN.
 
     """
-    host = Host(bank, program, rank_rtol)
+    host = Host(bank, spec, rank_rtol)
     for at_once, keys in groupby(made, lambda key: (made[key].side_by_side, made[key].devices)):
         modules = (_Module(host, key, made[key], known) for key in keys)
         side_by_side, devices = at_once
@@ -173,17 +172,17 @@ class _Module:
     """One module of the bank on its way through the three stages."""
 
     def __init__(self, host: Host, key: ModuleKey, plan: Plan, known: int) -> None:
-        self.host, self.key, self.plan, self.program = host, key, plan, host.program
+        self.host, self.key, self.plan, self.spec = host, key, plan, host.spec
         self.blocks: OrderedDict[range, FactorRows] = OrderedDict()
         self.tasks = host.bank.present(key)
         self.known = int(np.sum(self.tasks < known))
         total, r = len(host.bank.tasks), plan.shape.rank
-        vectors = self.program.vectors()
+        vectors = self.spec.vectors()
         self.pairs = {
             name: np.full(
-                (total, total, *((r,) if name in vectors else ())), np.nan, self.program.dtype
+                (total, total, *((r,) if name in vectors else ())), np.nan, self.spec.dtype
             )
-            for name in (*self.program.variables(), *self.program.chances(), *vectors)
+            for name in (*self.spec.variables(), *self.spec.chances(), *vectors)
         }
         # Read at the end only: to read them is to wait for them.
         self.spectra_of: list[tuple[np.ndarray, Array | np.ndarray, Array | np.ndarray]] = []
@@ -209,7 +208,7 @@ class _Module:
         """Keep the numbers of one tile, both ways."""
         a, b = self.tasks[rows.start + pairs[:, 0]], self.tasks[cols.start + pairs[:, 1]]
         for name, value in values.items():
-            there, back = (value, value) if self.program.symmetric(name) else value.swapaxes(0, 1)
+            there, back = (value, value) if self.spec.symmetric(name) else value.swapaxes(0, 1)
             self.pairs[name][a, b] = there
             self.pairs[name][b, a] = back
 

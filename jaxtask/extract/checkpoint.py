@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtask.adapters._safetensors import read_header
-from jaxtask.adapters._stored import StoredTensor
+from jaxtask.adapters.tensors.safetensors import read_header
+from jaxtask.adapters.tensors.stored import StoredTensor
 from jaxtask.adapters.weight_files import INDEX, SINGLE, weight_files
 from jaxtask.errors import ModelError
 from jaxtask.names import check_path

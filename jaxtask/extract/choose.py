@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Literal
 
 from jaxtask.adapters import ModuleKey, parse_module_path
-from jaxtask.adapters._stored import StoredTensor
 from jaxtask.adapters.keys import module_keys
+from jaxtask.adapters.tensors.stored import StoredTensor
 from jaxtask.errors import AdapterError
 from jaxtask.extract.checkpoint import Checkpoint
 from jaxtask.patterns import Patterns

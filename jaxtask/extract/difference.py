@@ -17,8 +17,8 @@ import numpy as np
 from google_crc32c import extend
 
 from jaxtask.adapters import Adapter
-from jaxtask.adapters._factors import ArrayFactor, ModuleEntry
 from jaxtask.adapters.adapter import collect_entries
+from jaxtask.adapters.factors import ArrayFactor, ModuleEntry
 from jaxtask.adapters.keys import module_keys
 from jaxtask.adapters.update import LowRankUpdate
 from jaxtask.errors import AdapterError

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from jaxtask.adapters.write import check_free
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
-from jaxtask.finetune.bookkeeping import by_kind, groups
-from jaxtask.finetune.checkpoint import check_checkpoints
-from jaxtask.finetune.examples import EncodedTask, encode_task
-from jaxtask.finetune.lengths import longest_allowed, say_plan, with_length
-from jaxtask.finetune.loop import Outcome
+from jaxtask.finetune.data.examples import EncodedTask, encode_task
+from jaxtask.finetune.data.lengths import longest_allowed, say_plan, with_length
+from jaxtask.finetune.data.task_data import find_tasks, read_task
+from jaxtask.finetune.data.tokens import Tokens, open_tokenizer
 from jaxtask.finetune.models.config import DecoderConfig, EncoderConfig, ModelConfig
 from jaxtask.finetune.models.find import base_config, find_base
-from jaxtask.finetune.provenance import work_folder
-from jaxtask.finetune.recipe import Recipe
+from jaxtask.finetune.peft_io.provenance import work_folder
+from jaxtask.finetune.recipe.settings import Recipe
 from jaxtask.finetune.session import Display, Session
-from jaxtask.finetune.start import Note, find_starts
-from jaxtask.finetune.task_data import find_tasks, read_task
-from jaxtask.finetune.tokens import Tokens, open_tokenizer
+from jaxtask.finetune.training.bookkeeping import by_kind, groups
+from jaxtask.finetune.training.checkpoint import check_checkpoints
+from jaxtask.finetune.training.loop import Outcome
+from jaxtask.finetune.training.start import Note, find_starts
 from jaxtask.folders import check_ours, new_file
 from jaxtask.text_files import read_json
 

@@ -10,27 +10,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtask.finetune.batches import row_length, stack
-from jaxtask.finetune.bookkeeping import TaskRun, make_runs
-from jaxtask.finetune.contents import base_contents
-from jaxtask.finetune.examples import EncodedTask
-from jaxtask.finetune.judge import judge_labels, judge_texts, write_texts
-from jaxtask.finetune.loop import Functions, LoopOptions, Outcome, train
-from jaxtask.finetune.lora import ranks, scales, task_seeds
-from jaxtask.finetune.memory import free_bytes, largest_stack, step_bytes
-from jaxtask.finetune.mesh import make_mesh
+from jaxtask.finetune.data.batches import row_length, stack
+from jaxtask.finetune.data.examples import EncodedTask
+from jaxtask.finetune.data.tokens import Tokens
+from jaxtask.finetune.evaluation.judge import judge_labels, judge_texts, write_texts
+from jaxtask.finetune.evaluation.scores import Scored
 from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
 from jaxtask.finetune.models.decoder import Decoder
 from jaxtask.finetune.models.encoder import Encoder, head_shapes
 from jaxtask.finetune.models.load import Model, load_model
-from jaxtask.finetune.parameters import stack_tasks, take_task
-from jaxtask.finetune.progress import Show
-from jaxtask.finetune.provenance import identity, provenance
-from jaxtask.finetune.recipe import Recipe
-from jaxtask.finetune.schedule import KINDS, Schedule
-from jaxtask.finetune.scores import Scored
-from jaxtask.finetune.start import Start, initial
-from jaxtask.finetune.step import (
+from jaxtask.finetune.peft_io.provenance import identity, provenance
+from jaxtask.finetune.peft_io.write import AdapterForm, write_adapter
+from jaxtask.finetune.recipe.settings import Recipe
+from jaxtask.finetune.training.bookkeeping import TaskRun, make_runs
+from jaxtask.finetune.training.contents import base_contents
+from jaxtask.finetune.training.loop import Functions, LoopOptions, Outcome, train
+from jaxtask.finetune.training.lora import ranks, scales, task_seeds
+from jaxtask.finetune.training.memory import free_bytes, largest_stack, step_bytes
+from jaxtask.finetune.training.mesh import make_mesh
+from jaxtask.finetune.training.parameters import stack_tasks, take_task
+from jaxtask.finetune.training.progress import Show
+from jaxtask.finetune.training.schedule import KINDS, Schedule
+from jaxtask.finetune.training.start import Start, initial
+from jaxtask.finetune.training.step import (
     StepOptions,
     TaskNumbers,
     TrainState,
@@ -40,8 +42,6 @@ from jaxtask.finetune.step import (
     make_train_step,
     task_numbers,
 )
-from jaxtask.finetune.tokens import Tokens
-from jaxtask.finetune.write import AdapterForm, write_adapter
 
 Display = Callable[[], AbstractContextManager[Show]]
 

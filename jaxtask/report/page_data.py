@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxtask.analysis.pooling import FIRST
 from jaxtask.report.embed import floats, map_bytes, maps, pairs_of
 from jaxtask.report.graph import layered
 from jaxtask.report.pairs import Bands, Pair, angle_sides, has_spectra, pair_vectors
-from jaxtask.report.tables import FIRST
 
 if TYPE_CHECKING:
     import xarray as xr

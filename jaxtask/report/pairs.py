@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxtask.analysis.dimensions import updates_of
-from jaxtask.analysis.null import random_angles
+from jaxtask.analysis.null_samples import random_angles
+from jaxtask.analysis.result_view import updates_of
 from jaxtask.errors import ReportError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 
 from jaxtask.corpora.tasks import find_tasks
 from jaxtask.errors import ExperimentError, JaxtaskError, shown
-from jaxtask.finetune import checks
-from jaxtask.finetune.recipe import Recipe, make_recipe, plain
-from jaxtask.finetune.recipe_file import read_settings
+from jaxtask.finetune.recipe import checks
+from jaxtask.finetune.recipe.files import read_settings
+from jaxtask.finetune.recipe.settings import Recipe, make_recipe, plain
 from jaxtask.names import check_below, check_names, check_path
 from jaxtask.reproduce.published import Published, Row
 from jaxtask.reproduce.settings import check_keys, mapping, setting, settings, take

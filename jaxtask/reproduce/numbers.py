@@ -153,7 +153,7 @@ def _directions(
 
 def _lead(cells: "xr.DataArray", one: str, other: str) -> dict[str, float | None]:
     """Pooled one → other less other → one, with its 95% interval over layers."""
-    from jaxtask.analysis.bootstrap import interval
+    from jaxtask.analysis.significance import interval
 
     there, back = (
         cells.sel(source=i, target=j, drop=True) for i, j in ((one, other), (other, one))

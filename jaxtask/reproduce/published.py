@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jaxtask.finetune import checks
+from jaxtask.finetune.recipe import checks
 from jaxtask.report import talk
 from jaxtask.reproduce.settings import setting
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxtask.errors import ExperimentError
-from jaxtask.finetune.lengths import length_of
+from jaxtask.finetune.data.lengths import length_of
+from jaxtask.finetune.data.tokens import open_tokenizer
 from jaxtask.finetune.models.find import base_config, find_base
-from jaxtask.finetune.recipe import Recipe, plain
+from jaxtask.finetune.recipe.settings import Recipe, plain
 from jaxtask.finetune.run import fine_tune
 from jaxtask.finetune.session import Display
-from jaxtask.finetune.tokens import open_tokenizer
 from jaxtask.reproduce.across import compare_seeds
 from jaxtask.reproduce.data import build_corpus, same_targets
 from jaxtask.reproduce.experiment import Experiment

@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import Any
 
 from jaxtask.errors import ExperimentError, shown
-from jaxtask.finetune.checks import Check
+from jaxtask.finetune.recipe.checks import Check
 
 
 def setting(check: Check, default: Any = dataclasses.MISSING) -> Any:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import jaxtask as jt
 from adapters.adapter_files import PREFIX, peft_tensors
 from jaxtask.adapters import AdapterBank, load_adapters
-from jaxtask.cli import app
+from jaxtask.cli.main import app
 from jaxtask.errors import AdapterError
 
 WEIGHTS = {"peft": "adapter_model.safetensors", "mlx": "adapters.safetensors"}

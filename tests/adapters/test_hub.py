@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from adapters.adapter_files import CONFIG, peft_tensors
 from adapters.hub_server import serve
-from jaxtask import AdapterError, cli, load_adapters
-from jaxtask.adapters import _hub
+from jaxtask import AdapterError, load_adapters
+from jaxtask.adapters import hub as _hub
+from jaxtask.cli import main as cli
 from shell import ENV
 
 huggingface_hub = pytest.importorskip("huggingface_hub")

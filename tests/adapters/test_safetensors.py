@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from adapters.adapter_files import WEIGHTS, peft_tensors
-from jaxtask.adapters import _safetensors, load_adapters
-from jaxtask.adapters._safetensors import read_header
+from jaxtask.adapters import load_adapters
+from jaxtask.adapters.tensors import safetensors as _safetensors
+from jaxtask.adapters.tensors.safetensors import read_header
 from jaxtask.errors import AdapterError
 
 

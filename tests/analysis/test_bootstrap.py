@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxtask.analysis.bootstrap import interval, layer_interval
 from jaxtask.analysis.pooling import cell_weights
+from jaxtask.analysis.significance import interval, layer_interval
 
 
 def by_hand(values, norms, chosen):

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 import jaxtask as jt
 from analysis.random_banks import factors, random_bank, random_update
-from jaxtask.analysis.chance import cells_of, pairs_of
+from jaxtask.analysis.calibration import cells_of, pairs_of
 from jaxtask.errors import AnalysisError
 from makers import orthonormal
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from jaxtask.analysis import null
-from jaxtask.analysis.dimensions import Updates
-from jaxtask.analysis.expected import Expected
+from jaxtask.analysis import null_samples as null
+from jaxtask.analysis.null_models import Expected
+from jaxtask.analysis.result_view import Updates
 from makers import orthonormal
 from oracles import Dense, DensePair, basis_angles, distances
 

@@ -6,9 +6,9 @@ from scipy.stats import kstest
 
 import jaxtask as jt
 from analysis.random_banks import random_bank
-from jaxtask.analysis.chance import against_chance, cells_of, norms_of, pairs_of
-from jaxtask.analysis.dimensions import updates_of
-from jaxtask.analysis.expected import expected
+from jaxtask.analysis.calibration import against_chance, cells_of, norms_of, pairs_of
+from jaxtask.analysis.null_models import expected
+from jaxtask.analysis.result_view import updates_of
 
 BANKS = 200
 VARIABLES = ("grassmann_out", "grassmann_in", "cosine", "rec", "spectral_l1", "energy_core",

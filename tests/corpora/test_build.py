@@ -6,8 +6,8 @@ import pytest
 
 from corpora.story import COLUMNS, story
 from jaxtask.corpora import TASKS, Length, build_tasks, plain_prompt, read_documents, tokens_of
-from jaxtask.corpora.grammar import write_corpus
 from jaxtask.corpora.prompt import NEUTRAL
+from jaxtask.demo.grammar import write_corpus
 from jaxtask.errors import CorpusError, TaskError
 from real_data import real_data
 

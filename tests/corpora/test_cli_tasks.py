@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from corpora.story import COLUMNS
-from jaxtask.cli_tasks import app
+from jaxtask.cli.tasks import app
 from jaxtask.corpora import TASKS
 from jaxtask.errors import TaskError
 

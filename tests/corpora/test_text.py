@@ -4,7 +4,7 @@ import pytest
 
 from jaxtask.corpora import build_text
 from jaxtask.errors import JaxtaskError, TaskError
-from jaxtask.finetune.task_data import read_task
+from jaxtask.finetune.data.task_data import read_task
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 import jaxtask as jt
 from extract.checkpoints import changed, save, weights
-from jaxtask.cli import app as whole
-from jaxtask.cli_extract import extract
+from jaxtask.cli.extract import extract
+from jaxtask.cli.main import app as whole
 
 app = typer.Typer()
 app.command()(extract)

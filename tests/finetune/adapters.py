@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.write import AdapterForm
+from jaxtask.finetune.peft_io.write import AdapterForm
+from jaxtask.finetune.recipe.settings import Lora
 
 LAYERS = 3
 LINEARS = {

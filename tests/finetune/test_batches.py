@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxtask.errors import RecipeError
-from jaxtask.finetune.batches import (
+from jaxtask.finetune.data.batches import (
     BatchShape,
     Position,
     TaskBatches,
@@ -18,9 +18,9 @@ from jaxtask.finetune.batches import (
     stack,
     stack_prompts,
 )
-from jaxtask.finetune.examples import EncodedTask, Example
-from jaxtask.finetune.packing import WINDOW, first_fit_decreasing, rows_of, shuffled
-from jaxtask.finetune.task_data import Line
+from jaxtask.finetune.data.examples import EncodedTask, Example
+from jaxtask.finetune.data.packing import WINDOW, first_fit_decreasing, rows_of, shuffled
+from jaxtask.finetune.data.task_data import Line
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +87,7 @@ def test_a_task_sees_the_same_whatever_else_there_is():
 
 
 def test_the_order_is_the_same_in_another_process():
-    code = "from jaxtask.finetune.packing import shuffled; print(*shuffled(20, 1, 'ner', 2))"
+    code = "from jaxtask.finetune.data.packing import shuffled; print(*shuffled(20, 1, 'ner', 2))"
     command = [sys.executable, "-c", code]
     there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     here = shuffled(20, 1, "ner", 2)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from jaxtask.errors import CheckpointError
-from jaxtask.finetune.checkpoint import Checkpoints
-from jaxtask.finetune.stop import StopOnSignal
+from jaxtask.finetune.training.checkpoint import Checkpoints
+from jaxtask.finetune.training.stop import StopOnSignal
 
 
 def tree(step, size=64):
@@ -143,7 +143,9 @@ def test_a_full_disk_is_one_error_and_loses_nothing(small_disk, capfd, monkeypat
         with pytest.raises(CheckpointError, match=said + ": 7,\\d+,\\d+ bytes are needed, "):
             checkpoints.save(2, tree(2, 400_000), {"step": 2})
         # Others may fill the disk meanwhile.
-        monkeypatch.setattr("jaxtask.finetune.checkpoint.Checkpoints._check_room", lambda *_: None)
+        monkeypatch.setattr(
+            "jaxtask.finetune.training.checkpoint.Checkpoints._check_room", lambda *_: None
+        )
         with pytest.raises(CheckpointError, match=said + r"\.$"):
             checkpoints.save(2, {"A": np.random.default_rng(0).random(10**6)}, {})
         assert [p.name for p in folder.iterdir()] == ["1"]

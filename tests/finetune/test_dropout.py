@@ -10,8 +10,8 @@ import pytest
 from finetune.tiny import BERT, label_batch, lora, model, numbers
 from jaxtask.finetune.models.attention import _BLOCK, Places, attend
 from jaxtask.finetune.models.layers import Dropout
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.step import StepOptions, init_state, make_eval_step, make_train_step
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.step import StepOptions, init_state, make_eval_step, make_train_step
 
 T, B, N, Q = 3, 2, 4, 24
 

@@ -16,8 +16,8 @@ from finetune.data_files import (
     write_task,
 )
 from jaxtask.errors import DataError
-from jaxtask.finetune.examples import decode, encode_task, open_tokenizer
-from jaxtask.finetune.task_data import find_tasks, read_task
+from jaxtask.finetune.data.examples import decode, encode_task, open_tokenizer
+from jaxtask.finetune.data.task_data import find_tasks, read_task
 from real_data import real_data
 
 LINE = {

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from finetune.data_files import LLAMA_CHAT, TEXTS, byte_tokenizer
-from jaxtask.cli_tasks import app
+from jaxtask.cli.tasks import app
 from jaxtask.errors import DataError
-from jaxtask.finetune import gguf_tokenizer
-from jaxtask.finetune.examples import open_tokenizer
+from jaxtask.finetune.data import gguf_tokenizer
+from jaxtask.finetune.data.examples import open_tokenizer
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
 ODD = [

@@ -11,15 +11,15 @@ import pytest
 from finetune.data_files import asked, byte_tokenizer, write_task
 from finetune.tiny import BERT, LLAMA, lora, model, numbers, only_task, rows
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.batches import BatchShape, TaskBatches, sample
-from jaxtask.finetune.bookkeeping import TaskRun
-from jaxtask.finetune.examples import EncodedTask, Example, encode_task
-from jaxtask.finetune.judge import judge_labels, judge_texts, write_texts
-from jaxtask.finetune.lora import init_head, init_lora
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.scores import Scored, Text, score, score_classes, score_values
-from jaxtask.finetune.step import adapters_of, make_predict
-from jaxtask.finetune.task_data import Line, read_task
+from jaxtask.finetune.data.batches import BatchShape, TaskBatches, sample
+from jaxtask.finetune.data.examples import EncodedTask, Example, encode_task
+from jaxtask.finetune.data.task_data import Line, read_task
+from jaxtask.finetune.evaluation.judge import judge_labels, judge_texts, write_texts
+from jaxtask.finetune.evaluation.scores import Scored, Text, score, score_classes, score_values
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.bookkeeping import TaskRun
+from jaxtask.finetune.training.lora import init_head, init_lora
+from jaxtask.finetune.training.step import adapters_of, make_predict
 
 SPECS = [Lora(r=3, targets="all-linear"), Lora(r=2, seed=1)]
 

@@ -10,12 +10,12 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from engine.test_compilation import compilations
 from finetune.data_files import asked, byte_tokenizer, write_task
 from finetune.tiny import LLAMA, config
-from jaxtask.cli import app
-from jaxtask.finetune.log import read_log
+from jaxtask.cli.main import app
 from jaxtask.finetune.models.load import random_model, save_model
-from test_compilation import compilations
+from jaxtask.finetune.training.log import read_log
 
 STEPS = 20
 COMMAND = (

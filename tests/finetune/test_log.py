@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.log import MetricsLog, read_log
-from jaxtask.finetune.progress import TaskView, View, live, render
+from jaxtask.finetune.training.log import MetricsLog, read_log
+from jaxtask.finetune.training.progress import TaskView, View, live, render
 
 
 def test_events_are_there_at_once(tmp_path):

@@ -14,11 +14,18 @@ import pytest
 from finetune.test_batches import encoded
 from finetune.toy import RATE, TASKS, functions, run_of, train_toys
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
-from jaxtask.finetune.batches import BatchShape, Position, TaskBatches
-from jaxtask.finetune.bookkeeping import EARLY, FINISHED, TaskRun, by_kind, groups, make_runs
-from jaxtask.finetune.log import read_log
-from jaxtask.finetune.loop import Functions, LoopOptions, train
-from jaxtask.finetune.recipe import make_recipe
+from jaxtask.finetune.data.batches import BatchShape, Position, TaskBatches
+from jaxtask.finetune.recipe.settings import make_recipe
+from jaxtask.finetune.training.bookkeeping import (
+    EARLY,
+    FINISHED,
+    TaskRun,
+    by_kind,
+    groups,
+    make_runs,
+)
+from jaxtask.finetune.training.log import read_log
+from jaxtask.finetune.training.loop import Functions, LoopOptions, train
 
 NAMES = list(TASKS)
 

@@ -9,15 +9,15 @@ import pytest
 
 from finetune.tiny import BERT, LLAMA, ROBERTA, config
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.lora import (
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.lora import (
     init_head,
     init_lora,
     ranks,
     scales,
     task_seeds,
 )
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.schedule import KINDS, Schedule, learning_rate
+from jaxtask.finetune.training.schedule import KINDS, Schedule, learning_rate
 
 CONFIG = config(LLAMA)
 

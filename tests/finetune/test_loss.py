@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtask.finetune.loss import classification_loss, completion_loss, own_scores, regression_loss
+from jaxtask.finetune.training.loss import (
+    classification_loss,
+    completion_loss,
+    own_scores,
+    regression_loss,
+)
 
 
 def log_softmax(scores):

@@ -11,10 +11,10 @@ from finetune.data_files import asked, byte_tokenizer, write_task
 from finetune.tiny import LLAMA, config, lora, model, numbers, text_batch
 from jaxtask.errors import CheckpointError, TrainingError
 from jaxtask.finetune import session
-from jaxtask.finetune.memory import free_bytes, largest_stack, step_bytes
 from jaxtask.finetune.models.load import random_model, save_model
-from jaxtask.finetune.recipe import Lora, change, make_recipe
-from jaxtask.finetune.step import StepOptions, init_state, make_train_step
+from jaxtask.finetune.recipe.settings import Lora, change, make_recipe
+from jaxtask.finetune.training.memory import free_bytes, largest_stack, step_bytes
+from jaxtask.finetune.training.step import StepOptions, init_state, make_train_step
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.mesh import make_mesh
+from jaxtask.finetune.training.mesh import make_mesh
 
 FOUR = """
 import json, sys
@@ -18,11 +18,11 @@ jax.config.update("jax_num_cpu_devices", 4)
 from jax.sharding import PartitionSpec as P
 from finetune.tiny import LLAMA, largest_difference, lora, model, numbers, text_batch
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.mesh import make_mesh
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.mesh import make_mesh
 from jaxtask.finetune.models.load import load_model, save_model
-from jaxtask.finetune.step import StepOptions, init_state, make_train_step
-from test_compilation import compilations
+from jaxtask.finetune.training.step import StepOptions, init_state, make_train_step
+from engine.test_compilation import compilations
 from pathlib import Path
 
 folder = Path(sys.argv[1]) / "model"

@@ -21,11 +21,11 @@ from finetune.tiny import (
     text_batch,
 )
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.generate import generate
+from jaxtask.finetune.evaluation.generate import generate
 from jaxtask.finetune.models.attention import _BLOCK, Places, attend, may_see
 from jaxtask.finetune.models.rope import Rope, rotate, rotation
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.step import adapters_of
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.step import adapters_of
 
 
 def attention_oracle(query, key, value, places, causal, window):

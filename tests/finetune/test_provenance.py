@@ -11,16 +11,16 @@ import pytest
 
 from finetune.test_batches import encoded
 from jaxtask.errors import ModelError, RecipeError
-from jaxtask.finetune.batches import Position
-from jaxtask.finetune.bookkeeping import TaskRecord
-from jaxtask.finetune.contents import base_contents, encoded_contents
-from jaxtask.finetune.examples import Example
-from jaxtask.finetune.loop import Outcome
-from jaxtask.finetune.provenance import identity, provenance, work_folder
-from jaxtask.finetune.recipe import Lora, change, make_recipe
-from jaxtask.finetune.scores import Scored
-from jaxtask.finetune.start import Start
-from jaxtask.finetune.task_data import Line
+from jaxtask.finetune.data.batches import Position
+from jaxtask.finetune.data.examples import Example
+from jaxtask.finetune.data.task_data import Line
+from jaxtask.finetune.evaluation.scores import Scored
+from jaxtask.finetune.peft_io.provenance import identity, provenance, work_folder
+from jaxtask.finetune.recipe.settings import Lora, change, make_recipe
+from jaxtask.finetune.training.bookkeeping import TaskRecord
+from jaxtask.finetune.training.contents import base_contents, encoded_contents
+from jaxtask.finetune.training.loop import Outcome
+from jaxtask.finetune.training.start import Start
 
 ROOT = Path(__file__).parents[2]
 RECIPE = make_recipe(

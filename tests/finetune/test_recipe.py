@@ -5,8 +5,8 @@ import json
 import pytest
 
 from jaxtask.errors import RecipeError
-from jaxtask.finetune.recipe import Lora, Recipe, Training, change, make_recipe
-from jaxtask.finetune.recipe_file import read_recipe, shipped_recipes
+from jaxtask.finetune.recipe.files import read_recipe, shipped_recipes
+from jaxtask.finetune.recipe.settings import Lora, Recipe, Training, change, make_recipe
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import jaxtask as jt
 from finetune.data_files import asked, byte_tokenizer, write_task
 from finetune.test_batches import encoded
 from finetune.tiny import LLAMA, ROBERTA, config
-from jaxtask.cli import app
+from jaxtask.cli.main import app
+from jaxtask.cli.tables import trained_tables
 from jaxtask.errors import (
     AdapterError,
     CheckpointError,
@@ -21,13 +22,12 @@ from jaxtask.errors import (
     RecipeError,
     TrainingError,
 )
-from jaxtask.finetune.lengths import longest_allowed, with_length
-from jaxtask.finetune.log import read_log
+from jaxtask.finetune.data.lengths import longest_allowed, with_length
 from jaxtask.finetune.models.load import random_model, save_model
-from jaxtask.finetune.recipe import change, make_recipe
+from jaxtask.finetune.recipe.settings import change, make_recipe
 from jaxtask.finetune.session import padding, step_options
-from jaxtask.finetune.start import seeded_lora
-from jaxtask.report.tasks import trained_tables
+from jaxtask.finetune.training.log import read_log
+from jaxtask.finetune.training.start import seeded_lora
 
 RECIPE = """
 base: BASE

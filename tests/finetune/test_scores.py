@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxtask.finetune.scores import (
+from jaxtask.finetune.evaluation.scores import (
     longest_common_subsequence,
     score,
     score_classes,

@@ -12,14 +12,14 @@ from safetensors.numpy import load_file, save_file
 from finetune.adapters import random_parameters
 from finetune.tiny import LLAMA, ROBERTA, config
 from jaxtask.errors import AdapterError, RecipeError, TrainingError
-from jaxtask.finetune.examples import EncodedTask
-from jaxtask.finetune.lora import init_head, init_lora, ranks, scales
+from jaxtask.finetune.data.examples import EncodedTask
 from jaxtask.finetune.models.encoder import head_shapes
 from jaxtask.finetune.models.load import load_head, random_model, save_model
-from jaxtask.finetune.parameters import take_task
-from jaxtask.finetune.recipe import Lora, change, make_recipe
-from jaxtask.finetune.start import find_starts, initial, seeded_lora
-from jaxtask.finetune.write import AdapterForm, write_adapter
+from jaxtask.finetune.peft_io.write import AdapterForm, write_adapter
+from jaxtask.finetune.recipe.settings import Lora, change, make_recipe
+from jaxtask.finetune.training.lora import init_head, init_lora, ranks, scales
+from jaxtask.finetune.training.parameters import take_task
+from jaxtask.finetune.training.start import find_starts, initial, seeded_lora
 from jaxtask.patterns import Patterns
 
 DECODER, ENCODER = config(LLAMA), config(ROBERTA)
@@ -226,7 +226,7 @@ def test_expressions_of_all_tasks_have_one_budget(monkeypatch, shared):
     if shared:
         keys = dict.fromkeys(keys, keys["t0"])
         short = partial(Patterns, seconds=1.5)
-    monkeypatch.setattr("jaxtask.finetune.start.Patterns", short)
+    monkeypatch.setattr("jaxtask.finetune.training.start.Patterns", short)
     own = {name: {"lora": {"alpha_pattern": {key: 3}}} for name, key in keys.items()}
     recipe = change(RECIPE, {"tasks": own}, "test")
     given = recipe, [task(name) for name in keys], DECODER, None
@@ -245,8 +245,8 @@ def test_expressions_of_all_tasks_have_one_time(monkeypatch):
             made.append(self)
             super().__init__(*given)
 
-    monkeypatch.setattr("jaxtask.finetune.lora.Patterns", Spy)
-    monkeypatch.setattr("jaxtask.finetune.start.Patterns", Spy)
+    monkeypatch.setattr("jaxtask.finetune.training.lora.Patterns", Spy)
+    monkeypatch.setattr("jaxtask.finetune.training.start.Patterns", Spy)
     recipe = change(RECIPE, {"lora.targets": ".*_proj", "lora.rank_pattern": {"q_proj": 2}}, "test")
     find_starts(recipe, [task(name) for name in "abc"], DECODER, "base", lambda text: None)
     assert len(made) == 1

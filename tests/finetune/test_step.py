@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
+from engine.test_compilation import compilations
 from finetune.tiny import (
     BERT,
     LLAMA,
@@ -31,15 +32,14 @@ from finetune.tiny import (
     weights_of,
 )
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.step import (
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.step import (
     StepOptions,
     init_state,
     make_eval_step,
     make_predict,
     make_train_step,
 )
-from test_compilation import compilations
 
 SPECS = [
     Lora(r=4, targets=("q_proj", "v_proj", "up_proj"), seed=1),

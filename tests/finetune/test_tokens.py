@@ -30,10 +30,10 @@ from finetune.data_files import (
 )
 from jaxtask.corpora import tokens_of
 from jaxtask.errors import DataError
-from jaxtask.finetune.examples import encode_task, open_tokenizer
-from jaxtask.finetune.lengths import length_of
-from jaxtask.finetune.task_data import read_task
-from jaxtask.finetune.tokens import Tokens
+from jaxtask.finetune.data.examples import encode_task, open_tokenizer
+from jaxtask.finetune.data.lengths import length_of
+from jaxtask.finetune.data.task_data import read_task
+from jaxtask.finetune.data.tokens import Tokens
 from real_data import real_data
 
 CONTROL = ["<s>", "</s>", "<|eot|>", "<|user|>", "<|assistant|>", "[INST]", "[/INST]"]

@@ -20,9 +20,9 @@ from finetune.adapters import (
 )
 from jaxtask.adapters import ModuleKey, load_adapters
 from jaxtask.errors import AdapterError, TrainingError
-from jaxtask.finetune.parameters import stack_tasks, take_task
-from jaxtask.finetune.read import read_adapter
-from jaxtask.finetune.write import write_adapter
+from jaxtask.finetune.peft_io.read import read_adapter
+from jaxtask.finetune.peft_io.write import write_adapter
+from jaxtask.finetune.training.parameters import stack_tasks, take_task
 from real_data import real_data
 
 

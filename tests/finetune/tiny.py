@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxtask.finetune.batch_type import Batch
-from jaxtask.finetune.lora import init_head, init_lora, scales, task_axis
+from jaxtask.finetune.data.batch_type import Batch
 from jaxtask.finetune.models.config import parse_config
 from jaxtask.finetune.models.load import abstract_model
-from jaxtask.finetune.schedule import KINDS, Schedule
-from jaxtask.finetune.step import task_numbers
+from jaxtask.finetune.training.lora import init_head, init_lora, scales, task_axis
+from jaxtask.finetune.training.schedule import KINDS, Schedule
+from jaxtask.finetune.training.step import task_numbers
 
 LLAMA = {
     "model_type": "llama",

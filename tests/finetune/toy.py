@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from finetune.test_batches import encoded, random_lengths
-from jaxtask.finetune.batches import BatchShape, TaskBatches
-from jaxtask.finetune.bookkeeping import TaskRun
-from jaxtask.finetune.loop import Functions, LoopOptions, train
-from jaxtask.finetune.parameters import take_task
+from jaxtask.finetune.data.batches import BatchShape, TaskBatches
+from jaxtask.finetune.training.bookkeeping import TaskRun
+from jaxtask.finetune.training.loop import Functions, LoopOptions, train
+from jaxtask.finetune.training.parameters import take_task
 
 LAYERS, WIDTH, RANK, RATE = 2, 6, 3, 0.01
 

@@ -196,7 +196,7 @@ def _watched(kind, folder, limit, most):
 
 def _judged(error, kind):
     """Whether a refusal is one line of ours, and what it is if not."""
-    from jaxtask import cli
+    from jaxtask.cli import main as cli
     from jaxtask.errors import JaxtaskError
 
     if isinstance(error, JaxtaskError):

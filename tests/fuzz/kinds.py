@@ -180,7 +180,7 @@ def _make_zip(folder):
 def _read_result(folder):
     import jaxtask as jt
     from jaxtask.analysis import poolable
-    from jaxtask.report import pooled_json, pooled_tables
+    from jaxtask.cli.tables import pooled_json, pooled_tables
 
     (path,) = folder.glob("r.*")
     with jt.open_result(path) as ds:
@@ -310,7 +310,7 @@ def _make_task(folder):
 
 
 def _read_task(folder):
-    from jaxtask.finetune.task_data import read_task
+    from jaxtask.finetune.data.task_data import read_task
 
     for name in ("text", "labels", "numbers"):
         read_task(folder / name)
@@ -324,7 +324,7 @@ def _make_recipe(folder):
 
 
 def _read_recipe(folder):
-    from jaxtask.finetune.recipe_file import read_recipe
+    from jaxtask.finetune.recipe.files import read_recipe
 
     read_recipe(folder / "r.yaml")
 
@@ -334,7 +334,7 @@ def _make_groups(folder):
 
 
 def _read_groups(folder):
-    from jaxtask.cli_analyze import read_groups
+    from jaxtask.cli.analyze import read_groups
 
     read_groups(folder / "g.yaml")
 
@@ -384,7 +384,7 @@ def _make_spaced(folder):
 
 
 def _read_tokenizer(folder, name="base"):
-    from jaxtask.finetune.tokens import Tokens, open_tokenizer
+    from jaxtask.finetune.data.tokens import Tokens, open_tokenizer
 
     tokens = Tokens(open_tokenizer(folder / name))
     tokens.encode(["Hello <s>"], special=True)
@@ -429,7 +429,7 @@ def _make_template(folder):
 
 
 def _read_template(folder):
-    from jaxtask.finetune.chat import Conversation, render
+    from jaxtask.finetune.data.chat import Conversation, render
 
     template = (folder / "chat_template.jinja").read_bytes().decode(errors="replace")
     asked = [Conversation([{"role": "user", "content": "hi"}], "task, line 1", True)]
@@ -445,7 +445,7 @@ def fork_templates():
     import jinja2.ext
     import jinja2.sandbox  # noqa: F401
 
-    from jaxtask.finetune import _render, chat
+    from jaxtask.finetune.data import _render, chat
 
     def run(asked, seconds):
         shutil.rmtree("ask", ignore_errors=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from finetune.tiny import as_batch, numbers
-from jaxtask.finetune.lora import init_lora
 from jaxtask.finetune.models.load import load_head, load_model
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.step import StepOptions, _dropout, init_state, make_train_step
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.lora import init_lora
+from jaxtask.finetune.training.step import StepOptions, _dropout, init_state, make_train_step
 from parity.live_models import make_encoder, quiet, right_padded, save, tensor, torch
 
 pytestmark = pytest.mark.parity

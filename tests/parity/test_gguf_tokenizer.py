@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from jaxtask.finetune.examples import open_tokenizer
+from jaxtask.finetune.data.examples import open_tokenizer
 from parity.live_models import package_file, quiet, transformers
 
 pytestmark = pytest.mark.parity

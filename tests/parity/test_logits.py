@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from finetune.data_files import pair_tokenizer, write_task
-from jaxtask.finetune.batches import BatchShape, stack
-from jaxtask.finetune.examples import encode_task
-from jaxtask.finetune.generate import generate
+from jaxtask.finetune.data.batches import BatchShape, stack
+from jaxtask.finetune.data.examples import encode_task
+from jaxtask.finetune.data.task_data import read_task
+from jaxtask.finetune.evaluation.generate import generate
 from jaxtask.finetune.models.load import load_head, load_model, save_model
-from jaxtask.finetune.task_data import read_task
 from parity.live_models import (
     DECODERS,
     ENCODERS,

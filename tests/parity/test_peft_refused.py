@@ -119,7 +119,7 @@ def test_every_config_field_is_decided():
     """A field that a newer PEFT adds must be looked at, not slip through."""
     import dataclasses
 
-    from jaxtask.adapters._fields import HARMLESS, REFUSED, USED
+    from jaxtask.adapters.formats.peft_fields import HARMLESS, REFUSED, USED
 
     known = USED | HARMLESS | set(REFUSED)
     for config in (peft.LoraConfig, peft.AdaLoraConfig):

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from finetune.adapters import even, random_parameters
-from jaxtask.finetune.read import read_adapter
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.write import AdapterForm, write_adapter
+from jaxtask.finetune.peft_io.read import read_adapter
+from jaxtask.finetune.peft_io.write import AdapterForm, write_adapter
+from jaxtask.finetune.recipe.settings import Lora
 from parity.live_peft import assert_same, live_deltas, load_one, peft, randomise, save, torch
 
 pytestmark = pytest.mark.parity

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from finetune.tiny import as_batch, numbers, weights_of
-from jaxtask.finetune.lora import init_lora, ranks
 from jaxtask.finetune.models.encoder import head_shapes
 from jaxtask.finetune.models.load import load_head, load_model
-from jaxtask.finetune.parameters import stack_tasks, take_task
-from jaxtask.finetune.read import read_adapter
-from jaxtask.finetune.recipe import Lora
-from jaxtask.finetune.step import StepOptions, adapters_of, make_predict
-from jaxtask.finetune.write import AdapterForm, write_adapter
+from jaxtask.finetune.peft_io.read import read_adapter
+from jaxtask.finetune.peft_io.write import AdapterForm, write_adapter
+from jaxtask.finetune.recipe.settings import Lora
+from jaxtask.finetune.training.lora import init_lora, ranks
+from jaxtask.finetune.training.parameters import stack_tasks, take_task
+from jaxtask.finetune.training.step import StepOptions, adapters_of, make_predict
 from parity.live_models import (
     DECODERS,
     make_decoder,

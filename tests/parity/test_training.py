@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from finetune.tiny import as_batch, numbers, weights_of
-from jaxtask.finetune.examples import EncodedTask
-from jaxtask.finetune.lora import init_lora, ranks, scales
+from jaxtask.finetune.data.examples import EncodedTask
 from jaxtask.finetune.models.load import load_head, load_model
-from jaxtask.finetune.recipe import Lora, make_recipe
-from jaxtask.finetune.start import find_starts, initial
-from jaxtask.finetune.step import StepOptions, init_state, make_train_step
+from jaxtask.finetune.recipe.settings import Lora, make_recipe
+from jaxtask.finetune.training.lora import init_lora, ranks, scales
+from jaxtask.finetune.training.start import find_starts, initial
+from jaxtask.finetune.training.step import StepOptions, init_state, make_train_step
 from parity.live_models import (
     make_decoder,
     make_encoder,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxtask as jt
-from jaxtask import cli
+from jaxtask.cli import main as cli
 from jaxtask.report.escapes import csv_text, markdown
 from jaxtask.report.labels import shorten
 

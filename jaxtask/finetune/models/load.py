@@ -18,7 +18,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxtask.adapters.weight_files import SINGLE
 from jaxtask.errors import ModelError
-from jaxtask.finetune.mesh import weight_spec
 from jaxtask.finetune.models.config import (
     DecoderConfig,
     EncoderConfig,
@@ -32,6 +31,7 @@ from jaxtask.finetune.models.encoder import Encoder, Head, head_shapes
 from jaxtask.finetune.models.files import FolderWeights, Weights
 from jaxtask.finetune.models.gguf import GgufWeights
 from jaxtask.finetune.models.names import Place, match_names, places
+from jaxtask.finetune.training.mesh import weight_spec
 from jaxtask.folders import new_folder
 
 Model = Decoder | Encoder

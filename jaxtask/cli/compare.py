@@ -1,0 +1,176 @@
+"""The command that compares: arguments in, one call to the library, tables or JSON out."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import jaxtask as jt
+from jaxtask.cli.shared import (
+    AnyBase,
+    AsJson,
+    Directional,
+    Download,
+    Paths,
+    SkipUnreadable,
+    Variables,
+    load,
+    progress_bar,
+    read_bytes,
+    show_pooled,
+    split,
+)
+from jaxtask.terminal import print_json, standard_error, standard_output
+
+
+def compare(
+    paths: Paths,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result there (a Zarr folder).")
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(help="Comma-separated metric names; all by default. See `jaxtask metrics`."),
+    ] = "",
+    sides: Annotated[str, typer.Option(help="out, in or out,in.")] = "out,in",
+    dtype: Annotated[
+        str, typer.Option(help="float32, or float64 for angles below 1e-6.")
+    ] = "float32",
+    padding: Annotated[
+        str, typer.Option(help='What unequal ranks count: "pi/2" (right angles) or "none".')
+    ] = "pi/2",
+    keep: Annotated[
+        str, typer.Option(help="Also keep: angles, spectra, chance (comma-separated).")
+    ] = "",
+    rank_rtol: Annotated[
+        float | None, typer.Option(help="Relative size of a singular value that counts as zero.")
+    ] = None,
+    memory_budget: Annotated[
+        str, typer.Option(help="Such as 500MB or 4GB; half of what is available by default.")
+    ] = "",
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a result, or what is left of another comparison."
+        ),
+    ] = False,
+    append: Annotated[
+        bool,
+        typer.Option("--append", help="Add to a result the adapters that it does not have yet."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take, and write nothing.")
+    ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="One of several processes that share the modules, found by jax.distributed "
+            "(SLURM, Kubernetes, TPU pods), or by the next three options.",
+        ),
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(help="HOST:PORT of process 0, with --distributed.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="How many there are.")] = None,
+    process: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    directional: Directional = False,
+    allow_base_mismatch: AnyBase = False,
+    skip_unreadable: SkipUnreadable = False,
+    download: Download = False,
+    show: Variables = "",
+    as_json: AsJson = False,
+) -> None:
+    """Compare adapters: every metric, layer, module and ordered pair of tasks.
+
+    A run that was cut off goes on where it stopped when the same command is given again.
+    """
+    leads = not distributed or _join(coordinator, processes, process)
+    # Several processes have to hear it together, which is later.
+    if out is not None and not dry_run and not distributed:
+        from jaxtask.engine.zarr_store import check_target
+
+        check_target(out, overwrite=overwrite or append)
+    bank = load(paths, directional, allow_base_mismatch, skip_unreadable, download)
+    options: dict[str, Any] = {
+        "metrics": split(metrics) or None,
+        "sides": split(sides),
+        "dtype": dtype,
+        "padding": padding,
+        "keep": split(keep),
+        "rank_rtol": rank_rtol,
+        "memory_budget": read_bytes(memory_budget),
+    }
+    if dry_run:
+        _dry_run(bank, options, out, append, as_json)
+        return
+    with progress_bar(visible=leads, gram_seconds=_gram_seconds(bank, options, append)) as tick:
+        ds = jt.compare(
+            bank,
+            **options,
+            out=out,
+            overwrite=overwrite,
+            append=append,
+            command=shlex.join(["jaxtask", *sys.argv[1:]]),
+            progress=tick,
+        )
+    if not leads:
+        return
+    show_pooled(ds, show, as_json)
+    for note in bank.describe()["notes"]:
+        standard_error().print(f"note: {note}")
+    for adapter in bank.adapters:
+        if why := adapter.provenance.get("approximate"):
+            standard_error().print(f"note: {adapter.name} is approximate: {why}")
+
+
+def _join(coordinator: str | None, processes: int | None, process: int | None) -> bool:
+    """Become one of several processes; whether this one leads."""
+    import jax
+
+    # The library that processes on CPUs talk through says so on standard output.
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
+    os.dup2(2, 1)
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (RuntimeError, ValueError) as error:
+        raise jt.JaxtaskError(
+            f"--distributed: {error}; give --coordinator, --processes and --process where no "
+            "cluster says them"
+        ) from error
+    return jax.process_index() == 0
+
+
+def _gram_seconds(
+    bank: Any, options: dict[str, Any], append: bool
+) -> Callable[[int], float] | None:
+    """See `progress_bar`; only where somebody looks, and where the order of the work is known."""
+    import jax
+
+    if not sys.stderr.isatty() or append or jax.process_count() > 1:
+        return None
+    from jaxtask.engine.estimate import gram_seconds
+    from jaxtask.engine.job import make_job
+
+    return gram_seconds(make_job(bank, **options))
+
+
+def _dry_run(
+    bank: Any, options: dict[str, Any], out: Path | None, append: bool, as_json: bool
+) -> None:
+    from jaxtask.engine.estimate import estimate
+    from jaxtask.engine.job import make_job
+    from jaxtask.report.plan import plan_lines, plan_table
+
+    plan = estimate(make_job(bank, **options), out, append=append)
+    if as_json:
+        print_json(plan)
+        return
+    console = standard_output()
+    console.print(plan_table(plan))
+    for line in plan_lines(plan):
+        console.print(line, soft_wrap=True)

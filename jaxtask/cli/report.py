@@ -1,0 +1,72 @@
+"""The command that reports a result: arguments in, calls to the library, a page or figures out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import jaxtask as jt
+from jaxtask.cli.analyze import read_groups
+from jaxtask.cli.shared import split
+from jaxtask.terminal import standard_output
+
+
+def report(
+    result: Annotated[Path, typer.Argument(help="A result of `jaxtask compare --out`.")],
+    out: Annotated[
+        Path, typer.Option(help="The HTML file, or the folder for figures of another format.")
+    ],
+    groups: Annotated[
+        Path | None, typer.Option(help="YAML file of tasks by group: {group: [task, …]}.")
+    ] = None,
+    pairs: Annotated[
+        str,
+        typer.Option(
+            help="Pairs to look at one by one, as TASK:TASK,TASK:TASK; the 20 most telling by "
+            "default."
+        ),
+    ] = "",
+    maps: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated variables whose single layers and modules the page holds; as "
+            "many as have room by default."
+        ),
+    ] = "",
+    form: Annotated[
+        str,
+        typer.Option("--format", help="html, or figures for papers: pdf, png or svg."),
+    ] = "html",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a page or figures that are there.")
+    ] = False,
+) -> None:
+    """Draw a result: one HTML page that opens offline, or figures for papers."""
+    from jaxtask.analysis import poolable
+    from jaxtask.report.figures import FORMATS, check_figures, write_figures
+    from jaxtask.report.page import check_file, check_variables, write_page
+    from jaxtask.report.pairs import named_pairs
+
+    if form not in ("html", *FORMATS):
+        raise jt.JaxtaskError(f"--format {form}: expected html, {', '.join(FORMATS)}")
+    if maps and form != "html":
+        raise jt.JaxtaskError("--maps is of the page; figures have none of them")
+    # Before the long work, what it would all be for nothing with.
+    if form == "html":
+        check_file(out, overwrite=overwrite)
+    else:
+        check_figures(out, overwrite=overwrite)
+    ds = jt.open_result(result)
+    with_maps = split(maps)
+    check_variables(with_maps, poolable(ds))
+    chosen = named_pairs(pairs, [str(t) for t in ds["source"].values]) if pairs else None
+    found = jt.analyze(ds, None if groups is None else read_groups(groups))
+    console = standard_output()
+    if form == "html":
+        write_page(ds, found, out, pairs=chosen, with_maps=with_maps or None, overwrite=overwrite)
+        size = out.stat().st_size / 1e6
+        console.print(f"Written: {out} ({size:.1f} MB)", soft_wrap=True)
+        return
+    told = write_figures(ds, found, out, form, pairs=chosen, overwrite=overwrite)
+    for name, file in told.items():
+        console.print(f"{name}: {file}", soft_wrap=True)

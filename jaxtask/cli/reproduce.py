@@ -1,0 +1,74 @@
+"""The command that runs an experiment: arguments in, one call to the library."""
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxtask.errors import ExperimentError
+from jaxtask.interrupts import interrupts
+
+
+def reproduce(
+    base: Annotated[
+        str,
+        typer.Option(help="Base model: a folder, a .gguf file, or an id in the local cache."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for all that is made.")],
+    experiment: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped experiment.")
+    ] = "talk",
+    data: Annotated[Path, typer.Option(help="Folder with the corpora's folders.")] = Path("."),
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Where a corpus of the experiment lies."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Instead of the experiment's seeds; may come several times."),
+    ] = None,
+    until: Annotated[
+        str, typer.Option(help="The last stage: tasks, train, compare or report.")
+    ] = "report",
+    figures: Annotated[
+        str, typer.Option("--format", help="Of the figures: png, pdf or svg.")
+    ] = "png",
+) -> None:
+    """Run an experiment: tasks, adapters, comparison, findings and report, for every seed.
+
+    What is complete is not done again, and training goes on from its checkpoints: a run that was
+    cut off goes on when the same command is given again. To have findings made anew, remove
+    OUT/seed*/numbers.json.
+    """
+    from jaxtask.cli.shared import standard_error
+    from jaxtask.finetune.training.progress import live
+    from jaxtask.reproduce.data import find_folders
+    from jaxtask.reproduce.experiment import read_experiment
+    from jaxtask.reproduce.run import STAGES, Run
+    from jaxtask.reproduce.run import reproduce as run_experiment
+
+    if until not in STAGES:
+        raise ExperimentError(f"--until {until!r}: expected one of {', '.join(STAGES)}.")
+    if figures not in ("png", "pdf", "svg"):
+        raise ExperimentError(f"--format {figures!r}: expected one of png, pdf, svg.")
+    given = read_experiment(experiment)
+    if seed:
+        given = replace(given, seeds=tuple(dict.fromkeys(seed)))
+    interrupts.going_on("the same command goes on from what is there")
+    console = standard_error()
+    run_experiment(
+        Run(
+            given,
+            base,
+            find_folders(given, data, corpus or ()),
+            out,
+            command=shlex.join(["jaxtask", *sys.argv[1:]]),
+            figures=figures,
+            display=lambda: live(console),
+            say=lambda text: console.print(text, soft_wrap=True),
+        ),
+        until,
+    )

@@ -1,0 +1,122 @@
+"""The shape of a result: its coordinates, its variables, and what each variable says of itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxtask.adapters import AdapterBank, ModuleKey
+from jaxtask.engine.spec import ComparisonSpec
+from jaxtask.engine.sweep import ModuleResult
+
+PAIR = ("layer", "module", "source", "target")
+TASK = ("layer", "module", "task")
+MODULE = ("layer", "module")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of a result, before it has any numbers."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    attrs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Coordinates and variables of a result."""
+
+    coords: Mapping[str, Sequence[Any]]
+    variables: Mapping[str, Variable]
+
+    def where(self, key: ModuleKey) -> tuple[int, int]:
+        """Indices (layer, module) of one module's numbers."""
+        layer, module = key
+        return list(self.coords["layer"]).index(layer), list(self.coords["module"]).index(module)
+
+
+def layout(bank: AdapterBank, spec: ComparisonSpec) -> Layout:
+    """What comparing `bank` will give."""
+    rank = max(bank.shape(key).rank for key in bank.modules)
+    coords: dict[str, Sequence[Any]] = {
+        "layer": sorted({key.layer for key in bank.modules}),
+        "module": sorted({key.module for key in bank.modules}),
+        "source": bank.tasks,
+        "target": bank.tasks,
+        "task": bank.tasks,
+    }
+    if spec.vectors() or "spectra" in spec.keep:
+        coords["component"] = range(rank)
+    float_ = np.dtype(spec.dtype)
+    variables: dict[str, Variable] = {}
+
+    def add(name: str, dims: tuple[str, ...], dtype: np.dtype, **attrs: Any) -> None:
+        shape = tuple(len(coords[d]) for d in dims)
+        variables[name] = Variable(dims, shape, dtype, attrs)
+
+    for name, metric in spec.variables().items():
+        add(
+            name,
+            PAIR,
+            float_,
+            long_name=metric.summary,
+            symmetric=metric.symmetric,
+            pooled=metric.pooled,
+        )
+    for name, what in spec.chances().items():
+        add(name, PAIR, float_, long_name=what)
+    for name in spec.vectors():
+        add(name, (*PAIR, "component"), float_, long_name=_VECTORS[name.split("_")[0]])
+    if "spectra" in spec.keep:
+        add("spectra", (*TASK, "component"), np.dtype("f8"), long_name="singular values of ΔW")
+    add("frobenius", TASK, np.dtype("f8"), long_name="‖ΔW‖_F")
+    add("rank", TASK, np.dtype("f8"), long_name="numerical rank of ΔW")
+    add(
+        "gap",
+        TASK,
+        np.dtype("f8"),
+        long_name="least relative gap of the spectrum: at 0, S₂ is not unique",
+    )
+    add("d_out", MODULE, np.dtype("f8"), long_name="rows of ΔW, the dimension of outputs")
+    add("d_in", MODULE, np.dtype("f8"), long_name="columns of ΔW, the dimension of inputs")
+    add("valid", PAIR, np.dtype(bool), long_name="both updates are there and neither is zero")
+    return Layout(coords, variables)
+
+
+_VECTORS = {
+    "angles": "principal angles in radians, ascending",
+    "projected": "S₂: the target's spectral projection on the source",
+}
+
+
+def values(result: ModuleResult, spec: ComparisonSpec, component: int) -> dict[str, np.ndarray]:
+    """One module's numbers by variable, kept vectors padded with NaN to `component` entries."""
+    s, rank = result.spectra, result.rank
+    live = np.arange(s.shape[1]) < rank[:, None]
+    found = dict(result.pairs)
+    found |= {
+        "frobenius": np.where(np.isnan(rank), np.nan, np.linalg.norm(s, axis=1)),
+        "rank": rank,
+        "gap": _least_gap(s, rank),
+        "d_out": np.array(result.shape.d_out, float),
+        "d_in": np.array(result.shape.d_in, float),
+        "valid": result.valid,
+    }
+    if "spectra" in spec.keep:
+        found["spectra"] = np.where(live, s, np.nan)
+    for name in (*spec.vectors(), *(["spectra"] if "spectra" in spec.keep else [])):
+        short = component - found[name].shape[-1]
+        widths = [(0, 0)] * (found[name].ndim - 1) + [(0, short)]
+        found[name] = np.pad(found[name], widths, constant_values=np.nan)
+    return found
+
+
+def _least_gap(s: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Min over neighbours of (s_k − s_{k+1})/s_k among the live values; 1 with fewer than two."""
+    pairs = np.arange(s.shape[1] - 1) < rank[:, None] - 1
+    first = np.where(pairs, s[:, :-1], 1)
+    gaps = np.where(pairs, (first - s[:, 1:]) / first, 1)
+    return np.where(np.isnan(rank), np.nan, np.min(gaps, axis=1, initial=1))

@@ -1,0 +1,1 @@
+"""From task folders to batches of token ids."""

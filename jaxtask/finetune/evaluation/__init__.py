@@ -1,0 +1,1 @@
+"""What trained tasks say on held-out examples, and how it is scored."""
