@@ -9,8 +9,6 @@ from rich.console import Console
 import jaxtask as jt
 from jaxtask.demo.run import GROUPS, NAMES, Sizes, run, verdict
 
-pytestmark = pytest.mark.usefixtures("compile_fully")
-
 SMALL = Sizes(documents=4, held_out=2, read=60, steps=4, epochs=1)
 
 

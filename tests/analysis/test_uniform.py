@@ -10,14 +10,14 @@ from jaxtask.analysis.calibration import against_chance, cells_of, norms_of, pai
 from jaxtask.analysis.null_models import expected
 from jaxtask.analysis.result_view import updates_of
 
-BANKS = 200
+BANKS = 120
 VARIABLES = ("grassmann_out", "grassmann_in", "cosine", "rec", "spectral_l1", "energy_core",
              "residual")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def p_of_banks():
-    """p of 200 independent pairs with random spectra: pooled, and in one cell."""
+    """p of independent pairs with random spectra: pooled, and in one cell."""
     rng = np.random.default_rng(0)
     found = {name: [] for name in VARIABLES}
     metrics = dict.fromkeys(name.removesuffix("_out").removesuffix("_in") for name in VARIABLES)
