@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jaxtask.analysis.null_models import LARGER, UNDIRECTED, Null
+from jaxtask.analysis.null_models import Null
 from jaxtask.analysis.pooling import Weights, cell_weights
 from jaxtask.analysis.result_view import Updates
 from jaxtask.analysis.significance import Draws, draws_of, p_values
+from jaxtask.metrics import METRICS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -114,7 +115,7 @@ def against_chance(
     """
     L, M, P = values.shape
     weights = cell_weights(np.isfinite(values), norms)
-    sign = 1 if null.metric in LARGER else -1
+    sign = 1 if METRICS[null.metric].similar == "large" else -1
     labels = np.full((L, M, P), -1)
     for at in np.ndindex(L, M):
         labels[at] = null.labels(at, pairs.i, pairs.j)
@@ -164,9 +165,7 @@ def against_chance(
 
 def towards_of(metric: str | None) -> Towards | None:
     """Which values of a metric of the package say that two updates are alike."""
-    if metric is None or metric in UNDIRECTED:
-        return None
-    return "large" if metric in LARGER else "small"
+    return None if metric is None else METRICS[metric].similar
 
 
 class _Pooling:
@@ -209,7 +208,7 @@ class _Pooling:
 
 def _p(null: Draws, row: np.ndarray, x: np.ndarray, metric: str) -> np.ndarray:
     p = p_values(null, row, x)
-    if metric not in UNDIRECTED:
+    if METRICS[metric].similar is not None:
         return p
     other = Draws(-null.values, -null.mean, null.sd, -null.skew)
     return np.minimum(1, 2 * np.minimum(p, p_values(other, row, -x)))

@@ -22,13 +22,6 @@ from jaxtask.errors import AnalysisError
 from jaxtask.metrics import METRICS, Metric
 from jaxtask.text_files import parse_json
 
-IDENTICAL = {
-    **{"cosine": 1.0, "rec": 1.0, "residual": 0.0, "negative_mass": 0.0, "l2": 0.0},
-    **{"spectral_l1": 0.0, "spectral_l2": 0.0},
-    **{"energy_diag": 1.0, "energy_core": 1.0, "energy_out": 1.0, "energy_in": 1.0},
-}
-"""Values of a pair of equal updates, where they do not depend on the update."""
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -56,8 +49,8 @@ class Null(Protocol):
         """The nulls of these labels [N] in the module `at`."""
 
 
-# Of all nulls of a module together, and the least and most that each of them gets.
-_DRAWS, _FEWEST, _MOST = 1_000_000, 250, 10_000
+# Draws of all kept nulls of a module together, and the least and most that each of them gets.
+_DRAWS_OF_KEPT, _FEWEST_OF_KEPT, _MOST_OF_KEPT = 1_000_000, 250, 10_000
 
 
 @dataclass(frozen=True)
@@ -86,20 +79,12 @@ class Kept:
         T = self.mean.shape[-1]
         i, j = np.divmod(labels, T)
         mean, sd = self.mean[at][i, j], self.sd[at][i, j]
-        draws = int(np.clip(_DRAWS // T**2, _FEWEST, _MOST))
+        draws = int(np.clip(_DRAWS_OF_KEPT // T**2, _FEWEST_OF_KEPT, _MOST_OF_KEPT))
         standard = np.random.default_rng(at).standard_normal(draws)
         values = mean[:, None] + sd[:, None] * standard
-        identical = IDENTICAL.get(self.metric)
+        identical = METRICS[self.metric].identical
         return Rows(values, mean, None if identical is None else np.full(len(labels), identical))
 
-
-LARGER = frozenset(
-    ["overlap", "inner", "cosine", "rec", "energy_diag", "energy_core", "energy_out", "energy_in"]
-)
-"""Metrics that are large for similar updates; the others are small."""
-
-UNDIRECTED = frozenset(["entropy_source", "entropy_projected"])
-"""Metrics that say nothing of similarity: their p values are two-sided."""
 
 # How much is drawn for all nulls of a module together, of metrics that have one for every target
 # or for every pair, and the least and most that each of them gets.
@@ -109,12 +94,9 @@ _FEWEST, _MOST = 100, 1_000
 # Draws of a distance that differ less are one value in float32, and rounding.
 _ONE_VALUE = 1e-6
 
-_SPACES = tuple(m.name for m in METRICS.values() if m.sided and m.pooled)
-_ENERGIES = ("energy_core", "energy_out", "energy_in")
-_OF_TARGET = (*_ENERGIES, "energy_diag", "residual", "negative_mass", "entropy_projected")
-"""Depend on the target's spectrum, and of the source on the rank alone."""
-_OF_SOURCE = ("rec", "spectral_l1", "spectral_l2")
-"""Depend on the source's spectrum so much that nothing can stand in its place."""
+_SPACES = tuple(m.name for m in METRICS.values() if m.null == "spaces")
+_OF_TARGET = ("energy", "target")
+"""Nulls that depend on the target's spectrum, and of the source on the rank alone."""
 
 
 @dataclass(frozen=True)
@@ -139,22 +121,22 @@ class Expected:
         k, l = (np.where(there, rank[x], 1).astype(int) for x in (i, j))  # noqa: E741
         # Without spectra, all tasks of one rank are alike.
         alike = _first_alike(rank) if self.updates.flat else np.arange(len(rank))
-        if METRICS[self.metric].sided:
+        if self._null == "spaces":
             label = k * self._base + l
             for one in np.unique(label[there]):
                 values = self._spaces(at, *divmod(int(one), self._base))[0]
                 if np.ptp(values) <= _ONE_VALUE:
                     there &= label != one
-        elif self.metric in _OF_TARGET:
+        elif self._null in _OF_TARGET:
             label = k * self._base + alike[j]
-        elif self.metric == "cosine":
+        elif self._null == "cosine":
             label = alike[i] * self._base + alike[j]
         else:
             label = i * self._base + j
         d_out, d_in = self._dimensions(at)
-        if self.metric in ("rec", "entropy_projected"):
+        if METRICS[self.metric].constant_at_rank_1:
             there &= k > 1
-        elif self.metric in _ENERGIES:
+        elif self._null == "energy":
             whole = {"energy_out": k == d_out, "energy_in": k == d_in}
             there &= ~whole.get(self.metric, (k == d_out) & (k == d_in))
         return np.where(there, label, -1)
@@ -162,19 +144,23 @@ class Expected:
     def rows(self, at: tuple[int, int], labels: np.ndarray) -> Rows:
         """The nulls of these labels [N] in the module `at`."""
         one, two = np.divmod(labels, self._base)
-        if METRICS[self.metric].sided:
+        if self._null == "spaces":
             nulls = [self._spaces(at, int(k), int(l)) for k, l in zip(one, two, strict=True)]  # noqa: E741
             values = np.stack([null for null, _ in nulls])
             identical: np.ndarray | None = np.array([nested for _, nested in nulls])
             k, l = one, two  # noqa: E741
         else:
             rank = self.updates.rank[at]
-            k = one if self.metric in _OF_TARGET else rank[one].astype(int)
+            k = one if self._null in _OF_TARGET else rank[one].astype(int)
             l = rank[two].astype(int)  # noqa: E741
             values = self._updates(at, one, two, k, l)
-            known = self.metric in IDENTICAL
-            identical = np.full(len(labels), IDENTICAL[self.metric]) if known else None
+            equal = METRICS[self.metric].identical
+            identical = None if equal is None else np.full(len(labels), equal)
         return Rows(values, self._closed_form(at, k, l), identical)
+
+    @property
+    def _null(self) -> str | None:
+        return METRICS[self.metric].null
 
     @property
     def _base(self) -> int:
@@ -202,9 +188,9 @@ class Expected:
         for ranks in sorted(set(zip(k.tolist(), l.tolist(), strict=True))):
             own = (k == ranks[0]) & (l == ranks[1])
             G, H = update_grams(*self._dimensions(at), *ranks)
-            if not (self.updates.flat and self.metric in (*_OF_TARGET, "cosine")):
+            if not (self.updates.flat and self._null in (*_OF_TARGET, "cosine")):
                 tasks = len(self.updates.rank[at])
-                of_targets = self.metric in _OF_TARGET
+                of_targets = self._null in _OF_TARGET
                 each = _DRAWS_OF_TARGETS // tasks if of_targets else _DRAWS_OF_PAIRS // tasks**2
                 few = min(max(each, _FEWEST), _MOST, len(G))
                 # Others for each module, or the errors of few draws would add up in pooled means.
@@ -228,24 +214,26 @@ class Expected:
         sources, a = np.unique(i, return_inverse=True)
         targets, b = np.unique(j, return_inverse=True)
         units = spectra[targets, :l] / norm[targets, None]
-        if self.metric in _ENERGIES:
+        if self._null == "energy":
             return energy_null(self.metric, grams, units, spectra.shape[1])[b]
         diagonals = random_diagonals(grams, units)
-        if self.metric in _OF_TARGET:
+        if self._null == "target":
             any_source, unit = np.ones((1, spectra.shape[1])), np.ones(len(targets))
             name = "energy_diag" if self.metric == "residual" else self.metric
             found = diagonal_null(name, any_source, k, unit, diagonals)[0, b]
             # What the diagonal does not catch.
             return np.sqrt(1 - found) if self.metric == "residual" else found
-        if self.metric in _OF_SOURCE:
+        if self._null == "source":
             return diagonal_null(self.metric, spectra[sources], k, norm[targets], diagonals)[a, b]
         cosines = random_inner(spectra[sources] / norm[sources, None], diagonals)[a, b]
-        if self.metric == "cosine":
+        if self._null == "cosine":
             return cosines
         x, y = norm[i, None], norm[j, None]
-        if self.metric == "inner":
+        if self._null == "inner":
             return x * y * cosines
-        return np.sqrt((x - y) ** 2 + 2 * x * y * (1 - cosines))
+        if self._null == "l2":
+            return np.sqrt((x - y) ** 2 + 2 * x * y * (1 - cosines))
+        raise AssertionError(f"metric {self.metric}: its null {self._null!r} is not sampled here")
 
     def _closed_form(self, at: tuple[int, int], k: np.ndarray, l: np.ndarray) -> np.ndarray | None:  # noqa: E741
         """Expectations between random updates, where there is a formula.
@@ -271,8 +259,8 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
     metric = metric_of(ds, variable)
     if metric is None:
         return "it is a metric of your own, of which no chance level is known"
-    if metric.name == "entropy_source":
-        return "it does not depend on the target"
+    if metric.null is None:
+        return "its null distribution is not known"
     if f"{variable}_chance" in ds:
         order = ("layer", "module", "source", "target")
         mean, sd = (
@@ -284,7 +272,7 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
         return Kept(metric.name, mean, sd)
     if not np.isfinite(updates.d_out).any():
         return "the result does not tell the dimensions of its modules: run `jaxtask compare` again"
-    if metric.name in _OF_SOURCE and updates.flat:
+    if metric.null == "source" and updates.flat:
         return "it needs the spectra: `jaxtask compare … --keep spectra`"
     return Expected(variable, metric.name, updates, str(ds.attrs.get("padding", "pi/2")))
 

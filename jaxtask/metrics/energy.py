@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from jaxtask.metrics.metric import Metric
+from jaxtask.metrics.metric import Metric, Null
 from jaxtask.metrics.pair import Pair, Side
 
 
@@ -66,12 +66,20 @@ def _energy_side(pair: Pair, side: Side) -> Array:
     return jnp.sum((side.gram * unit_target(pair).s_target) ** 2)
 
 
-def _metric(function: Callable[[Pair], Array], summary: str) -> Metric:
-    return Metric(function.__name__, function, angles=False, summary=summary)
+def _metric(function: Callable[[Pair], Array], summary: str, null: Null = "energy") -> Metric:
+    return Metric(
+        function.__name__,
+        function,
+        angles=False,
+        summary=summary,
+        similar="large",
+        identical=1.0,
+        null=null,
+    )
 
 
 METRICS = (
-    _metric(energy_diag, "share caught by the source's singular pairs"),
+    _metric(energy_diag, "share caught by the source's singular pairs", "target"),
     _metric(energy_core, "share caught by the source's two spaces"),
     _metric(energy_out, "share caught by the source's output space"),
     _metric(energy_in, "share caught by the source's input space"),

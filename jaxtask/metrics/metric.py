@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from jax import Array
 
@@ -9,6 +10,7 @@ from jaxtask.errors import JaxtaskError
 from jaxtask.metrics.pair import Pair, Side
 
 SIDES = ("out", "in")
+Null = Literal["spaces", "energy", "target", "source", "cosine", "inner", "l2"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class Metric:
     summary: str = ""
     params: tuple[object, ...] = ()
     """Passed to `function` after the pair."""
+    similar: Literal["large", "small"] | None = None
+    """Which values mean that two updates are similar; None if neither does."""
+    identical: float | None = None
+    """The value for two equal updates, if it is the same for all; not needed for null "spaces"."""
+    null: Null | None = None
+    """How its null distribution is sampled; None if that is not known. "spaces": two random spaces.
+    "energy": random spaces and the target's spectrum. "target": the diagonal of a random target's
+    projection, which of the source needs the rank alone. "source": that, and the source's
+    spectrum. "cosine", "inner", "l2": the inner product of two random updates."""
+    constant_at_rank_1: bool = False
+    """Has one value for all sources of rank 1, so that nothing can be tested there."""
 
     def __call__(self, x: Pair | Side) -> Array:
         """The value for one pair, or for one side of it."""

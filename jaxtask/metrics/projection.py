@@ -102,14 +102,37 @@ def _entropy(s: Array, rank: Array, base: float | None) -> Array:
 
 # --------------------------------------------------------------------------- what users build
 
-_LP = Metric("spectral_lp", _spectral_lp, angles=False)
-_REC = Metric("rec", _rec, angles=False, summary="overlap of the normalised spectra")
+_LP = Metric(
+    "spectral_lp", _spectral_lp, angles=False, similar="small", identical=0.0, null="source"
+)
+_REC = Metric(
+    "rec",
+    _rec,
+    angles=False,
+    summary="overlap of the normalised spectra",
+    similar="large",
+    identical=1.0,
+    null="source",
+    constant_at_rank_1=True,
+)
 _SOURCE = Metric("entropy_source", _entropy_source, angles=False, summary="entropy of S₁ / ln k")
 _PROJECTED = Metric(
-    "entropy_projected", _entropy_projected, angles=False, summary="entropy of |S₂| / ln k"
+    "entropy_projected",
+    _entropy_projected,
+    angles=False,
+    summary="entropy of |S₂| / ln k",
+    null="target",
+    constant_at_rank_1=True,
 )
 _RESIDUAL = Metric(
-    "residual", _residual, angles=False, outside=True, summary="‖U S₂ Vᵀ − ΔW₂‖ / ‖ΔW₂‖"
+    "residual",
+    _residual,
+    angles=False,
+    outside=True,
+    summary="‖U S₂ Vᵀ − ΔW₂‖ / ‖ΔW₂‖",
+    similar="small",
+    identical=0.0,
+    null="target",
 )
 
 
@@ -215,6 +238,14 @@ METRICS = (
     rec(),
     entropy_source(),
     entropy_projected(),
-    Metric("negative_mass", negative_mass, angles=False, summary="share of |S₂| that is negative"),
+    Metric(
+        "negative_mass",
+        negative_mass,
+        angles=False,
+        summary="share of |S₂| that is negative",
+        similar="small",
+        identical=0.0,
+        null="target",
+    ),
     residual(),
 )

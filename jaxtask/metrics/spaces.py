@@ -6,6 +6,7 @@ between subspaces of different dimensions" (SIAM J. Matrix Anal. 37, 2016), tabl
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax.numpy as jnp
 from jax import Array
@@ -104,9 +105,19 @@ def _distance(
     symmetric: bool = True,
     angles: bool = True,
     pooled: bool = True,
+    similar: Literal["large", "small"] = "small",
 ) -> Metric:
-    name = function.__name__
-    return Metric(name, function, True, symmetric, angles, pooled=pooled, summary=summary)
+    return Metric(
+        function.__name__,
+        function,
+        sided=True,
+        symmetric=symmetric,
+        angles=angles,
+        pooled=pooled,
+        summary=summary,
+        similar=similar,
+        null="spaces" if pooled else None,
+    )
 
 
 METRICS = (
@@ -120,6 +131,6 @@ METRICS = (
     _distance(martin, "root of −ln Π cos²θ", pooled=False),
     _distance(procrustes, "distance of the closest bases, Frobenius"),
     _distance(spectral, "distance of the closest bases, 2-norm"),
-    _distance(overlap, "mean squared cosine", angles=False),
+    _distance(overlap, "mean squared cosine", angles=False, similar="large"),
     _distance(containment, "angles by which the target leaves the source's space", symmetric=False),
 )

@@ -43,7 +43,34 @@ def _unit(s: Array) -> Array:
 
 
 METRICS = (
-    Metric("inner", inner, symmetric=True, angles=False, summary="⟨ΔW₁, ΔW₂⟩"),
-    Metric("cosine", cosine, symmetric=True, angles=False, summary="cosine of the updates"),
-    Metric("l2", l2, symmetric=True, angles=False, outside=True, summary="‖ΔW₁ − ΔW₂‖"),
+    Metric(
+        "inner",
+        inner,
+        symmetric=True,
+        angles=False,
+        summary="⟨ΔW₁, ΔW₂⟩",
+        similar="large",
+        null="inner",
+    ),
+    Metric(
+        "cosine",
+        cosine,
+        symmetric=True,
+        angles=False,
+        summary="cosine of the updates",
+        similar="large",
+        identical=1.0,
+        null="cosine",
+    ),
+    Metric(
+        "l2",
+        l2,
+        symmetric=True,
+        angles=False,
+        outside=True,
+        summary="‖ΔW₁ − ΔW₂‖",
+        similar="small",
+        identical=0.0,
+        null="l2",
+    ),
 )
