@@ -68,22 +68,10 @@ class ArrayFactor:
 
 
 @dataclass(frozen=True)
-class MatrixFactor:
-    """A tensor that is the factor, its transpose, or the factor after flattening.
-
-    Convolution kernels (r, in, kh, kw) are flattened to (r, in·kh·kw): the update of the weight
-    (out, in, kh, kw), flattened likewise, is then B·A. Embeddings store A as (r, vocabulary) and B
-    as (dim, r) for ΔW = s(BA)ᵀ = s·Aᵀ·Bᵀ, so there the transposes are the factors.
-    """
+class _OfTensor:
+    """What is the same for all factors that are read from one tensor."""
 
     tensor: StoredTensor
-    transposed: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns after flattening and transposing."""
-        rows, columns = self.tensor.shape[0], math.prod(self.tensor.shape[1:])
-        return (columns, rows) if self.transposed else (rows, columns)
 
     @property
     def dtype(self) -> np.dtype:
@@ -100,6 +88,24 @@ class MatrixFactor:
         """The tensor's."""
         return (self.tensor.path,)
 
+
+@dataclass(frozen=True)
+class MatrixFactor(_OfTensor):
+    """A tensor that is the factor, its transpose, or the factor after flattening.
+
+    Convolution kernels (r, in, kh, kw) are flattened to (r, in·kh·kw): the update of the weight
+    (out, in, kh, kw), flattened likewise, is then B·A. Embeddings store A as (r, vocabulary) and B
+    as (dim, r) for ΔW = s(BA)ᵀ = s·Aᵀ·Bᵀ, so there the transposes are the factors.
+    """
+
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns after flattening and transposing."""
+        rows, columns = self.tensor.shape[0], math.prod(self.tensor.shape[1:])
+        return (columns, rows) if self.transposed else (rows, columns)
+
     def load(self) -> np.ndarray:
         """Reads the tensor."""
         matrix = self.tensor.read()
@@ -108,14 +114,13 @@ class MatrixFactor:
 
 
 @dataclass(frozen=True)
-class ExpertFactor:
+class ExpertFactor(_OfTensor):
     """One expert's part of a stacked factor.
 
     A is stored (E·r, in) with the expert as the slow index of the rows, B is stored (out, E·r) with
     the expert as the fast index of the columns (PEFT's `ParamWrapper`).
     """
 
-    tensor: StoredTensor
     side: str  # "A" or "B"
     expert: int
     experts: int
@@ -127,21 +132,6 @@ class ExpertFactor:
         if self.side == "A":
             return rows // self.experts, columns
         return rows, columns // self.experts
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The widened type."""
-        return self.tensor.widened
-
-    @property
-    def stored_as(self) -> str:
-        """The name of the type in the file."""
-        return dtype_name(self.tensor.dtype)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The tensor's."""
-        return (self.tensor.path,)
 
     def load(self) -> np.ndarray:
         """Reads this expert's rows of A, or columns of B, only."""
@@ -155,13 +145,12 @@ class ExpertFactor:
 
 
 @dataclass(frozen=True)
-class SliceFactor:
+class SliceFactor(_OfTensor):
     """One expert's part of a tensor whose slowest index is the expert.
 
     The tensor is (E, rows, columns), or (E·rows, columns).
     """
 
-    tensor: StoredTensor
     expert: int
     experts: int
 
@@ -170,21 +159,6 @@ class SliceFactor:
         """Rows and columns of this expert's factor."""
         *slow, columns = self.tensor.shape
         return math.prod(slow) // self.experts, columns
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The widened type."""
-        return self.tensor.widened
-
-    @property
-    def stored_as(self) -> str:
-        """The name of the type in the file."""
-        return dtype_name(self.tensor.dtype)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The tensor's."""
-        return (self.tensor.path,)
 
     def load(self) -> np.ndarray:
         """Reads this expert's part only."""
