@@ -114,15 +114,15 @@ def shared_start(chances: Mapping[str, Chance]) -> SharedStart | None:
 
 def told(start: SharedStart, kept: bool) -> str:
     """A detected shared start in words; `kept` if chance levels take it into account."""
-    mind = (
+    caveat = (
         ""
         if kept
-        else " Chance levels of metrics of both sides take input sides at random too, which the "
-        "shared start alone exceeds: `jaxtask compare … --keep chance` computes ones that do not."
+        else " The null model of metrics of both sides also draws input sides at random, which the "
+        "shared A alone exceeds: `jaxtask compare … --keep chance` holds the input sides fixed."
     )
     return (
-        f"The adapters seem to have started from one A: {start.variable} of the median pair is "
-        f"{start.median:.3f}, where chance is {start.chance:.3f}; that is {start.calibrated:.0%} "
-        "of the way to equal input spaces. Input-side similarity then says little of the tasks."
-        f"{mind}"
+        f"The adapters seem to share the same initial A: {start.variable} of the median pair is "
+        f"{start.median:.3f} (null mean {start.chance:.3f}), which is {start.calibrated:.0%} of the "
+        "way to equal input spaces. Input-side similarity then says little about the tasks."
+        f"{caveat}"
     )

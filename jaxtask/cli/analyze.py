@@ -25,22 +25,29 @@ def analyze(
         typer.Option(help="Ordered pairs of the table, as SOURCE:TARGET,SOURCE:TARGET."),
     ] = "",
     distance: Annotated[
-        str, typer.Option(help="What groups and maps are of; grassmann_out by default.")
+        str, typer.Option(show_default="grassmann_out", help="Distance for groups and maps.")
     ] = "",
     weights: Annotated[
-        str, typer.Option(help='Of layers and modules: "equal", or "norm" of the updates.')
+        str,
+        typer.Option(
+            help='Weights of layers and modules in pooled means: "equal", or "norm" of the updates.'
+        ),
     ] = "equal",
-    permutations: Annotated[int, typer.Option(help="Of group labels.", min=1, max=10**7)] = 9999,
-    seed: Annotated[int, typer.Option(help="Of permutations and intervals.", min=0)] = 0,
+    permutations: Annotated[
+        int, typer.Option(help="Permutations of group labels.", min=1, max=10**7)
+    ] = 9999,
+    seed: Annotated[
+        int, typer.Option(help="Random seed for permutations and bootstrap.", min=0)
+    ] = 0,
     figures: Annotated[
         str, typer.Option("--format", help="Also draw figures: pdf, png or svg; needs --out.")
     ] = "",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace findings that are there.")
+        bool, typer.Option("--overwrite", help="Replace existing findings.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a result shows: similar tasks, groups, inclusion, each beside chance."""
+    """Analyze a result: similar tasks, groups and inclusion, each tested against a null model."""
     from jaxtask.report.findings import check_folder, write_findings
 
     if out is not None:

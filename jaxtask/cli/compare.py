@@ -34,36 +34,46 @@ def compare(
     ] = None,
     metrics: Annotated[
         str,
-        typer.Option(help="Comma-separated metric names; all by default. See `jaxtask metrics`."),
+        typer.Option(
+            show_default="all", help="Comma-separated metric names; see `jaxtask metrics`."
+        ),
     ] = "",
-    sides: Annotated[str, typer.Option(help="out, in or out,in.")] = "out,in",
+    sides: Annotated[str, typer.Option(help="Sides of the update: out, in or out,in.")] = "out,in",
     dtype: Annotated[
-        str, typer.Option(help="float32, or float64 for angles below 1e-6.")
+        str, typer.Option(help="Precision: float32, or float64 for angles below 1e-6.")
     ] = "float32",
     padding: Annotated[
-        str, typer.Option(help='What unequal ranks count: "pi/2" (right angles) or "none".')
+        str, typer.Option(help='What unequal ranks add: "pi/2" (right angles) or "none".')
     ] = "pi/2",
     keep: Annotated[
         str, typer.Option(help="Also keep: angles, spectra, chance (comma-separated).")
     ] = "",
     rank_rtol: Annotated[
-        float | None, typer.Option(help="Relative size of a singular value that counts as zero.")
+        float | None,
+        typer.Option(
+            show_default="4·√r·eps",
+            help="Singular values below this share of the largest count as zero.",
+        ),
     ] = None,
     memory_budget: Annotated[
-        str, typer.Option(help="Such as 500MB or 4GB; half of what is available by default.")
+        str,
+        typer.Option(
+            show_default="half of what is available", help="Memory limit, such as 500MB or 4GB."
+        ),
     ] = "",
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite", help="Replace a result, or what is left of another comparison."
-        ),
+        typer.Option("--overwrite", help="Replace a result, or the remains of another comparison."),
     ] = False,
     append: Annotated[
         bool,
         typer.Option("--append", help="Add to a result the adapters that it does not have yet."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print shapes, memory and estimated time, and write nothing."
+        ),
     ] = False,
     distributed: Annotated[
         bool,
@@ -76,8 +86,8 @@ def compare(
     coordinator: Annotated[
         str | None, typer.Option(help="HOST:PORT of process 0, with --distributed.")
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="How many there are.")] = None,
-    process: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Number of processes.")] = None,
+    process: Annotated[int | None, typer.Option(help="Index of this process, from 0.")] = None,
     directional: Directional = False,
     allow_base_mismatch: AnyBase = False,
     skip_unreadable: SkipUnreadable = False,
@@ -87,7 +97,7 @@ def compare(
 ) -> None:
     """Compare adapters: every metric, layer, module and ordered pair of tasks.
 
-    A run that was cut off goes on where it stopped when the same command is given again.
+    If a run is interrupted, the same command resumes it.
     """
     leads = not distributed or _join(coordinator, processes, process)
     # Several processes have to hear it together, which is later.

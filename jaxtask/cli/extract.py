@@ -21,29 +21,33 @@ def extract(
     base: Annotated[str, typer.Argument(metavar="BASE", help=f"Before fine-tuning: {_CHECKPOINT}")],
     tuned: Annotated[str, typer.Argument(metavar="TUNED", help="After fine-tuning, likewise.")],
     out: Annotated[Path, typer.Option(help="Folder for the adapter, in PEFT's format.")],
-    rank: Annotated[int, typer.Option(help="Singular triplets to keep of a matrix, at most.")] = 64,
+    rank: Annotated[int, typer.Option(help="Most singular triplets to keep per matrix.")] = 64,
     energy: Annotated[
         float | None,
-        typer.Option(help="Keep as few as hold this share of the energy of ΔW, such as 0.99."),
+        typer.Option(
+            help="Keep the fewest that hold this share of the energy of ΔW, such as 0.99."
+        ),
     ] = None,
     targets: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated modules, or a regular expression; by default all matrices in "
-            "layers."
+            show_default="all matrices in layers",
+            help="Comma-separated modules, or a regular expression.",
         ),
     ] = None,
     outside_layers: Annotated[
-        bool, typer.Option("--outside-layers", help="Embeddings and heads too.")
+        bool, typer.Option("--outside-layers", help="Include embeddings and heads.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="By default TUNED's last part.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the randomised decomposition.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(show_default="TUNED's last part", help="Name of the adapter.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the decomposition.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an adapter that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing adapter.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a fully fine-tuned checkpoint an adapter: ΔW = W_tuned − W_base, truncated."""
+    """Turn a fully fine-tuned checkpoint into an adapter: ΔW = W_tuned − W_base, truncated."""
     from jaxtask.adapters import AdapterBank
     from jaxtask.adapters.write import check_free
     from jaxtask.extract import from_checkpoints

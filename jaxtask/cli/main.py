@@ -35,30 +35,7 @@ BUG = 70  # EX_SOFTWARE of sysexits.h
 # Newer versions of Typer bring their own copy of Click.
 _WRONG_USAGE: type[Any] = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(
-    name="jaxtask",
-    help="How fine-tuning tasks relate, measured from their LoRA adapters.\n" + EXIT,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
-app.add_typer(tasks.app, name="tasks")
-for command in (
-    train.train,
-    extract.extract,
-    export.export,
-    compare.compare,
-    analyze.analyze,
-    report.report,
-    reproduce.reproduce,
-    doctor.doctor,
-):
-    app.command(epilog=EXIT)(command)
-
-
-@app.command(epilog=EXIT)
 def show(
     result: Annotated[Path, typer.Argument(help="A result of `jaxtask compare --out`.")],
     variables: Annotated[
@@ -68,7 +45,7 @@ def show(
     module: Annotated[str | None, typer.Option(help="This module type only.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print pooled tables of a result again."""
+    """Print pooled tables of a result."""
     ds = jt.open_result(result)
     for dim, label in (("layer", layer), ("module", module)):
         if label is not None:
@@ -81,7 +58,6 @@ def show(
     show_pooled(ds, variables, as_json)
 
 
-@app.command(epilog=EXIT)
 def inspect(
     paths: Paths,
     directional: Directional = False,
@@ -103,9 +79,8 @@ def inspect(
         standard_output().print(f"note: {note}")
 
 
-@app.command(epilog=EXIT)
 def metrics(as_json: AsJson = False) -> None:
-    """List the metrics and the variables that they make."""
+    """List the metrics and their variables."""
     known = [(m, m.variables(jt.metrics.SIDES)) for m in jt.metrics.METRICS.values()]
     if as_json:
         rows = [
@@ -122,16 +97,59 @@ def metrics(as_json: AsJson = False) -> None:
     standard_output().print(table)
 
 
-@app.command(epilog=EXIT)
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Folder for all that is made; replaces an earlier demo there.")
+        Path, typer.Option(help="Folder for the results; replaces an earlier demo.")
     ] = Path("demo"),
 ) -> None:
-    """Go the whole way once, in minutes: corpus, base model, tasks, adapters, comparison."""
+    """Run the whole pipeline in minutes: corpus, base model, tasks, adapters, comparison."""
     from jaxtask.demo.run import run
 
     run(out, standard_output())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        standard_output().print(f"jaxtask {jt.__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="jaxtask",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(epilog=EXIT)
+def jaxtask(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Measure how fine-tuning tasks relate, from their LoRA adapters."""
+
+
+# In the order of use.
+app.add_typer(tasks.app, name="tasks")
+for command in (
+    train.train,
+    extract.extract,
+    inspect,
+    compare.compare,
+    show,
+    analyze.analyze,
+    report.report,
+    export.export,
+    reproduce.reproduce,
+    metrics,
+    doctor.doctor,
+    demo,
+):
+    app.command(epilog=EXIT)(command)
 
 
 def main() -> None:

@@ -22,15 +22,15 @@ def report(
     pairs: Annotated[
         str,
         typer.Option(
-            help="Pairs to look at one by one, as TASK:TASK,TASK:TASK; the 20 most telling by "
-            "default."
+            show_default="the 20 most telling",
+            help="Pairs to show in detail, as TASK:TASK,TASK:TASK.",
         ),
     ] = "",
     maps: Annotated[
         str,
         typer.Option(
-            help="Comma-separated variables whose single layers and modules the page holds; as "
-            "many as have room by default."
+            show_default="as many as fit",
+            help="Comma-separated variables to include layer by layer and module by module.",
         ),
     ] = "",
     form: Annotated[
@@ -38,10 +38,10 @@ def report(
         typer.Option("--format", help="html, or figures for papers: pdf, png or svg."),
     ] = "html",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a page or figures that are there.")
+        bool, typer.Option("--overwrite", help="Replace an existing page or figures.")
     ] = False,
 ) -> None:
-    """Draw a result: one HTML page that opens offline, or figures for papers."""
+    """Create a report: one HTML page that opens offline, or figures for papers."""
     from jaxtask.analysis import poolable
     from jaxtask.report.figures import FORMATS, check_figures, write_figures
     from jaxtask.report.page import check_file, check_variables, write_page

@@ -17,31 +17,32 @@ def reproduce(
         str,
         typer.Option(help="Base model: a folder, a .gguf file, or an id in the local cache."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for all that is made.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
     experiment: Annotated[
         str, typer.Argument(help="A YAML file, or the name of a shipped experiment.")
     ] = "talk",
     data: Annotated[Path, typer.Option(help="Folder with the corpora's folders.")] = Path("."),
     corpus: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FOLDER", help="Where a corpus of the experiment lies."),
+        typer.Option(metavar="NAME=FOLDER", help="Where a corpus of the experiment is."),
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(min=0, help="Instead of the experiment's seeds; may come several times."),
+        typer.Option(
+            min=0, show_default="the experiment's", help="Random seed; may come several times."
+        ),
     ] = None,
     until: Annotated[
         str, typer.Option(help="The last stage: tasks, train, compare or report.")
     ] = "report",
     figures: Annotated[
-        str, typer.Option("--format", help="Of the figures: png, pdf or svg.")
+        str, typer.Option("--format", help="Format of the figures: png, pdf or svg.")
     ] = "png",
 ) -> None:
     """Run an experiment: tasks, adapters, comparison, findings and report, for every seed.
 
-    What is complete is not done again, and training goes on from its checkpoints: a run that was
-    cut off goes on when the same command is given again. To have findings made anew, remove
-    OUT/seed*/numbers.json.
+    If a run is interrupted, the same command resumes it: complete stages are not repeated, and
+    training continues from its checkpoints. To redo the findings, remove OUT/seed*/numbers.json.
     """
     from jaxtask.cli.shared import standard_error
     from jaxtask.finetune.training.progress import live
@@ -57,7 +58,7 @@ def reproduce(
     given = read_experiment(experiment)
     if seed:
         given = replace(given, seeds=tuple(dict.fromkeys(seed)))
-    interrupts.going_on("the same command goes on from what is there")
+    interrupts.going_on("the same command resumes it")
     console = standard_error()
     run_experiment(
         Run(

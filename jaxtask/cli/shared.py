@@ -33,7 +33,7 @@ Paths = Annotated[
 Directional = Annotated[
     bool,
     typer.Option(
-        help="Take B·A also from kinds whose update is more (DoRA, PiSSA, …), labelled so."
+        help="Also take B·A from kinds whose update is more than that (DoRA, PiSSA, …), labelled."
     ),
 ]
 AnyBase = Annotated[
@@ -41,7 +41,7 @@ AnyBase = Annotated[
 ]
 SkipUnreadable = Annotated[
     bool,
-    typer.Option("--skip-unreadable", help="Leave out adapters that are refused, with a note."),
+    typer.Option("--skip-unreadable", help="Skip adapters that cannot be read, with a note."),
 ]
 Download = Annotated[
     bool,
@@ -128,7 +128,7 @@ def as_options(text: str, command: Any) -> str:
     commands = [command]
     for one in commands:
         commands.extend(getattr(one, "commands", {}).values())
-        known |= {p.name: max(p.opts, key=len) for p in one.params if p.name and "-" in p.opts[0]}
+        known |= {p.name: p.opts[0] for p in one.params if p.name and p.opts[0].startswith("--")}
 
     def option(found: re.Match[str]) -> str:
         if found[1] not in known:

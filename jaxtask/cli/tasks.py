@@ -39,17 +39,19 @@ Tables = Annotated[
     ),
 ]
 MaxLen = Annotated[
-    int | None, typer.Option(help="Longest example, in tokens (or words without --tokenizer).")
+    int | None, typer.Option(help="Longest example, in tokens (in words without --tokenizer).")
 ]
 Tokenizer = Annotated[
     str,
-    typer.Option(help="Of the base model: a folder, a .gguf file, or an id in the local cache."),
+    typer.Option(
+        help="Tokenizer of the base model: a folder, a .gguf file, or an id in the local cache."
+    ),
 ]
 TasksFrom = Annotated[
-    list[Path] | None, typer.Option(help="A Python file that registers tasks of your own.")
+    list[Path] | None, typer.Option(help="A Python file that registers your own tasks.")
 ]
-Out = Annotated[Path, typer.Option(help="Folder for the tasks' folders.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace tasks that are there.")]
+Out = Annotated[Path, typer.Option(help="Folder for the task folders.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing tasks.")]
 
 
 @app.command("list")
@@ -73,16 +75,22 @@ def list_tasks(tasks_from: TasksFrom = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def build(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="See `tasks list`.")],
+    tasks: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK...", help="Names of tasks; see `jaxtask tasks list`."),
+    ],
     corpus: Corpora,
     out: Out = Path("data"),
     summaries: Annotated[
         Path | None, typer.Option(help="JSON lines with document_id and summary, for `sum`.")
     ] = None,
     prompt: Annotated[
-        str, typer.Option(help="own, or neutral: one prompt for all, in folders TASK-neutral.")
+        str,
+        typer.Option(
+            help="own, or neutral: the same prompt for all tasks, in folders TASK-neutral."
+        ),
     ] = "own",
-    prefix: Annotated[str, typer.Option(help="What the folders' names begin with.")] = "",
+    prefix: Annotated[str, typer.Option(help="Prefix of the folders' names.")] = "",
     max_len: MaxLen = None,
     tokenizer: Tokenizer = "",
     records: Annotated[
@@ -92,7 +100,7 @@ def build(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build tasks from annotated corpora: one folder a task."""
+    """Build tasks from annotated corpora: a folder per task."""
     from jaxtask.corpora import build_tasks, load_tasks
 
     for path in tasks_from or ():

@@ -10,14 +10,29 @@ import typer
 
 from jaxtask.cli.shared import read_targets
 from jaxtask.errors import RecipeError
+from jaxtask.finetune.recipe import Recipe
 from jaxtask.interrupts import interrupts
 from jaxtask.terminal import print_json, standard_error, standard_output
+
+
+def _default(key: str) -> str:
+    """The default of a recipe's setting, as the help shows it."""
+    value: Any = Recipe("base")
+    for name in key.split("."):
+        value = getattr(value, name)
+    return (
+        ",".join(value)
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def train(
     data: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DATA]...", help="Folders of tasks, as `tasks build` writes them."),
+        typer.Argument(metavar="[DATA]...", help="Task folders, as `jaxtask tasks` writes them."),
     ] = None,
     base: Annotated[
         str | None,
@@ -31,69 +46,144 @@ def train(
         str | None,
         typer.Option(
             "--from",
-            help="Go on from an adapter, for all tasks, or from a folder of one a task. They keep "
-            "their rank, alpha and targets.",
+            help="Continue from an adapter, for all tasks, or from a folder with one per task. "
+            "They keep their rank, alpha and targets.",
         ),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help="Folder for the adapters, one folder a task.")
+        str | None, typer.Option(help="Folder for the adapters, a folder per task.")
     ] = None,
     work: Annotated[
-        str | None, typer.Option(help="Folder for checkpoints and logs; by default OUT.work.")
+        str | None, typer.Option(show_default="OUT.work", help="Folder for checkpoints and logs.")
     ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="A folder, a .gguf file, or an id in the local cache; by default the base's own."
+            show_default="the base model's",
+            help="A folder, a .gguf file, or an id in the local cache.",
         ),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="auto, plain or chat.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Of the frozen base: bfloat16 or float32.")
+    prompt: Annotated[
+        str | None,
+        typer.Option(show_default=_default("prompt"), help="Prompt format: auto, plain or chat."),
     ] = None,
-    r: Annotated[int | None, typer.Option("--r", help="Rank.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="The update is alpha/r · B·A.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Of LoRA's input.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            show_default=_default("dtype"), help="Of the frozen base: bfloat16 or float32."
+        ),
+    ] = None,
+    r: Annotated[
+        int | None, typer.Option("--r", show_default=_default("lora.r"), help="LoRA rank.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(show_default=_default("lora.alpha"), help="The update is alpha/r · B·A."),
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(show_default=_default("lora.dropout"), help="Dropout on LoRA's input."),
+    ] = None,
     targets: Annotated[
         str | None,
-        typer.Option(help="Comma-separated modules, all-linear, or a regular expression."),
+        typer.Option(
+            show_default=_default("lora.targets"),
+            help="Comma-separated modules, all-linear, or a regular expression.",
+        ),
     ] = None,
     shared_init: Annotated[
         bool | None,
-        typer.Option("--shared-init/--own-init", help="All tasks start from one A, or not."),
+        typer.Option(
+            "--shared-init/--own-init",
+            show_default="shared",
+            help="All tasks have the same initial A, or each its own.",
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over each task's data.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps, instead of epochs.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Rows of a task in one go.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            show_default=_default("training.epochs"), help="Epochs over each task's data."
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps, instead of epochs.")] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            "--batch-size",
+            show_default=_default("training.batch"),
+            help="Batch size: rows per task and step.",
+        ),
+    ] = None,
     accumulate: Annotated[
-        int | None, typer.Option(help="So many batches are one step's gradient.")
+        int | None,
+        typer.Option(
+            show_default=_default("training.accumulate"),
+            help="Gradient accumulation: batches per step.",
+        ),
     ] = None,
     packing: Annotated[
-        bool | None, typer.Option("--packing/--no-packing", help="Several examples in a row.")
+        bool | None,
+        typer.Option(
+            "--packing/--no-packing", show_default="no-packing", help="Several examples per row."
+        ),
     ] = None,
     max_len: Annotated[
         int | None,
-        typer.Option(help="Longest example, in tokens; by default what the base model allows."),
+        typer.Option(show_default="the base model's", help="Longest example, in tokens."),
     ] = None,
     truncate: Annotated[
         bool | None,
         typer.Option(
             "--truncate/--no-truncate",
+            show_default="no-truncate",
             help="Cut the documents of longer examples, not their targets; else they are dropped.",
         ),
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="constant, linear or cosine.")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr", "--learning-rate", show_default=_default("training.lr"), help="Learning rate."
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            show_default=_default("training.schedule"),
+            help="Learning rate schedule: constant, linear or cosine.",
+        ),
+    ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Evaluations without a new best before a task ends.")
+        int | None,
+        typer.Option(
+            show_default="no early stopping",
+            help="Early stopping: evaluations of a task without a new best.",
+        ),
     ] = None,
     generate: Annotated[
         int | None,
-        typer.Option(help="Dev examples of a task to generate texts from, before and after."),
+        typer.Option(
+            show_default=_default("training.generate"),
+            help="Dev examples per task to generate text for, before and after training.",
+        ),
     ] = None,
-    stack: Annotated[str | None, typer.Option(help="Tasks that train at once: auto or N.")] = None,
-    mesh: Annotated[str | None, typer.Option(help="Devices: task=…,data=…,model=….")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of A, the data's order and dropout.")] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            show_default=_default("training.stack"), help="Tasks that train at once: auto or N."
+        ),
+    ] = None,
+    mesh: Annotated[
+        str | None,
+        typer.Option(show_default="one device", help="Device mesh: task=…,data=…,model=…."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            show_default=_default("training.seed"),
+            help="Random seed for A, the order of the data, and dropout.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,16 +191,16 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+        bool, typer.Option("--resume", help="Resume from the newest checkpoint, if there is one.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace adapters, and start anew.")
+        bool, typer.Option("--overwrite", help="Replace adapters and start again.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON on standard output, no table.")
     ] = False,
 ) -> None:
-    """Fine-tune one LoRA adapter a task, many at once on one frozen base."""
+    """Fine-tune one LoRA adapter per task, many at once on one frozen base model."""
     from jaxtask.cli.tables import trained_tables
     from jaxtask.finetune.peft_io.provenance import work_folder
     from jaxtask.finetune.recipe.files import read_recipe, read_value
@@ -158,7 +248,7 @@ def train(
     whole = change(first, given, "train")
     if whole.start is not None:
         _check_start(given)
-    interrupts.going_on(f"--resume goes on from what is saved in {work_folder(whole)}")
+    interrupts.going_on(f"--resume continues from what is saved in {work_folder(whole)}")
     progress = standard_error()
     outcomes = fine_tune(
         whole,

@@ -62,7 +62,7 @@ def compare(
             (`spectra`) and S₂ (`projected`), NaN beyond each rank. "chance" adds to metrics of both
             sides what they come to by chance, as mean and standard deviation (`rec_chance`,
             `rec_chance_sd`): with output spaces of the targets at random and input sides as they
-            are, which is what chance is where adapters started from one A.
+            are, which is what chance is where adapters share the same initial A.
         rank_rtol: Singular values up to rank_rtol·σ_max count as zero; 4√r·eps of the stored
             precision by default (never narrower than float32's).
         memory_budget: Bytes of main memory for bases, tiles and reading; half of what is available

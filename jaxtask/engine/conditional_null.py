@@ -1,6 +1,6 @@
 """What metrics come to where the target's output space is random, and all else is as it is.
 
-Adapters that started from one A share their input space, whatever their tasks: what is left to
+Adapters that share the same initial A keep their input space, whatever their tasks: what is left to
 chance is where their outputs lie. So the input side of the pair, H, and both spectra are kept, and
 the output side's block G = U₁ᵀU₂ is drawn.
 """

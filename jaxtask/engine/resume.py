@@ -184,7 +184,7 @@ def _kept(draft: Draft) -> Iterator[None]:
         # Adapters that turn out to be damaged will be others when they are repaired.
         if done and not isinstance(error, AdapterError):
             error.add_note(
-                f"the {done} modules that are done stay in {draft.folder}; the same call goes on"
+                f"the {done} modules that are done stay in {draft.folder}; the same call resumes"
             )
         elif processes.leads():
             draft.remove()

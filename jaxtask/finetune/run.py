@@ -71,7 +71,7 @@ def fine_tune(
     resumed = resume and _has_checkpoints(work)
     if not (resume or overwrite) and _has_checkpoints(work):
         raise CheckpointError(
-            f"{work}: holds checkpoints of a run; give resume=True to go on from them, "
+            f"{work}: holds checkpoints of a run; give resume=True to continue from them, "
             "or overwrite=True to start anew."
         )
     earlier = [] if resume else _earlier(work)

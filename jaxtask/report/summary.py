@@ -29,11 +29,11 @@ def sections(findings: "Findings") -> Iterator[tuple[str, list[str]]]:
     yield "What was compared", _compared(findings)
     yield "Which tasks are alike", list(_alike(findings))
     if findings.separation is not None:
-        yield "Do the groups lie apart", _groups(findings.separation)
+        yield "Are the groups separated", _groups(findings.separation)
     if findings.inclusion is not None:
         yield "Which task includes which", list(_inclusions(findings))
     if findings.notes:
-        yield "Mind", list(findings.notes)
+        yield "Caveats", list(findings.notes)
 
 
 def _compared(findings: "Findings") -> list[str]:
@@ -44,8 +44,8 @@ def _compared(findings: "Findings") -> list[str]:
     return [
         f"{len(findings.tasks)} adapters of {base}: {len(about['layers'])} layers, "
         f"{len(about['modules'])} module types ({modules}).",
-        f"Pooled numbers weigh {weighing}. Intervals are of {about['resamples']:,} draws of "
-        "layers; chance is a random update of the same dimensions, rank and norm.",
+        f"Pooled numbers weigh {weighing}. Intervals: {about['resamples']:,} bootstrap "
+        "samples of layers. Null model: a random update of the same dimensions, rank and norm.",
     ]
 
 
@@ -55,14 +55,14 @@ def _alike(findings: "Findings") -> Iterator[str]:
     order = _order(pooled)
     nearest = order[::-1] if pooled.towards == "large" else order
     shown = [*nearest[:_LISTED], *nearest[_LISTED:][-1:]]
-    words = [f"Most alike, by {name}:", *["Then"] * (_LISTED - 1), "At the other end"]
+    words = [f"Most alike, by {name}:", *["Then"] * (_LISTED - 1), "Least alike:"]
     for word, (i, j) in zip(words, shown, strict=False):
         yield f"{word} {_pair(findings, pooled, i, j)}"
     for variable, cells in findings.cells.items():
         if variable in (name, "cosine", "rec", "energy_core"):
             yield (
                 f"{variable}: {cells.significant:,} of {cells.tested:,} cells (layer, module, "
-                f"pair) are more alike than chance, at a false discovery rate of {cells.level:g}."
+                f"pair) are more alike than the null, at a false discovery rate of {cells.level:g}."
             )
     for (a, b), rho in findings.agreement.items():
         if (a, b) == (name, "cosine") and np.isfinite(rho):
@@ -84,7 +84,7 @@ def _pair(findings: "Findings", pooled: "Pooled", i: int, j: int) -> str:
     if np.isfinite(pooled.low[i, j]):
         text += f" (95%: {pooled.low[i, j]:.4g} to {pooled.high[i, j]:.4g})"
     if pooled.chance is not None and pooled.p is not None and np.isfinite(pooled.p[i, j]):
-        text += f", chance {pooled.chance[i, j]:.4g}, p {probability(pooled.p[i, j])}"
+        text += f", null mean {pooled.chance[i, j]:.4g}, p {probability(pooled.p[i, j])}"
     return text
 
 
@@ -93,7 +93,7 @@ def _groups(apart: "Separation") -> list[str]:
     within = ", ".join(
         f"{d:.4g} within {group}" for group, d in apart.within.items() if np.isfinite(d)
     )
-    words = "lie apart" if test.p <= _LEVEL else "cannot be told from labels at random"
+    words = "are separated" if test.p <= _LEVEL else "are not separated from random labels"
     how = "all labelings" if test.exact else f"{test.permutations:,} permutations"
     return [
         f"By {apart.variable}, the groups {words}: PERMANOVA F = {test.F:.3g}, R² = {test.R2:.3f}, "
@@ -111,18 +111,18 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
     words, held = found.direction, found.parts[found.decided_by]
     pairs = len(tasks) * (len(tasks) - 1) // 2
     yield (
-        f"Pairs: {pairs}. One task includes the other, more than the reverse and more than chance: "
+        f"Pairs: {pairs}. One task includes the other, more than the reverse and more than the null: "
         f"{int((words == 'includes').sum())}. Equal: {int((words == 'equal').sum()) // 2}. Judged "
-        f"by {found.decided_by}; percentages are of the target, 0% being chance. A direction may "
-        "be sure where the percentage is small."
+        f"by {found.decided_by}; percentages are of the target; 0% is the null mean. A direction "
+        "may be certain although the percentage is small."
     )
     i, j = np.nonzero(words == "includes")
     order = np.argsort(-found.lead[i, j], kind="stable")
     for n in order[:_LISTED]:
         a, b = i[n], j[n]
         yield (
-            f"{tasks[a]} includes {tasks[b]} by {held[a, b]:.1%}, the reverse is {held[b, a]:.1%} "
-            f"(difference {found.lead_low[a, b]:.1%} to {found.lead_high[a, b]:.1%}, adjusted "
+            f"{tasks[a]} captures {held[a, b]:.1%} of {tasks[b]}'s update beyond the null; "
+            f"{tasks[b]} captures {held[b, a]:.1%} of {tasks[a]}'s (difference {found.lead_low[a, b]:.1%} to {found.lead_high[a, b]:.1%}, adjusted "
             f"p {probability(found.p_adjusted[a, b])}); scores {found.score[a, b]:.3f} and "
             f"{found.score[b, a]:.3f}."
         )

@@ -60,10 +60,12 @@ def test_without_them_a_shared_start_is_taken_for_similarity(results):
     off = ~np.eye(TASKS, dtype=bool)
     assert np.median(found.pooled["energy_core"].p[off]) < 1e-10
     assert found.inclusion.decided_by == "energy_out"
-    assert any("started from one A" in note and "--keep chance" in note for note in found.notes)
+    assert any(
+        "share the same initial A" in note and "--keep chance" in note for note in found.notes
+    )
     kept = jt.analyze(results[0])
     assert kept.inclusion.decided_by == "energy_core"
-    (note,) = (note for note in kept.notes if "started from one A" in note)
+    (note,) = (note for note in kept.notes if "share the same initial A" in note)
     assert "--keep chance" not in note
     assert any("input sides are as they are" in note for note in kept.notes)
 

@@ -59,9 +59,9 @@ def test_what_is_printed(folder, printed):
     for words in (
         "7 adapters of planted: 4 layers, 2 module types",
         "topic-a1 and topic-a1-again",
-        "By grassmann_out, the groups lie apart: PERMANOVA F =",
+        "By grassmann_out, the groups are separated: PERMANOVA F =",
         "(all labelings)",
-        "topic-a1 includes topic-a-narrow by 100.0%, the reverse is",
+        "topic-a1 captures 100.0% of topic-a-narrow's update beyond the null; topic-a-narrow captures",
         "topic-a1 → topic-a-narrow",
         f"Written: {folder / 'findings'}",
     ):
@@ -90,7 +90,7 @@ def test_all_numbers_are_in_the_folder(folder, printed):
     one = next(r for r in rows if (r["source"], r["target"]) == ("topic-a1", "topic-a-narrow"))
     assert one["direction"] == "includes"
     assert float(one["part_energy_core"]) == pytest.approx(1, abs=1e-4)
-    assert "## Do the groups lie apart" in (out / "summary.md").read_text()
+    assert "## Are the groups separated" in (out / "summary.md").read_text()
 
 
 def test_the_talks_table(folder, printed):

@@ -1,4 +1,4 @@
-"""What one training step eats."""
+"""A training batch."""
 
 from typing import NamedTuple
 

@@ -239,7 +239,7 @@ class _Loop:
             last = max(run.total for run in self.runs)
             stop.leave(
                 f"after step {self.step} of {last}, which is saved in {self.checkpoints.folder}; "
-                "--resume (resume=True) goes on from there"
+                "--resume (resume=True) continues from there"
             )
 
     def _evaluate(self, log: MetricsLog, stop: StopOnSignal) -> None:
