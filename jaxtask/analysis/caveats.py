@@ -122,7 +122,7 @@ def told(start: SharedStart, kept: bool) -> str:
     )
     return (
         f"The adapters seem to share the same initial A: {start.variable} of the median pair is "
-        f"{start.median:.3f} (null mean {start.chance:.3f}), which is {start.calibrated:.0%} of the "
-        "way to equal input spaces. Input-side similarity then says little about the tasks."
+        f"{start.median:.3f} (null mean {start.chance:.3f}), which is {start.calibrated:.0%} of "
+        "the way to equal input spaces. Input-side similarity then says little about the tasks."
         f"{caveat}"
     )

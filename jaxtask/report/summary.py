@@ -111,8 +111,8 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
     words, held = found.direction, found.parts[found.decided_by]
     pairs = len(tasks) * (len(tasks) - 1) // 2
     yield (
-        f"Pairs: {pairs}. One task includes the other, more than the reverse and more than the null: "
-        f"{int((words == 'includes').sum())}. Equal: {int((words == 'equal').sum()) // 2}. Judged "
+        f"Pairs: {pairs}. One task includes the other, more than the reverse and more than the "
+        f"null: {int((words == 'includes').sum())}. Equal: {int((words == 'equal').sum()) // 2}. Judged "
         f"by {found.decided_by}; percentages are of the target; 0% is the null mean. A direction "
         "may be certain although the percentage is small."
     )
@@ -122,7 +122,8 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
         a, b = i[n], j[n]
         yield (
             f"{tasks[a]} captures {held[a, b]:.1%} of {tasks[b]}'s update beyond the null; "
-            f"{tasks[b]} captures {held[b, a]:.1%} of {tasks[a]}'s (difference {found.lead_low[a, b]:.1%} to {found.lead_high[a, b]:.1%}, adjusted "
+            f"{tasks[b]} captures {held[b, a]:.1%} of {tasks[a]}'s "
+            f"(difference {found.lead_low[a, b]:.1%} to {found.lead_high[a, b]:.1%}, adjusted "
             f"p {probability(found.p_adjusted[a, b])}); scores {found.score[a, b]:.3f} and "
             f"{found.score[b, a]:.3f}."
         )

@@ -61,7 +61,7 @@ def test_what_is_printed(folder, printed):
         "topic-a1 and topic-a1-again",
         "By grassmann_out, the groups are separated: PERMANOVA F =",
         "(all labelings)",
-        "topic-a1 captures 100.0% of topic-a-narrow's update beyond the null; topic-a-narrow captures",
+        "topic-a1 captures 100.0% of topic-a-narrow's update beyond the null; topic-a-narrow",
         "topic-a1 → topic-a-narrow",
         f"Written: {folder / 'findings'}",
     ):
