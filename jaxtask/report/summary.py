@@ -112,9 +112,9 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
     pairs = len(tasks) * (len(tasks) - 1) // 2
     yield (
         f"Pairs: {pairs}. One task includes the other, more than the reverse and more than the "
-        f"null: {int((words == 'includes').sum())}. Equal: {int((words == 'equal').sum()) // 2}. Judged "
-        f"by {found.decided_by}; percentages are of the target; 0% is the null mean. A direction "
-        "may be certain although the percentage is small."
+        f"null: {int((words == 'includes').sum())}. Equal: {int((words == 'equal').sum()) // 2}. "
+        f"Judged by {found.decided_by}; percentages are of the target; 0% is the null mean. A "
+        "direction may be certain although the percentage is small."
     )
     i, j = np.nonzero(words == "includes")
     order = np.argsort(-found.lead[i, j], kind="stable")
