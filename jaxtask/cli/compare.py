@@ -3,7 +3,6 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,7 +117,7 @@ def compare(
     if dry_run:
         _dry_run(bank, options, out, append, as_json)
         return
-    with progress_bar(visible=leads, gram_seconds=_gram_seconds(bank, options, append)) as tick:
+    with progress_bar(visible=leads) as tick:
         ds = jt.compare(
             bank,
             **options,
@@ -153,20 +152,6 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
             "cluster says them"
         ) from error
     return jax.process_index() == 0
-
-
-def _gram_seconds(
-    bank: Any, options: dict[str, Any], append: bool
-) -> Callable[[int], float] | None:
-    """See `progress_bar`; only where somebody looks, and where the order of the work is known."""
-    import jax
-
-    if not sys.stderr.isatty() or append or jax.process_count() > 1:
-        return None
-    from jaxtask.engine.estimate import gram_seconds
-    from jaxtask.engine.job import make_job
-
-    return gram_seconds(make_job(bank, **options))
 
 
 def _dry_run(

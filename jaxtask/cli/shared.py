@@ -1,7 +1,6 @@
 """What several commands have in common: arguments, how they are read, tables, consoles."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,14 +167,8 @@ def read_bytes(text: str) -> int | None:
 
 
 @contextmanager
-def progress_bar(
-    *, visible: bool = True, gram_seconds: Callable[[int], float] | None = None
-) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, of pairs × modules.
-
-    `gram_seconds` says how long the Gram products of so many of them would take by themselves, at
-    the rate of this machine's matrix products: their share of the time is then shown.
-    """
+def progress_bar(*, visible: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, of pairs × modules."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -188,22 +181,14 @@ def progress_bar(
         TextColumn("comparing"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("cells, {task.fields[rate]}/s,{task.fields[share]}"),
+        TextColumn("cells, {task.fields[rate]}/s,"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=standard_error(), disable=not visible) as bar:
-        task = bar.add_task("", total=None, rate="–", share="")
-        start: tuple[int, float] | None = None
+        task = bar.add_task("", total=None, rate="–")
 
         def tick(done: int, total: int) -> None:
-            nonlocal start
-            speed, share, now = bar.tasks[0].speed, "", time.monotonic()
-            if start is None:  # what an earlier run has done is no work of this one
-                start = done, now
-            elif gram_seconds is not None and now > start[1]:
-                ideal = gram_seconds(done) - gram_seconds(start[0])
-                share = f" {ideal / (now - start[1]):.0%} of it at the matrix rate,"
-            rate = f"{speed:,.0f}" if speed else "–"
-            bar.update(task, completed=done, total=total, rate=rate, share=share)
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:,.0f}" if speed else "–")
 
         yield tick

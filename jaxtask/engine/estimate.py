@@ -128,19 +128,6 @@ def matrix_rate() -> float:
     return flops / _seconds(lambda: product(x, y).block_until_ready()) * jax.local_device_count()
 
 
-def gram_seconds(job: Job) -> Callable[[int], float]:
-    """Seconds that the Gram products of the first so many cells take at the matrix rate."""
-    with numerics():
-        made = plans(job.bank, job.spec, _budget(job))
-        rate = matrix_rate()
-    cells, flops = [0], [0.0]
-    for key, plan in made.items():
-        count = pairs_of(job.bank, key)
-        cells.append(cells[-1] + count)
-        flops.append(flops[-1] + _gram_flops(job.spec, plan) * count)
-    return lambda done: float(np.interp(done, cells, flops)) / rate
-
-
 def _gram_flops(spec: ComparisonSpec, plan: Plan) -> float:
     """Of one cell."""
     d_out, d_in, r = plan.shape

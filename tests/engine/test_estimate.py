@@ -11,7 +11,6 @@ import pytest
 
 import jaxtask as jt
 from jaxtask.engine import backend as host
-from jaxtask.engine import estimate as estimating
 from jaxtask.engine import plan
 from jaxtask.engine.estimate import estimate
 from jaxtask.engine.job import make_job
@@ -91,15 +90,6 @@ def test_parts_of_the_time_add_up():
     assert seconds["compare"] > 0
     assert plan_of["matrix_rate_gigaflops"] > 0.1
     assert any("stays in memory" in line for line in plan_lines(plan_of))
-
-
-def test_gram_seconds_follow_the_order_of_the_work(monkeypatch):
-    monkeypatch.setattr(estimating, "matrix_rate", lambda: 1e6)
-    seconds = estimating.gram_seconds(make_job(bank(), metrics="grassmann", sides="out"))
-    pairs = T * (T + 1) // 2
-    assert seconds(0) == 0
-    assert seconds(2 * pairs) == pytest.approx(2e-6 * R * R * 36 * 2 * pairs)
-    assert seconds(3 * pairs) == pytest.approx(2e-6 * R * R * (36 * 2 + 12) * pairs)
 
 
 def test_command(tmp_path):
