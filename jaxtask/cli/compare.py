@@ -157,9 +157,9 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
 def _dry_run(
     bank: Any, options: dict[str, Any], out: Path | None, append: bool, as_json: bool
 ) -> None:
+    from jaxtask.cli.tables import plan_lines, plan_table
     from jaxtask.engine.estimate import estimate
     from jaxtask.engine.job import make_job
-    from jaxtask.report.plan import plan_lines, plan_table
 
     plan = estimate(make_job(bank, **options), out, append=append)
     if as_json:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import jaxtask as jt
+from jaxtask.cli.tables import plan_lines, size
 from jaxtask.engine import backend as host
 from jaxtask.engine import plan
 from jaxtask.engine.estimate import estimate
 from jaxtask.engine.job import make_job
-from jaxtask.report.plan import plan_lines, size
 from planted import write_family
 
 ROOT = Path(__file__).parents[2]
