@@ -20,6 +20,7 @@ def demo(tmp_path_factory):
     return out, text.getvalue()
 
 
+@pytest.mark.slow
 def test_everything_is_there(demo):
     out, _ = demo
     assert sorted(p.name for p in (out / "adapters").iterdir()) == sorted(NAMES)

@@ -13,6 +13,7 @@ def documents():
     return list(generate(300))
 
 
+@pytest.mark.slow
 def test_deterministic_and_splits_are_slices(documents):
     assert list(generate(300)) == documents
     assert list(generate(20, start=40)) == documents[40:60]

@@ -40,6 +40,7 @@ def test_mutants_are_the_same_again_and_differ(aware):
     assert len(set(once)) > 25
 
 
+@pytest.mark.slow
 @linux
 def test_every_kind():
     # Other tests run beside it; the benchmark, alone, allows five seconds.

@@ -132,6 +132,7 @@ def run(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_comparing_imports_no_training_library():
     loaded = run(
         "import numpy as np, jaxtask as jt\n"

@@ -36,6 +36,7 @@ def test_there_are_some():
     assert len(NOTEBOOKS) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(notebook, tmp_path):
     changed = {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "MPLBACKEND": "agg"}

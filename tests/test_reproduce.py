@@ -134,6 +134,7 @@ def kill(out, ready):
         child.kill()
 
 
+@pytest.mark.slow
 def test_kills_change_nothing(home, whole):
     """While adapters are trained, and while results are made and looked at."""
     out, chance = home / "killed", random.Random(os.getpid())

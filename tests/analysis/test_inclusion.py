@@ -47,6 +47,7 @@ def found(request):
     return findings.inclusion, {name: n for n, name in enumerate(findings.tasks)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "target", "word"),
     [

@@ -40,6 +40,7 @@ def results():
     return [jt.compare(shared_start(seed), **options) for seed in range(3)]
 
 
+@pytest.mark.slow
 def test_p_values_of_unrelated_tasks_are_uniform(results):
     found = [jt.analyze(ds) for ds in results]
     pairs = np.triu_indices(TASKS, 1)

@@ -30,6 +30,7 @@ def value(ds, name, source, target):
     return ds[variable].sel(source=source, target=target).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIMILAR)
 def test_which_values_are_similar(ds, name):
     same, other = value(ds, name, "a", "again"), value(ds, name, "a", "b")

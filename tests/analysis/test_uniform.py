@@ -35,6 +35,7 @@ def p_of_banks():
     return {name: np.array(values).T for name, values in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIABLES)
 def test_p_values_are_uniform(p_of_banks, name):
     for p in p_of_banks[name]:

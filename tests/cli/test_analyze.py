@@ -55,6 +55,7 @@ def printed(folder):
     return run(folder / "result.zarr", *options, "--out", folder / "findings")
 
 
+@pytest.mark.slow
 def test_what_is_printed(folder, printed):
     for words in (
         "7 adapters of planted: 4 layers, 2 module types",

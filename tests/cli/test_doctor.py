@@ -53,6 +53,7 @@ def in_a_process(**env):
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_left_out_and_a_setting_that_says_nothing():
     code, found = in_a_process(JAXTASK_NATIVE="0", JAX_ENABLE_X64="1", OMP_NUM_THREADS="1")
     assert code == 0

@@ -29,6 +29,7 @@ def result(family):
     return out
 
 
+@pytest.mark.slow
 def test_compare_prints_and_writes(family, result):
     ds = jt.open_result(result)
     assert ds.sizes["source"] == 7
@@ -47,6 +48,7 @@ def test_compare_prints_and_writes(family, result):
     assert inside.sel(source="topic-a-narrow", target="topic-a1") > 3
 
 
+@pytest.mark.slow
 def test_json_is_all_of_standard_output(family, result):
     direct = json.loads(run("compare", family, "--metrics", "cosine", "--json").stdout)
     assert direct["tasks"] == jt.open_result(result)["source"].values.tolist()
@@ -58,6 +60,7 @@ def test_json_is_all_of_standard_output(family, result):
     assert one["sizes"] == {"layer": 1, "module": 1}
 
 
+@pytest.mark.slow
 def test_options_reach_the_engine(family, tmp_path):
     out = tmp_path / "r.zarr"
     run(
@@ -90,6 +93,7 @@ def test_help_and_metrics():
     assert [m["name"] for m in listed] == list(jt.metrics.METRICS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -128,6 +132,7 @@ def test_wrong_usage_is_status_2(family):
     run("compare", family, "--no-such-option", code=2)
 
 
+@pytest.mark.slow
 def test_damage_found_midway_leaves_nothing(family, tmp_path):
     write_family(tmp_path / "bank")
     weights = tmp_path / "bank/topic-a2/adapter_model.safetensors"
@@ -141,6 +146,7 @@ def test_damage_found_midway_leaves_nothing(family, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bank"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_what_is_done(number, tmp_path):
     # Large enough to be still at work when the signal comes.

@@ -143,6 +143,7 @@ def test_help_keeps_its_brackets():
     assert "[task, " in run("analyze", "--help").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["metrics", "show {}", "show {} --json", "tasks list", "--help", "doctor --json"]
 )

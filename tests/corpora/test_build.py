@@ -33,6 +33,7 @@ def documents(paths):
     return {(d.id, d.part): d for path in paths for d in read_documents(path)}
 
 
+@pytest.mark.slow
 def test_lines_are_what_the_tasks_make(small, tmp_path):
     corpora, summaries = small
     built = build_tasks(ALL, corpora, tmp_path / "data", summaries=summaries)

@@ -42,6 +42,7 @@ def test_two_parts_in_one_record_keep_their_clusters_apart(tmp_path):
     assert list(read_hub(path)) == [story(), story(part=3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gum", "ewt"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_both_readers_agree_on_real_documents(corpus, name, version, tmp_path):

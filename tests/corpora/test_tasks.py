@@ -291,6 +291,7 @@ def test_entities_are_new_by_their_letters():
     assert TASKS["ner-list"].function(document)[1] == "Alder Club (ORG); Alder (ORG)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gum", "ewt"])
 def test_real_documents_read_like_english(corpus, name):
     """No target has the defects that removing and replacing words could make."""

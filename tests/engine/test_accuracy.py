@@ -49,6 +49,7 @@ def measured(outs, ins, dtype):
     return ds["angles_out"].values[0, 0, 0, 1], ds["angles_in"].values[0, 0, 0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("d", "k", "l", "dtype"),
     [(*shape, "float32") for shape in SHAPES] + [(*shape, "float64") for shape in SHAPES[:-1]],
@@ -86,6 +87,7 @@ CASES32 = [(*shape, kappa) for shape in SHAPES for kappa in (1.0, 1e4)]
 CASES32 += [(1024, 8, 5, 10.0), (4096, 16, 16, 1e2), (4096, 40, 7, 1e3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "k", "l", "kappa"), CASES32)
 def test_principal_angles_float32(within, d, k, l, kappa):  # noqa: E741
     """In a caller's float32 code, without x64: 5e-6·(1 + κ/10) at worst."""
@@ -97,6 +99,7 @@ def test_principal_angles_float32(within, d, k, l, kappa):  # noqa: E741
     within(f"principal_angles, float32, κ={kappa:g}", angle_error(found, truth), bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kappa", [1.0, 1e6])
 @pytest.mark.parametrize(("d", "k", "l"), [(64, 8, 5), (4096, 16, 40)])
 def test_principal_angles_float64(within, d, k, l, kappa):  # noqa: E741
@@ -119,6 +122,7 @@ def test_orthonormal_inputs(within, d):
     within("principal_angles, float32, orthonormal", error, 5e-6)
 
 
+@pytest.mark.slow
 def test_scipy_is_wrong_where_this_is_right():
     """The trap of the notes, (1.4, 1e-9): the oracle and the kernel agree to 1e-14."""
     rng = np.random.default_rng(9)
@@ -150,6 +154,7 @@ def test_adapter_against_itself(within, d, r, factors):
     within("self: cosine", slip, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.0, 1e-4])
 @pytest.mark.parametrize("theta", [0.3, 0.33, 0.9])
 def test_clustered_angles(within, theta, spread):

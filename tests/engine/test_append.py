@@ -41,6 +41,7 @@ def compare(every, path, **options):
     return jt.compare(jt.AdapterBank.from_factors(every), out=path, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("known", "columns"), [(6, 4 * R), (1, 1024)])
 def test_added_is_as_good_as_at_once(known, columns, tmp_path, monkeypatch):
     """In one block and in many."""
@@ -61,6 +62,7 @@ def test_added_is_as_good_as_at_once(known, columns, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["r.zarr"]
 
 
+@pytest.mark.slow
 def test_added_one_by_one_is_the_same_to_the_last_bit(tmp_path):
     """For what native code computes pair by pair, and pairs that were there are copied."""
     if not host.runs_natively():

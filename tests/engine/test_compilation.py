@@ -64,6 +64,7 @@ def bank(tasks, shapes, seed=0):
 PROGRAMS = {"native": 1, "compiled": 2}
 
 
+@pytest.mark.slow
 def test_one_compilation_a_bucket_and_none_the_second_time(backend):
     # Shapes that no other test uses, so that nothing is compiled already.
     shapes = [(40, 36, 3), (40, 36, 3), (40, 36, 3), (52, 36, 3), (52, 36, 3)]
@@ -76,6 +77,7 @@ def test_one_compilation_a_bucket_and_none_the_second_time(backend):
     assert not second
 
 
+@pytest.mark.slow
 def test_tiles_of_one_sweep_share_one_compilation(backend):
     """Full, diagonal and ragged tiles run the same program."""
     many, budget = bank(23, [(44, 28, 4)]), 200_000
@@ -88,6 +90,7 @@ def test_tiles_of_one_sweep_share_one_compilation(backend):
     assert sum(counted.values()) == PROGRAMS[backend], counted
 
 
+@pytest.mark.slow
 def test_nothing_but_compiled_code_is_kept(backend):
     run = partial(jt.compare, bank(5, [(48, 32, 3)]), metrics=["grassmann", "l2"])
     run()

@@ -51,6 +51,7 @@ def metrics(s, t, G, H):
     }
 
 
+@pytest.mark.slow
 def test_draws_are_those_of_random_output_spaces():
     factors, made = bank()
     ds = jt.compare(made, metrics=NAMES, keep=["chance"])

@@ -64,6 +64,7 @@ def python(code, *arguments, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(native().library is None, reason="LAPACK keeps a CPU's devices to one")
 def test_eight_devices_are_as_one(tmp_path):
     one = python(SWEEP, tmp_path / "one.zarr", XLA_FLAGS="")
@@ -121,6 +122,7 @@ def two(adapters, out, *more):
     return [start(adapters, out, *more, *where, n) for n in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one(adapters, tmp_path):
     alone, _ = ended(start(adapters, tmp_path / "one.zarr"))
     (leader, _), (other, _) = map(ended, two(adapters, tmp_path / "two.zarr"))

@@ -92,6 +92,7 @@ def test_parts_of_the_time_add_up():
     assert any("stays in memory" in line for line in plan_lines(plan_of))
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     write_family(tmp_path / "family")
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "COLUMNS": "120"}

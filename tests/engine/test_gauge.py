@@ -40,6 +40,7 @@ def assert_same(found, expected, dtype):
         assert np.isclose(found[name].values, values, rtol=0, atol=atol, equal_nan=True).all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_refactoring(dtype):
     """(B, A) and (B·G, G⁻¹·A) score the same, for G of condition 30, negative and not small."""

@@ -92,6 +92,7 @@ def test_kernels(kernel):
     check(function, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("orthonormal", [False, True])
 def test_derivatives(orthonormal, x64):
@@ -107,6 +108,7 @@ def test_derivatives(orthonormal, x64):
         check(jax.value_and_grad(of_factors, (0, 1)), shaped(6, 30, 4), shaped(6, 4, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("stage", [0, 1], ids=["factor", "pairs"])
 def test_engine(stage, dtype):

@@ -50,6 +50,7 @@ def measured(dtype, padding):
 CASES = list(product(("float32", "float64"), ("pi/2", "none")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "padding"), CASES)
 def test_ranks_and_validity(dtype, padding):
     """The numerical rank is what is there; `valid` is false against a zero update and only then."""
@@ -136,6 +137,7 @@ def test_padding_changes_nothing_between_equal_ranks():
     np.testing.assert_array_equal(differs, ~equal)
 
 
+@pytest.mark.slow
 def test_head_with_two_outputs():
     """A LoRA of rank 16 on a 2-output head: rank 2, equal output spaces, no spurious angle."""
     rng = np.random.default_rng(3)

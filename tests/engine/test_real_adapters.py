@@ -124,6 +124,7 @@ def test_every_one_loads():
         assert {*stored} - factors <= {*adapter.provenance["excluded"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ADAPTERS)
 def test_compared_as_dense_matrices_are(within, base):
     paths = folders(base)

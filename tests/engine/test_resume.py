@@ -84,6 +84,7 @@ assert ended(forked(folder / "cut.zarr")) == 0
 """
 
 
+@pytest.mark.slow
 def test_kills_do_not_show(tmp_path):
     """kill -9 at random moments, many times over one sweep: the same bits as without."""
     done = subprocess.run(
@@ -160,6 +161,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch):
     assert names(tmp_path) == ["r.zarr", "whole.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -35,6 +35,7 @@ def test_holds_no_more_than_was_lent_at_once():
     assert held == [3 * SIZE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grown", [1, 2])
 def test_ends_in_a_garbage_collection_while_it_lends(grown, monkeypatch):
     """Collections begin at any allocation, also at those of the lender itself."""

@@ -77,6 +77,7 @@ def assert_same(found, expected, dtype):
         assert_equal(name, found[name].values, values.values, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_budget_does_not_show(dtype, backend):
     """One block, a few, or one task a block and fewer blocks kept than needed: equal numbers."""
@@ -90,6 +91,7 @@ def test_budget_does_not_show(dtype, backend):
         assert_same(run(every, budget, dtype), whole, dtype)
 
 
+@pytest.mark.slow
 def test_chunks_do_not_show(monkeypatch, backend):
     """Chunks of 4 pairs and of 1 update against everything at once."""
     every = factors()

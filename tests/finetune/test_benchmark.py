@@ -69,6 +69,7 @@ def test_batches_are_full_of_packed_documents():
     assert batch.weights.sum() == 3 * 2 * 4 * 4
 
 
+@pytest.mark.slow
 def test_a_run_is_measured():
     model = drawn(config(LLAMA), "float32")
     run = Run("x", 2, ("all-linear",), rows=1, places=16, documents=2, steps=2)

@@ -84,6 +84,7 @@ def test_attention_that_drops_nothing(within, S):
     within("attention with shares", np.abs(plain - written)[inside].max(), 1e-6)
 
 
+@pytest.mark.slow
 def test_the_base_drops_in_training_only(within):
     base = model(BERT, num_hidden_layers=1, classifier_dropout=0.0, hidden_dropout_prob=0.3)
     specs = [Lora(r=2, targets=("query",))]

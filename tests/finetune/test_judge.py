@@ -52,6 +52,7 @@ def greedy(base, tokenizer, example, adapters, new):
     return tokenizer.decode(ids[example.prompt :], skip_special_tokens=True).strip()
 
 
+@pytest.mark.slow
 def test_texts_of_all_tasks_are_those_of_each(texts):
     """And a task without dev examples beside them."""
     base, tokenizer, tasks = texts

@@ -57,11 +57,13 @@ def steps(home, out, group):
     return [{**e, "time": 0} for e in events if e["event"] == "train"]
 
 
+@pytest.mark.slow
 def test_one_compilation_for_all_tasks(whole):
     """Of a training step and of an evaluation."""
     assert sum(n for name, n in whole.items() if "step" in name) == 2, whole
 
 
+@pytest.mark.slow
 def test_a_kill_changes_no_bit(home, whole):
     """At a random step of the first or the second task, then again: the same batches and bits."""
     chance = random.Random(os.getpid())

@@ -318,6 +318,7 @@ def sharded(tmp_path_factory):
     return folder, sizes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_memory_while_loading(tmp_path, sharded, dtype, within):

@@ -58,6 +58,7 @@ def test_completion(within, held):
     within("completion gradient", np.abs(gradient - known).max(), 2e-6)
 
 
+@pytest.mark.slow
 def test_what_has_no_weight_may_be_anything():
     """Padding: NaN features and tokens that the output layer has not. 0 times NaN would be NaN."""
     features, output, tokens, weights = problem()
@@ -82,6 +83,7 @@ def test_what_has_no_weight_may_be_anything():
     assert total(*clean, output) == total(*odd, output)
 
 
+@pytest.mark.slow
 def test_labels_without_weight_may_be_anything():
     rng = np.random.default_rng(0)
     scores = rng.standard_normal((2, 4, 3)).astype("f")

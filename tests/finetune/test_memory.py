@@ -62,6 +62,7 @@ def test_devices_say_what_is_theirs(monkeypatch):
     assert free_bytes() == 540
 
 
+@pytest.mark.slow
 def test_what_a_step_holds():
     """At least the states of its tasks and gradients; of the base, nothing."""
     base = model(LLAMA, vocab_size=4096)
@@ -96,6 +97,7 @@ def recipe_in(home, out, **training):
     return make_recipe(fields, "test")
 
 
+@pytest.mark.slow
 def test_a_run_is_cut_to_memory(home, tmp_path, monkeypatch):
     asked = []
 
@@ -121,6 +123,7 @@ def test_a_run_is_cut_to_memory(home, tmp_path, monkeypatch):
         jt.fine_tune(recipe, resume=True)
 
 
+@pytest.mark.slow
 def test_a_number_is_taken_as_it_is(home, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "free_bytes", lambda: 0)
     with pytest.raises(TrainingError, match=r"1 task at once needs .* 0\.00 GB are free"):

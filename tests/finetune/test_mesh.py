@@ -75,6 +75,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_four_devices(tmp_path, within):
     meshes = [{"task": 2, "data": 2}, {"data": 2, "model": 2}]
     root = Path(__file__).parents[2]

@@ -102,6 +102,7 @@ def test_rotation_is_by_position(within):
     assert abs(score(3, 1) - score(3, 2)) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [LLAMA, BERT, ROBERTA], ids=lambda f: f["model_type"])
 def test_tasks_do_not_meet(within, fields):
     """Tasks with their own adapters, at once and one by one; in bfloat16 all stays bfloat16."""

@@ -319,7 +319,7 @@ def _read_task(folder):
 def _make_recipe(folder):
     from importlib import resources
 
-    recipe = resources.files("jaxtask.finetune") / "recipes" / "llama-3-8b-instruct.yaml"
+    recipe = resources.files("jaxtask.finetune.recipe") / "shipped" / "llama-3-8b-instruct.yaml"
     (folder / "r.yaml").write_text(recipe.read_text(encoding="utf-8"), encoding="utf-8")
 
 

@@ -55,6 +55,7 @@ def test_orthonormal_basis_is_ordered_by_singular_value():
     np.testing.assert_allclose(np.abs(U.T @ np.asarray(Q)), np.eye(5), atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 @pytest.mark.parametrize(("d_out", "d_in", "r"), [(9, 7, 1), (50, 70, 6), (600, 300, 16)])
@@ -91,6 +92,7 @@ DEFICIENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", DEFICIENT)
 def test_rank_is_reported_and_no_direction_invented(name, dtype):
@@ -121,6 +123,7 @@ def test_rank_is_reported_and_no_direction_invented(name, dtype):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ratio", "rank"), [(1e-5, 2), (3e-6, 2), (1e-7, 1)])
 def test_default_rank_threshold(ratio, rank):
     """The cut is at 4√r·eps of float32 (6.7e-7 for r = 2), on either side of it."""
@@ -143,6 +146,7 @@ def test_rtol_per_matrix():
     assert jitted_factor(B, A, rtol=rtol).rank.tolist() == [2, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "r"), [(2, 16), (1, 3), (5, 6)])
 def test_more_columns_than_rows(d, r):
     """A rank-16 LoRA on a head of two outputs: rank d, shapes as documented."""
@@ -158,6 +162,7 @@ def test_more_columns_than_rows(d, r):
     np.testing.assert_allclose(U * s @ V.T, B @ A, atol=1e-5 * float(s[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64"])
 def test_jit_is_eager_and_vmap_is_a_loop(dtype):
     """One function under jit, vmap and a batch axis: the same numbers to a few eps."""
@@ -189,6 +194,7 @@ def _same_factors(found, expected, eps):
     np.testing.assert_allclose(V * sign, V1, atol=100 * eps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("narrow", [jnp.float16, jnp.bfloat16])
 def test_narrow_inputs_are_widened(narrow):
     """float16 and bfloat16 compute in float32: the result is that of the widened bits."""

@@ -57,6 +57,7 @@ def check_against_differences(function, *inputs, step=STEP, atol=1e-7):
 # --------------------------------------------------------------------------- where they exist
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "l"), [(1, 1), (3, 3), (4, 2), (2, 4)])
 @pytest.mark.parametrize("theta", [(0.3, 0.8, 1.2), (1e-3, 0.02, 1.5)])
 def test_angles(k, l, theta):  # noqa: E741
@@ -117,6 +118,7 @@ def test_projector_of_a_basis(rank):
     check_against_differences(projector, left, right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [4, 3])
 def test_factor(rank):
     """U, s and V of distinct singular values, at full rank and at a lower one; and U S Vᵀ."""
@@ -135,6 +137,7 @@ def test_factor(rank):
     check_against_differences(every, B, A)
 
 
+@pytest.mark.slow
 def test_vmapped_gradient_is_the_loop():
     """`vmap(grad)` over pairs gives each pair's gradient."""
     rng = np.random.default_rng(8)
@@ -201,6 +204,7 @@ ONLY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("case", "function"),

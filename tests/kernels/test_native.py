@@ -248,6 +248,7 @@ def bank_of_all_sorts():
     return jt.AdapterBank.from_factors(tasks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [("out",), ("out", "in")])
 def test_engine_with_and_without(sides, request):
     """Angles alone take one way through the native library, all metrics another."""

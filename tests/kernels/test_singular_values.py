@@ -78,6 +78,7 @@ def check(found, G, within, claim, allowed):
     within(claim, np.max(error), allowed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 def test_float32(solve, n, within):
     for kind in KINDS:
@@ -155,6 +156,7 @@ def backend_of_cpu(request, monkeypatch):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("backend_of_cpu")
 def test_rectangles_batches_transforms():
     rng = np.random.default_rng(0)
@@ -188,6 +190,7 @@ def test_chunks_change_nothing(monkeypatch):
     np.testing.assert_allclose(bidiagonal.singular_values(G), whole, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize(("n", "ours"), [(16, True), (128, True), (129, False)])
 def test_what_is_lowered_for_accelerators(platform, n, ours):
@@ -245,6 +248,7 @@ def test_fuzz_native(native_solver, sizes, dtype, within):
     fuzz(partial(native_solver), sizes, dtype, within, "native")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_fuzz_elementwise(dtype, within):
     fuzz(SOLVERS["elementwise"], (1, 9, 33), dtype, within, "elementwise")

@@ -111,6 +111,7 @@ def test_singular_values_batches():
 # --------------------------------------------------------------------------- principal_angles
 
 
+@pytest.mark.slow
 def test_batches_jit_and_vmap():
     """Any leading axes and vmap give the loop's and eager angles; X and Y may change places."""
     rng = np.random.default_rng(3)
@@ -124,6 +125,7 @@ def test_batches_jit_and_vmap():
     assert (np.diff(loop) >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dependent_columns_leave_right_angles(dtype):
     """The angles of what is there, and π/2 for each that the lower rank leaves over."""
@@ -170,6 +172,7 @@ def test_scale_does_not_matter(scale):
     np.testing.assert_allclose(jitted_angles(X, Y), oracles.angles(X, Y), atol=5e-6)
 
 
+@pytest.mark.slow
 def test_mixed_dtypes_widen():
     """float32 against float64 is computed in float64."""
     rng = np.random.default_rng(7)

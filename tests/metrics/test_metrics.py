@@ -108,6 +108,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "stored"), CASES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_distances(within, kind, dtype, stored):

@@ -42,6 +42,7 @@ def matrix(browser):
     return np.array([[np.nan if x is None else x for x in row] for row in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", SIZES)
 def test_page_opens_by_itself(width, dark, chromium, page):

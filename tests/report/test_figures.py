@@ -22,6 +22,7 @@ def drawn(result, findings, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", STARTS)
 def test_every_figure_is_drawn(form, drawn, result, findings, tmp_path):
     told = draw_figures(result, findings, tmp_path, form)
