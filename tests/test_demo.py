@@ -9,6 +9,8 @@ from rich.console import Console
 import jaxtask as jt
 from jaxtask.demo.run import GROUPS, NAMES, Sizes, run, verdict
 
+pytestmark = pytest.mark.slow
+
 SMALL = Sizes(documents=4, held_out=2, read=60, steps=4, epochs=1)
 
 
@@ -20,7 +22,6 @@ def demo(tmp_path_factory):
     return out, text.getvalue()
 
 
-@pytest.mark.slow
 def test_everything_is_there(demo):
     out, _ = demo
     assert sorted(p.name for p in (out / "adapters").iterdir()) == sorted(NAMES)

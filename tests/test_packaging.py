@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -31,7 +33,6 @@ def wheel(tmp_path_factory):
     return made
 
 
-@pytest.mark.slow
 def test_wheel_ships_every_module_and_no_top_level_kernels(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {n.split("/")[0] for n in names if ".dist-info" not in n}

@@ -31,6 +31,8 @@ from jaxtask.reproduce.folder import holding
 from jaxtask.reproduce.published import Published, Row, claims
 from jaxtask.reproduce.run import Run, reproduce
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = {
     "seeds": [0, 1],
     "corpora": {
@@ -134,7 +136,6 @@ def kill(out, ready):
         child.kill()
 
 
-@pytest.mark.slow
 def test_kills_change_nothing(home, whole):
     """While adapters are trained, and while results are made and looked at."""
     out, chance = home / "killed", random.Random(os.getpid())

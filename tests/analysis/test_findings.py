@@ -122,7 +122,7 @@ def test_a_shared_start_is_said():
     rng = np.random.default_rng(1)
     made = random_bank(rng, TASKS, layers=2)
     apart = jt.compare(bank_of(made), metrics="overlap")
-    assert not any("one A" in n for n in jt.analyze(apart).notes)
+    assert not any("initial A" in n for n in jt.analyze(apart).notes)
     for key in made["a"]:
         start = made["a"][key][1]
         for task in TASKS:
@@ -130,9 +130,9 @@ def test_a_shared_start_is_said():
             made[task][key] = (made[task][key][0], moved)
     for metrics in ("overlap", "grassmann"):
         notes = jt.analyze(jt.compare(bank_of(made), metrics=metrics)).notes
-        (note,) = [n for n in notes if "one A" in n]
+        (note,) = [n for n in notes if "initial A" in n]
         assert f"{metrics}_in of" in note
-        assert "where chance is" in note
+        assert "(null mean" in note
 
 
 def test_notes_on_what_is_not_known(ds):

@@ -342,6 +342,7 @@ def test_spans_that_cross_cannot_be_written(tmp_path):
 FACTS = {"gum": (108, 98_363), "ewt": (1_143, 253_354)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTS)
 def test_real_corpora(corpus, name):
     """Against counts of characters in the files, made without reading their structure."""

@@ -76,6 +76,7 @@ DEFECTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gum", "ewt"])
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_real_corpora_have_no(corpus, name, defect):

@@ -21,6 +21,8 @@ from jaxtask.finetune.training.bookkeeping import TaskRun
 from jaxtask.finetune.training.lora import init_head, init_lora
 from jaxtask.finetune.training.step import adapters_of, make_predict
 
+pytestmark = pytest.mark.slow
+
 SPECS = [Lora(r=3, targets="all-linear"), Lora(r=2, seed=1)]
 
 
@@ -52,7 +54,6 @@ def greedy(base, tokenizer, example, adapters, new):
     return tokenizer.decode(ids[example.prompt :], skip_special_tokens=True).strip()
 
 
-@pytest.mark.slow
 def test_texts_of_all_tasks_are_those_of_each(texts):
     """And a task without dev examples beside them."""
     base, tokenizer, tasks = texts

@@ -29,6 +29,8 @@ from jaxtask.finetune.session import padding, step_options
 from jaxtask.finetune.training.log import read_log
 from jaxtask.finetune.training.start import seeded_lora
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 base: BASE
 dtype: float32
@@ -93,7 +95,6 @@ def tensors(folder):
     return load_file(folder / "adapter_model.safetensors")
 
 
-@pytest.mark.slow
 def test_trains_and_compares(trained, here):
     assert [row["task"] for row in trained] == ["one", "two"]
     assert [row["steps"] for row in trained] == [5, 3]
@@ -126,7 +127,6 @@ def test_trains_and_compares(trained, here):
     np.testing.assert_allclose(rates, [0, 1e-2, 1e-2, 1e-2, 1e-2], rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_one_after_another_is_all_at_once(trained, here, within):
     """Also over a mesh, of one device; and a run that has ended can be taken up again."""
     recipe = change(
@@ -151,7 +151,6 @@ def test_one_after_another_is_all_at_once(trained, here, within):
         assert all(np.array_equal(tensor, again[key]) for key, tensor in own.items())
 
 
-@pytest.mark.slow
 def test_encoders_train_on_labels(here):
     recipe = make_recipe(
         {
@@ -180,7 +179,6 @@ def test_encoders_train_on_labels(here):
         jt.fine_tune(change(recipe, {"data": ["data/*"], "out": "x"}, "test"))
 
 
-@pytest.mark.slow
 def test_training_goes_on_from_adapters(trained, here):
     """From one each, and from one for all; what is shown, and what a resumed run shows."""
     given = [
@@ -229,7 +227,6 @@ def run(*arguments):
     return done
 
 
-@pytest.mark.slow
 def test_the_plan_is_told_and_what_is_too_long(here):
     """Before the first step, in the table and in JSON; an encoder needs no options for it."""
     rows = [{"text": f"w{n} " * (1 + 40 * (n % 2)), "label": "ab"[n % 2]} for n in range(8)]
@@ -315,7 +312,6 @@ def test_rows_are_as_long_as_their_examples(here):
     assert longest_allowed(recipe, encoder) == 512
 
 
-@pytest.mark.slow
 def test_padding_that_the_base_has_not(here, tmp_path):
     """Added to a tokenizer, beyond the embedding: nothing sees it, and losses are numbers."""
     tokenizer = byte_tokenizer()

@@ -41,6 +41,8 @@ from jaxtask.finetune.training.step import (
     make_train_step,
 )
 
+pytestmark = pytest.mark.slow
+
 SPECS = [
     Lora(r=4, targets=("q_proj", "v_proj", "up_proj"), seed=1),
     Lora(r=2, seed=2, rslora=True),
@@ -80,7 +82,6 @@ def relative(first, second):
     return np.sqrt(apart / sum(np.sum(np.asarray(a, float) ** 2) for a, _ in pairs))
 
 
-@pytest.mark.slow
 def test_packed_equals_unpacked(within):
     """Logits and LoRA gradients of five examples in five rows, and in one; also by a window."""
     parts = examples(np.random.default_rng(0), [9, 4, 12, 3, 7])
@@ -102,7 +103,6 @@ def test_packed_equals_unpacked(within):
     within("packed = unpacked, gradients", largest_difference(*gradients), 1e-5)
 
 
-@pytest.mark.slow
 def test_accumulation_is_exact_for_ragged_rows(within):
     base, specs = model(LLAMA, num_hidden_layers=1), SPECS[:2]
     lengths = [[16, 3, 9, 0, 5, 4, 13, 7], [3, 3, 4, 16, 0, 0, 8, 5]]
@@ -130,7 +130,6 @@ EIGHT = [
 ]
 
 
-@pytest.mark.slow
 def test_stacked_equals_solo(within):
     """Eight tasks with their own ranks, lengths, rates, schedules and ends, at once and alone."""
     base, rng = model(LLAMA), np.random.default_rng(2)
@@ -183,7 +182,6 @@ def own_part(parameters, modules, rank):
     }
 
 
-@pytest.mark.slow
 def test_dropout_does_not_depend_on_padding(within):
     """The same rows in a wider batch meet the same dropout."""
     base, rng = model(LLAMA), np.random.default_rng(3)
@@ -200,7 +198,6 @@ def test_dropout_does_not_depend_on_padding(within):
     assert abs(with_dropout[0] - without[0]).max() > 1e-4
 
 
-@pytest.mark.slow
 def test_beyond_a_rank_all_stays_zero():
     base, rng = model(LLAMA), np.random.default_rng(4)
     batches = [text_batch(rng, [[9, 9]] * 3, 12) for _ in range(3)]
@@ -241,7 +238,6 @@ def test_gradient_is_taken_of_the_parameters_only():
     assert state.adam.count.shape == (3,)
 
 
-@pytest.mark.slow
 def test_one_compilation_a_shape():
     """Other tasks, rates, schedules, ends and seeds run what is compiled already."""
     base, rng = model(LLAMA, vocab_size=67), np.random.default_rng(7)
@@ -259,7 +255,6 @@ def test_one_compilation_a_shape():
     assert sum(n for name, n in counted.items() if "step" in name) == 1, counted
 
 
-@pytest.mark.slow
 def test_program_does_not_grow_with_the_layers():
     """So compiling 32 layers takes no longer than two."""
     specs = [Lora(r=2, targets="all-linear")]
@@ -274,7 +269,6 @@ def test_program_does_not_grow_with_the_layers():
     assert size(32) < 1.05 * size(2)
 
 
-@pytest.mark.slow
 def test_classification_stacked_equals_solo(within):
     """Two numbers of classes in one stack, all dropout on."""
     base, rng = model(ROBERTA), np.random.default_rng(8)
@@ -302,7 +296,6 @@ def test_classification_stacked_equals_solo(within):
     assert (np.argmax(scores, -1)[0] < 2).all()
 
 
-@pytest.mark.slow
 def test_regression_learns():
     base, rng = model(BERT), np.random.default_rng(9)
     specs = [Lora(r=3, targets=("query", "value"))]
@@ -318,7 +311,6 @@ def test_regression_learns():
     assert sums.loss[0] / sums.weight[0] < 0.3 * reports[0].loss[0]
 
 
-@pytest.mark.slow
 def test_adamw_is_optax(within):
     """One task against optax's own AdamW with clipping on the same gradients."""
     base, rng = model(LLAMA), np.random.default_rng(10)
@@ -342,7 +334,6 @@ def test_adamw_is_optax(within):
     within("AdamW = optax", largest_difference(parameters, state.parameters), 1e-5)
 
 
-@pytest.mark.slow
 def test_remat_changes_nothing(within):
     base, rng = model(LLAMA), np.random.default_rng(11)
     batches = [text_batch(rng, [[7, 5]], 8)] * 2
@@ -365,7 +356,6 @@ def test_a_model_is_trained_on_what_it_can():
         train(base, StepOptions(kind="classification"), specs, [batch], classes=[2])
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("compile_fully")
 def test_base_is_frozen():
     """Bit-identical after training; and the compiled step has no memory for its gradients."""

@@ -68,6 +68,7 @@ def test_angles(k, l, theta):  # noqa: E741
     check_against_differences(principal_angles, X, Y, atol=1e-6, step=1e-7)
 
 
+@pytest.mark.slow
 def test_tiny_angles():
     """Angles of 1e-5 and 3e-5 are told apart from each other and from the rest: steps of 1e-9."""
     rng = np.random.default_rng(2)

@@ -12,6 +12,8 @@ from jaxtask.report.page import render, write_page
 
 from .results import TASKS
 
+pytestmark = pytest.mark.slow
+
 SIZES = [1280, 400]
 PLOTS = ("matrix-plot", "pca-plot", "mds-plot", "tree-plot", "graph-plot", "angles-out",
          "angles-in", "spectra-forth", "spectra-back", "layers-plot")  # fmt: skip
@@ -42,7 +44,6 @@ def matrix(browser):
     return np.array([[np.nan if x is None else x for x in row] for row in rows])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", SIZES)
 def test_page_opens_by_itself(width, dark, chromium, page):
