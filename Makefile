@@ -1,7 +1,7 @@
 # make demo    set up a virtual environment, fine-tune a tiny model on twelve tasks and compare them
 # make test    set up and run the tests that take seconds
-# make slow    the other tests
-# make check   all that CI runs: test, slow, parity, lint, sanitize
+# make test ALL=1  all tests
+# make check   all that CI runs: test ALL=1, parity, lint, sanitize
 # make levels  the tests of numbers at lower levels of instructions, and without the native library
 # make parity  set up CPU torch, PEFT and real models, and run the tests against them
 # make lint    ruff and mypy
@@ -36,7 +36,7 @@ NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
 SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: demo test slow check levels parity lint sanitize bench clean environment peers
+.PHONY: demo test check levels parity lint sanitize bench clean environment peers
 
 demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
@@ -44,12 +44,11 @@ demo: $(VENV)/core
 PYTEST = OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS)
 
 test: $(VENV)/test
-	$(PYTEST) -m 'not parity and not slow'
+	$(PYTEST) -m 'not parity$(if $(ALL),, and not slow)'
 
-slow: $(VENV)/test
-	$(PYTEST) -m 'slow and not parity'
-
-check: test slow parity lint sanitize
+check:
+	$(MAKE) --no-print-directory test ALL=1
+	$(MAKE) --no-print-directory parity lint sanitize
 
 # `make test` uses the best level that the processor has. On others than x86, only 0 differs from it.
 LEVELS ?= 0 baseline avx2
