@@ -10,23 +10,8 @@ import typer
 
 from jaxtask.cli.shared import read_targets
 from jaxtask.errors import RecipeError
-from jaxtask.finetune.recipe import Recipe
 from jaxtask.interrupts import interrupts
 from jaxtask.terminal import print_json, standard_error, standard_output
-
-
-def _default(key: str) -> str:
-    """The default of a recipe's setting, as the help shows it."""
-    value: Any = Recipe("base")
-    for name in key.split("."):
-        value = getattr(value, name)
-    return (
-        ",".join(value)
-        if isinstance(value, tuple)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
 
 
 def train(
@@ -65,29 +50,25 @@ def train(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(show_default=_default("prompt"), help="Prompt format: auto, plain or chat."),
+        typer.Option(show_default="auto", help="Prompt format: auto, plain or chat."),
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(
-            show_default=_default("dtype"), help="Of the frozen base: bfloat16 or float32."
-        ),
+        typer.Option(show_default="bfloat16", help="Of the frozen base: bfloat16 or float32."),
     ] = None,
-    r: Annotated[
-        int | None, typer.Option("--r", show_default=_default("lora.r"), help="LoRA rank.")
-    ] = None,
+    r: Annotated[int | None, typer.Option("--r", show_default="8", help="LoRA rank.")] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(show_default=_default("lora.alpha"), help="The update is alpha/r · B·A."),
+        typer.Option(show_default="16", help="The update is alpha/r · B·A."),
     ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(show_default=_default("lora.dropout"), help="Dropout on LoRA's input."),
+        typer.Option(show_default="0.05", help="Dropout on LoRA's input."),
     ] = None,
     targets: Annotated[
         str | None,
         typer.Option(
-            show_default=_default("lora.targets"),
+            show_default="q_proj,v_proj",
             help="Comma-separated modules, all-linear, or a regular expression.",
         ),
     ] = None,
@@ -101,9 +82,7 @@ def train(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            show_default=_default("training.epochs"), help="Epochs over each task's data."
-        ),
+        typer.Option(show_default="6", help="Epochs over each task's data."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps, instead of epochs.")] = None,
     batch: Annotated[
@@ -111,14 +90,14 @@ def train(
         typer.Option(
             "--batch",
             "--batch-size",
-            show_default=_default("training.batch"),
+            show_default="1",
             help="Batch size: rows per task and step.",
         ),
     ] = None,
     accumulate: Annotated[
         int | None,
         typer.Option(
-            show_default=_default("training.accumulate"),
+            show_default="1",
             help="Gradient accumulation: batches per step.",
         ),
     ] = None,
@@ -142,14 +121,12 @@ def train(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(
-            "--lr", "--learning-rate", show_default=_default("training.lr"), help="Learning rate."
-        ),
+        typer.Option("--lr", "--learning-rate", show_default="4e-05", help="Learning rate."),
     ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
-            show_default=_default("training.schedule"),
+            show_default="constant",
             help="Learning rate schedule: constant, linear or cosine.",
         ),
     ] = None,
@@ -163,15 +140,13 @@ def train(
     generate: Annotated[
         int | None,
         typer.Option(
-            show_default=_default("training.generate"),
+            show_default="0",
             help="Dev examples per task to generate text for, before and after training.",
         ),
     ] = None,
     stack: Annotated[
         str | None,
-        typer.Option(
-            show_default=_default("training.stack"), help="Tasks that train at once: auto or N."
-        ),
+        typer.Option(show_default="auto", help="Tasks that train at once: auto or N."),
     ] = None,
     mesh: Annotated[
         str | None,
@@ -180,7 +155,7 @@ def train(
     seed: Annotated[
         int | None,
         typer.Option(
-            show_default=_default("training.seed"),
+            show_default="0",
             help="Random seed for A, the order of the data, and dropout.",
         ),
     ] = None,

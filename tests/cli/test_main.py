@@ -8,9 +8,12 @@ import time
 
 import numpy as np
 import pytest
+import typer
 from safetensors.numpy import load_file, save_file
 
 import jaxtask as jt
+from jaxtask.cli.main import app
+from jaxtask.finetune.recipe import Recipe
 from planted import write_family
 from shell import ENV, run
 
@@ -189,3 +192,20 @@ def test_a_signal_keeps_what_is_done(number, tmp_path):
     if number == signal.SIGTERM:
         run(*arguments)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["bank", "r.zarr"]
+
+
+def test_help_shows_the_defaults_of_a_recipe():
+    """Written down in the help, so that no command has to import recipes to start."""
+    recipe = Recipe("base")
+    homes = {"prompt": recipe, "dtype": recipe}
+    homes |= dict.fromkeys(("r", "alpha", "dropout", "targets"), recipe.lora)
+    training = ("epochs", "batch", "accumulate", "lr", "schedule", "generate", "stack", "seed")
+    homes |= dict.fromkeys(training, recipe.training)
+    command = typer.main.get_command(app).commands["train"]
+    shown = {option.name: getattr(option, "show_default", None) for option in command.params}
+    for name, home in homes.items():
+        value = getattr(home, name)
+        if isinstance(value, tuple):
+            assert tuple(shown[name].split(",")) == value
+        else:
+            assert type(value)(shown[name]) == value
