@@ -1,4 +1,9 @@
-"""What a reader of findings must know of the result that they are made of."""
+"""What a reader of findings must know of the result that they are made of.
+
+Among it, whether the adapters share their initial A. Training moves A little, so such adapters keep
+nearly the same input spaces, whatever their tasks. Their input-side similarity then says where they
+started.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

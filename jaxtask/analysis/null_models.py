@@ -1,7 +1,8 @@
 """What random updates come to, for each metric: which way is similar, chance values, draws.
 
 Every metric of the package is here; those of users have no chance level, since nothing is known of
-what they read.
+what they read. Nulls are sampled here, or kept by the engine (`Kept`: output spaces at random,
+input sides as they are).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tables for the terminal, and the same numbers as JSON."""
+"""Tables for the terminal: results (also as JSON), adapters, tasks, and what a comparison takes."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

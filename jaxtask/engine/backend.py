@@ -2,7 +2,8 @@
 
 On CPU the first two, factor and Gram, are native code on arrays in main memory, which reads the
 factors where the bank has them. The third, and on other devices or without native code all of them,
-are compiled programs.
+are compiled programs. Several devices take a tile each, at once, and nothing goes between them.
+Main memory is used again, since fresh pages cost more than what is computed on them.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""A comparison that is written as it is made, and may be cut off and gone on with at any time."""
+"""A comparison that is written as it is made, and may be cut off and gone on with at any time.
+
+And what decides the bits of a result, by which it is told that two results have it in common.
+"""
 
 import hashlib
 import json
