@@ -90,6 +90,19 @@ def test_a_library_that_cannot_be_loaded(monkeypatch, tmp_path):
     assert found["native library"].startswith("none: ")
 
 
+@pytest.mark.parametrize("has", [(0, 0), (1, 0)])
+def test_a_library_for_another_jaxlib(monkeypatch, has):
+    """Left out before JAX starts, which it would not do with handlers for a newer version."""
+    if native.native().library is None:
+        pytest.skip(f"no native library: {native.native().about}")
+    registered = []
+    monkeypatch.setattr(native.jax.ffi, "register_ffi_target", lambda *a, **_: registered.append(a))
+    monkeypatch.setattr(native, "_interface", lambda: has)
+    there = native.native.__wrapped__()
+    assert (there.library, there.broken, registered) == (None, True, [])
+    assert f"has {has[0]}.{has[1]}: install jaxtask again" in there.about
+
+
 @pytest.mark.parametrize("bad", ["0.10.2"])
 def test_the_excluded_jaxlib(monkeypatch, bad):
     monkeypatch.setattr(doctor, "_version", lambda name: bad)

@@ -59,8 +59,8 @@ BODIES = {
     begin.__code__ = begin.__code__.replace(co_qualname="ExtensionFileLoader.create_module")
     begin()
     while True: pass""",
-    # Python 3.12 counts the jump of a loop as part of what stands before it. Were that the `try`, it
-    # would catch what is raised in the loop too.
+    # Python 3.12 counts the jump of a loop as part of what stands before it. Were that the `try`,
+    # it would catch what is raised in the loop too.
     "where everything is caught": """try:
         ready(); time.sleep(60)
     except: pass

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jaxlib
 import numpy as np
 from jax import Array
 from numpy.typing import DTypeLike
@@ -45,6 +47,14 @@ def native() -> Native:
         return Native(None, "not built: no C++ compiler was found when the package was installed")
     try:
         library = ctypes.CDLL(str(built[0]))
+        wanted = library.jaxtask_interface_major(), library.jaxtask_interface_minor()
+        has = _interface()
+        if wanted[0] != has[0] or wanted > has:
+            raise RuntimeError(
+                f"it is built for version {wanted[0]}.{wanted[1]} of XLA's foreign function "
+                f"interface, jaxlib {jaxlib.__version__} has {has[0]}.{has[1]}: "
+                "install jaxtask again"
+            )
         for name in HANDLERS:
             jax.ffi.register_ffi_target(
                 name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu"
@@ -52,9 +62,19 @@ def native() -> Native:
         library.jaxtask_variant.restype = ctypes.c_char_p
         library.jaxtask_factor.restype = library.jaxtask_product.restype = None
         return Native(library, library.jaxtask_variant().decode())
-    except (OSError, AttributeError, RuntimeError, jax.errors.JaxRuntimeError) as error:
+    except (OSError, AttributeError, KeyError, RuntimeError, jax.errors.JaxRuntimeError) as error:
         # Another machine's library, or one for another version of jaxlib.
         return Native(None, f"{built[0].name} cannot be loaded: {error}", broken=True)
+
+
+def _interface() -> tuple[int, int]:
+    """Version of XLA's foreign function interface that the installed jaxlib has.
+
+    With a handler for a newer one, JAX does not start: it says so when it has been registered.
+    """
+    header = Path(jax.ffi.include_dir(), "xla/ffi/api/c_api.h").read_text()
+    found = dict(re.findall(r"^#define XLA_FFI_API_(MAJOR|MINOR) (\d+)$", header, re.MULTILINE))
+    return int(found["MAJOR"]), int(found["MINOR"])
 
 
 def singular_values(G: Array, sweeps: int | None = None) -> Array:

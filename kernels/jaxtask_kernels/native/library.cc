@@ -233,6 +233,10 @@ extern "C" {
 
 const char* jaxtask_variant() { return jaxtask::kernels().name; }
 
+// The version of XLA's foreign function interface that the handlers are built for.
+int jaxtask_interface_major() { return XLA_FFI_API_MAJOR; }
+int jaxtask_interface_minor() { return XLA_FFI_API_MINOR; }
+
 // Factors n updates on so many threads.
 void jaxtask_factor(int64_t n, int64_t itemsize, const void* const* B, const void* const* A,
                    const int64_t* ranks, const double* scale, const double* rtol, int64_t d_out,
