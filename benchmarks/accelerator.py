@@ -9,6 +9,7 @@ Exits with 1 if a check fails, after writing what it found.
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from benchmarks.resident import Resident, sweep
 from benchmarks.stages import stages
 
 _RESULTS = Path(__file__).parent / "results"
+Rows = Iterator[dict[str, Any]]
+
 _RANKS = (8, 16, 32, 64)
 _FULL: dict[str, Any] = {
     "d": 4096,
@@ -62,46 +65,65 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
     parser.add_argument("--out", type=Path, default=_RESULTS / "accelerator.json")
     parser.add_argument("--small", action="store_true", help="tiny sizes, for a CPU")
+    parser.add_argument("--only", nargs="+", choices=_SECTIONS, default=list(_SECTIONS))
     arguments = parser.parse_args()
     sizes = _SMALL if arguments.small else _FULL
     report: dict[str, Any] = {
         "command": command("benchmarks.accelerator", sys.argv[1:]),
         "machine": describe_machine(),
         "process": describe_process(),
-        "checks": [],
-        "rates": [],
-        "engine": [],
-        "stages": [],
-        "sweep": [],
     }
+    for name in (name for name in _SECTIONS if name in arguments.only):
+        report[name] = []
+        for row in _SECTIONS[name](sizes):
+            # Written as it goes: a lease may end in the middle.
+            report[name].append(row)
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+            print(name, {k: v for k, v in row.items() if k != "peers"}, flush=True)
+            for peer, timed in row.get("peers", {}).items():
+                if timed["status"] == "ok":
+                    print(f"  {peer}: {timed['microseconds_per_cell_min']:.2f} µs/cell")
+    if not all(check["holds"] for check in report.get("checks", [])):
+        sys.exit("a check failed")
 
-    def found(section: str, what: dict[str, Any]) -> None:
-        # Written as it goes: a lease may end in the middle.
-        report[section].append(what)
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
-        print(section, {k: v for k, v in what.items() if k != "peers"}, flush=True)
 
-    for check in check_kernels(sizes["d"]):
-        found("checks", check)
-    found("rates", ceilings(sizes["size"], sizes["entries"]))
+def _checks(sizes: dict[str, Any]) -> Rows:
+    yield from check_kernels(sizes["d"])
+
+
+def _rates(sizes: dict[str, Any]) -> Rows:
+    yield ceilings(sizes["size"], sizes["entries"])
     for n in _RANKS:
         for dtype in ("float32", "float64")[: 1 if jax.default_backend() == "tpu" else 2]:
-            found("rates", singular_values_rate(n, dtype, sizes["entries"], sizes["peer_entries"]))
-        found("rates", gram_rate(sizes["d"], n, sizes["columns"]))
-        found("rates", bases_rate(sizes["d"], n, sizes["factors"]))
+            yield singular_values_rate(n, dtype, sizes["entries"], sizes["peer_entries"])
+        yield gram_rate(sizes["d"], n, sizes["columns"])
+        yield bases_rate(sizes["d"], n, sizes["factors"])
         for chunk in sizes["chunks"]:
-            found("rates", factor_rate(sizes["d"], n, sizes["factors"], chunk))
-    found("sweep", sweep(sizes["resident"]))
+            yield factor_rate(sizes["d"], n, sizes["factors"], chunk)
+
+
+def _sweep(sizes: dict[str, Any]) -> Rows:
+    yield sweep(sizes["resident"])
+
+
+def _engine(sizes: dict[str, Any]) -> Rows:
     for shape in sizes["shapes"]:
-        engine = measure(shape, ["jaxtask", "jaxtask_cosine", "torch"], sizes["repeats"])
-        found("engine", engine)
-        for name, row in engine["peers"].items():
-            if row["status"] == "ok":
-                print(f"  {name}: {row['microseconds_per_cell_min']:.2f} µs/cell")
-        found("stages", {**vars(shape), "microseconds_per_cell": stages(shape)})
-    if not all(check["holds"] for check in report["checks"]):
-        sys.exit("a check failed")
+        yield measure(shape, ["jaxtask", "jaxtask_cosine", "torch"], sizes["repeats"])
+
+
+def _stages(sizes: dict[str, Any]) -> Rows:
+    for shape in sizes["shapes"]:
+        yield {**vars(shape), "microseconds_per_cell": stages(shape)}
+
+
+_SECTIONS: dict[str, Callable[[dict[str, Any]], Rows]] = {
+    "checks": _checks,
+    "rates": _rates,
+    "sweep": _sweep,
+    "engine": _engine,
+    "stages": _stages,
+}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from benchmarks.problem import principal_angles as right_angles
-from jaxtask_kernels import gram_blocks, principal_angles, singular_values
+from jaxtask_kernels import gram_blocks, orthonormal_basis, principal_angles, singular_values
 from jaxtask_kernels.factor_rows import factor_rows
 
 _EPS = float(np.finfo(np.float32).eps)
@@ -24,7 +24,7 @@ def check_kernels(d: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(1)
     return [
         {"check": name, "error": error, "allowed": allowed, "holds": bool(error <= allowed)}
-        for check in (_gram, _singular_values, _angles, _factors)
+        for check in (_gram, _singular_values, _angles, _factors, _refined)
         for name, error, allowed in check(rng, d)
     ]
 
@@ -90,6 +90,32 @@ def _factors(rng: np.random.Generator, d: int) -> _Found:
     left = B.astype(np.float64) @ (A.astype(np.float64) @ V.mT)
     error = _worst(left / s[:, None, :1], U.mT * s[:, None] / s[:, None, :1])
     yield "factor_rows: ΔW V − U S, relative to the largest", error, 16 * _EPS
+
+
+def _refined(rng: np.random.Generator, d: int) -> _Found:
+    """The basis of columns with condition number 1e4, which is refined, in float64."""
+    if jax.default_backend() == "tpu":
+        return
+    r = 24
+    B = orthonormal(rng, d, r) * np.geomspace(1, 1e-4, r) @ orthonormal(rng, r, r)
+    with wide():
+        Q = np.asarray(orthonormal_basis(B)[0], np.longdouble)
+    outside = Q.T
+    for _ in range(2):
+        for row in _orthonormal_rows(B.T.astype(np.longdouble)):
+            outside = outside - np.outer(outside @ row, row)
+    error = float(np.linalg.norm(outside.astype(np.float64), 2))
+    yield "orthonormal_basis in float64: span", error, float(8 * np.sqrt(r) * np.finfo(float).eps)
+
+
+def _orthonormal_rows(rows: np.ndarray) -> np.ndarray:
+    """Gram-Schmidt, each row twice."""
+    done = rows[:0]
+    for row in rows:
+        for _ in range(2):
+            row = row - done.T @ (done @ row)
+        done = np.append(done, [row / np.sqrt(row @ row)], axis=0)
+    return done
 
 
 def _worst(found: Any, right: np.ndarray) -> float:

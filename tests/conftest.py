@@ -57,15 +57,30 @@ def without_native(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.fixture
+def on_cpu():
+    """Handlers of the native library called on their own, where there may be a GPU as well."""
+    import jax
+
+    from jaxtask_kernels import native
+
+    if native.native().library is None:
+        pytest.skip(f"no native library: {native.native().about}")
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield
+
+
 @pytest.fixture(params=["native", "compiled"])
 def backend(request):
     """Both ways through the engine on CPU: the native library, and compiled programs alone."""
-    from jaxtask_kernels import native
+    import jax
+
+    from jaxtask.engine.backend import runs_natively
 
     if request.param == "compiled":
         request.getfixturevalue("without_native")
-    elif native.native().library is None:
-        pytest.skip(f"no native library: {native.native().about}")
+    elif not runs_natively():
+        pytest.skip(f"no native library in use on {jax.default_backend()}")
     return request.param
 
 

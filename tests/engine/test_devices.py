@@ -17,7 +17,10 @@ from chunks import assert_same_bits
 from jaxtask_kernels.native import native
 
 ROOT = Path(__file__).parents[2]
-ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+ENV = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
+}
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
 # Blocks of few tasks, so that there are more tiles than devices, and of two modules at a time.

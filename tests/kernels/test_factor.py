@@ -156,7 +156,7 @@ def test_more_columns_than_rows(d, r):
     Q, rank = jitted_basis(B)
     assert Q.shape == (d, r)
     assert int(rank) == d
-    np.testing.assert_allclose(Q @ Q.T, np.eye(d), atol=1e-6)
+    np.testing.assert_allclose(Q @ Q.T, np.eye(d), atol=oracles.slip_error(r, r, "float32"))
     U, s, V, rank = jitted_factor(B, A)
     assert (U.shape, s.shape, V.shape, int(rank)) == ((d, r), (r,), (20, r), d)
     np.testing.assert_allclose(U * s @ V.T, B @ A, atol=1e-5 * float(s[0]))

@@ -12,12 +12,7 @@ from jaxtask_kernels import native
 from makers import conditioned, near_update, orthonormal, random_update, spectrum
 from oracles import sum_error, turns_error
 
-pytestmark = [
-    pytest.mark.usefixtures("compile_fully"),
-    pytest.mark.skipif(
-        native.native().library is None, reason=f"no native library: {native.native().about}"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("compile_fully", "on_cpu")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -165,7 +160,12 @@ def test_angles(r, d, two, within):
 def with_setting(setting, function):
     found = subprocess.run(
         [sys.executable, "-c", function],
-        env={"JAXTASK_NATIVE": setting, "PATH": ""} | {"PYTHONPATH": ":".join(sys.path)},
+        env={
+            "JAXTASK_NATIVE": setting,
+            "JAX_PLATFORMS": "cpu",
+            "PATH": "",
+            "PYTHONPATH": ":".join(sys.path),
+        },
         capture_output=True,
         text=True,
         timeout=120,

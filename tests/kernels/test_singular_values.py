@@ -28,8 +28,8 @@ SOLVERS = {
 
 @pytest.fixture(params=SOLVERS)
 def solve(request):
-    if request.param == "native" and native.native().library is None:
-        pytest.skip(f"no native library: {native.native().about}")
+    if request.param == "native":
+        request.getfixturevalue("on_cpu")
 
     def solved(G, **options):
         with jax.enable_x64(G.dtype == np.float64):
@@ -39,9 +39,7 @@ def solve(request):
 
 
 @pytest.fixture
-def native_solver():
-    if native.native().library is None:
-        pytest.skip(f"no native library: {native.native().about}")
+def native_solver(on_cpu):
     return native.singular_values
 
 

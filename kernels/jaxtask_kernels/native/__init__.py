@@ -72,7 +72,7 @@ def _interface() -> tuple[int, int]:
 
     With a handler for a newer one, JAX does not start: it says so when it has been registered.
     """
-    header = Path(jax.ffi.include_dir(), "xla/ffi/api/c_api.h").read_text()
+    header = Path(jax.ffi.include_dir(), "xla/ffi/api/c_api.h").read_text(encoding="utf-8")
     found = dict(re.findall(r"^#define XLA_FFI_API_(MAJOR|MINOR) (\d+)$", header, re.MULTILINE))
     return int(found["MAJOR"]), int(found["MINOR"])
 
