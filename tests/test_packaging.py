@@ -41,6 +41,7 @@ def test_wheel_ships_every_module_and_no_top_level_kernels(wheel):
     sources |= {str(p.relative_to(ROOT / "kernels")) for p in (ROOT / "kernels").rglob("*.py")}
     assert sources == {n for n in names if n.endswith(".py")}
     assert {"jaxtask/py.typed", "jaxtask_kernels/py.typed"} <= set(names)
+    assert "jaxtask_kernels/native/limits.h" in names  # which Python reads
     recipes = {str(p.relative_to(ROOT)) for p in (ROOT / "jaxtask").rglob("*.yaml")}
     assert recipes
     assert recipes == {n for n in names if n.endswith(".yaml")}

@@ -4,7 +4,7 @@ rows, cols   thin SVDs of two blocks of t updates
   │ two matrix products
 G, H         [t, r, t, r] Gram blocks of the tile
   │ loop over chunks of P pairs
-  │   cosines σ(G);  where one exceeds .95, sines from the residual basis, or in float64
+  │   cosines σ(G);  where one exceeds native.NEAR, sines from the residual basis, or in float64
   │   metrics, written for one pair and vmapped
 {variable: [C, P] or [C, P, 2]}      2: source→target and target→source
 """
@@ -30,9 +30,6 @@ from jaxtask_kernels.gram import gram_rows
 from jaxtask_kernels.singular_values import singular_values
 
 Grams = tuple[Array | np.ndarray | None, ...] | None
-
-# Above this cosine, arccos loses too much; below it, sqrt(1 − cos²) is as good as any sine.
-_NEAR = 0.95
 
 # Entries of the residual bases worked on at a time: on CPU few, since most tiles have few such
 # pairs, elsewhere as many as fill the device.
@@ -210,7 +207,7 @@ def _both_ways(
         return exact
 
     found = {side: _of_itself(own, same, live["there"]) for side, own in found.items()}
-    near = {side: (cosines[side][:, 0] > _NEAR) & ~same for side in cosines}
+    near = {side: (cosines[side][:, 0] > native.NEAR) & ~same for side in cosines}
     width = max(X.shape[1] * X.shape[2] for X, _ in bases.values())
     found = _where_near(near, found, accurate, width)
     for side, done in known.items():

@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -157,6 +158,91 @@ def test_angles(r, d, two, within):
         within(f"{name} of pairs at r = {r}", worst[name], bound)
 
 
+TOO_LARGE = f"n = {native.LARGEST + 1} rows, expected n <= {native.LARGEST}"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_matrices_that_are_too_large_are_refused(dtype):
+    """By the handler itself, whose arrays are of fixed size: nothing in Python is asked before."""
+    n = native.LARGEST + 1
+    with jax.enable_x64(dtype == np.float64):
+        with pytest.raises(jax.errors.JaxRuntimeError, match=f"INVALID_ARGUMENT.*{TOO_LARGE}"):
+            jax.block_until_ready(native.singular_values(np.zeros((2, n, n), dtype)))
+        found = native.singular_values(np.ones((2, n - 1, n - 1), dtype))
+    np.testing.assert_allclose(found[:, 0], n - 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("matrices", "values", "said"),
+    [
+        ((4,), (4,), r"matrices are \[4\], expected \[\.\.\., n, n\]"),
+        ((2, 3, 4), (2, 3), r"matrices are \[2, 3, 4\]"),
+        ((2, 3, 3), (2, 2), r"values is \[2, 2\], expected \[2, 3\]"),
+        ((2, 3, 3), (6,), r"values is \[6\], expected \[2, 3\]"),
+    ],
+)
+def test_shapes_of_singular_values_are_checked(matrices, values, said):
+    call = jax.ffi.ffi_call(native.HANDLERS[0], jax.ShapeDtypeStruct(values, np.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match=f"INVALID_ARGUMENT.*{said}"):
+        jax.block_until_ready(call(np.ones(matrices, np.float32), sweeps=np.int64(90)))
+
+
+def call_of_angles(r=3, **changed):
+    """The handler for 2 × 4 bases of r rows and five pairs, with some of its buffers changed."""
+    P, s, t, d = 5, 2, 4, 140
+    given = {
+        "X": np.zeros((s, r, d), "f"),
+        "Y": np.zeros((t, r, d), "f"),
+        "gram": np.zeros((s, r, t, r), "f"),
+        "rank_x": np.full(s, r, "i"),
+        "rank_y": np.full(t, r, "i"),
+        "a": np.zeros(P, "i"),
+        "b": np.zeros(P, "i"),
+        "same": np.zeros(P, bool),
+    }
+    made = {"cosines": (P, r), "sines": (P, r), "there": (P, r, r), "back": (P, r, r)}
+    given |= {name: np.asarray(x) for name, x in changed.items() if name in given}
+    made |= {name: shape for name, shape in changed.items() if name in made}
+    out = [jax.ShapeDtypeStruct(shape, np.float32) for shape in made.values()]
+    call = jax.ffi.ffi_call("jaxtask_angles", out)
+    return jax.block_until_ready(call(*given.values(), sweeps=np.int64(90)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"r": native.LARGEST + 1}, TOO_LARGE),
+        ({"X": np.zeros((3, 140), "f")}, r"X is \[3, 140\] and Y is \[4, 3, 140\]"),
+        ({"X": np.zeros((2, 3, 90), "f")}, r"X is \[2, 3, 90\], expected \[2, 3, 140\]"),
+        ({"gram": np.zeros((2, 3, 4, 2), "f")}, r"gram is \[2, 3, 4, 2\], expected \[2, 3, 4, 3\]"),
+        ({"rank_x": np.zeros(1, "i")}, r"ranks of X is \[1\], expected \[2\]"),
+        ({"rank_y": np.zeros(5, "i")}, r"ranks of Y is \[5\], expected \[4\]"),
+        ({"b": np.zeros(4, "i")}, r"b is \[4\], expected \[5\]"),
+        ({"same": np.zeros(4, bool)}, r"same is \[4\], expected \[5\]"),
+        ({"cosines": (5, 2)}, r"cosines is \[5, 2\], expected \[5, 3\]"),
+        ({"sines": (4, 3)}, r"sines is \[4, 3\], expected \[5, 3\]"),
+        ({"there": (0,)}, r"back is \[5, 3, 3\], expected \[0\]"),
+        ({"back": (0,)}, r"back is \[0\], expected \[5, 3, 3\]"),
+        ({"a": np.full(5, 2, "i")}, "a has 2, expected 0 to 1"),
+        ({"b": np.full(5, -1, "i")}, "b has -1, expected 0 to 3"),
+        ({"rank_y": np.full(4, 4, "i")}, "ranks of Y has 4, expected 0 to 3"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else next(iter(x)),
+)
+def test_shapes_of_angles_are_checked(changed, said):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=f"INVALID_ARGUMENT.*{said}"):
+        call_of_angles(**changed)
+
+
+def test_angles_of_what_the_handler_takes():
+    """What the calls above change is in order, and so are bases without a row."""
+    cosines, sines, _, _ = call_of_angles()
+    assert cosines.shape == (5, 3)
+    np.testing.assert_array_equal(cosines, 0)
+    np.testing.assert_array_equal(sines, 1)
+    assert call_of_angles(r=0)[0].shape == (5, 0)
+
+
 def with_setting(setting, function):
     found = subprocess.run(
         [sys.executable, "-c", function],
@@ -175,9 +261,12 @@ def with_setting(setting, function):
 
 
 def test_left_out_on_request():
-    shown = with_setting("0", "from jaxtask_kernels import native; print(native.native())")
+    """The limits that Python shares with the C++ are known all the same."""
+    code = "from jaxtask_kernels import native; print(native.native(), native.LARGEST, native.NEAR)"
+    shown = with_setting("0", code)
     assert "None" in shown
     assert "JAXTASK_NATIVE" in shown
+    assert shown.endswith("128 0.95\n")
 
 
 EVERY_KERNEL = """

@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "limits.h"
 #include "threads.h"
 #include "variants.h"
 
@@ -226,7 +227,7 @@ void pieces() {
 }
 
 void all_of(const Kernels& kernels) {
-  for (int64_t n = 1; n <= 128; n += n < 40 ? 1 : 8) {
+  for (int64_t n = 1; n <= jaxtask::kLargest; n += n < 40 ? 1 : 8) {
     singular_values<float>(kernels, kernels.singular_values_f32, kernels.block_f32, n);
     singular_values<double>(kernels, kernels.singular_values_f64, kernels.block_f64, n);
   }

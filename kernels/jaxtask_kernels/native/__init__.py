@@ -15,8 +15,19 @@ import numpy as np
 from jax import Array
 from numpy.typing import DTypeLike
 
-# Larger matrices go to LAPACK.
-LARGEST = 128
+
+def _limits() -> dict[str, float]:
+    """The numbers of `limits.h`, by their names there."""
+    header = (Path(__file__).parent / "limits.h").read_text(encoding="utf-8")
+    found = re.findall(r"^constexpr \w+ k(\w+) = ([\d.]+)f?;", header, re.MULTILINE)
+    return {name: float(number) for name, number in found}
+
+
+LARGEST = int(_limits()["Largest"])
+"""n of the largest matrices; the handlers refuse larger ones."""
+
+NEAR = _limits()["Near"]
+"""The cosine above which a pair of bases is near, and its angles come from sines."""
 
 _SWEEPS_PER_VALUE = 30
 HANDLERS = ("jaxtask_singular_values_f32", "jaxtask_singular_values_f64", "jaxtask_angles")

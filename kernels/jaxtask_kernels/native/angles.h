@@ -12,14 +12,13 @@
 #define JAXTASK_NATIVE_ANGLES_H_
 
 #include "factor.h"
+#include "limits.h"
 #include "products.h"
 #include "singular_values.h"
 #include "variants.h"
 
 namespace jaxtask {
 namespace {
-
-constexpr float kNear = 0.95f;
 
 // --------------------------------------------------------------------------- all pairs, in float32
 

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "limits.h"
 #include "threads.h"
 #include "variants.h"
 #include "xla/ffi/api/ffi.h"
@@ -76,6 +79,52 @@ std::vector<ProductTask> product_tasks(const ProductOf& product, int64_t panel, 
   return tasks;
 }
 
+// --------------------------------------------------------------------------- what comes in
+
+using Shape = ffi::Span<const int64_t>;
+
+template <typename Sizes>
+std::string shown(const Sizes& sizes) {
+  std::string text;
+  for (const int64_t size : sizes) text += (text.empty() ? "[" : ", ") + std::to_string(size);
+  return text.empty() ? "[]" : text + "]";
+}
+
+struct Buffer {
+  const char* name;
+  Shape shape;
+  std::vector<int64_t> expected;
+};
+
+// An error that names the first buffer of another shape than the kernels rely on.
+ffi::Error check_shapes(std::initializer_list<Buffer> buffers) {
+  for (const Buffer& buffer : buffers) {
+    const auto& [name, shape, expected] = buffer;
+    if (!std::equal(shape.begin(), shape.end(), expected.begin(), expected.end())) {
+      return ffi::Error::InvalidArgument(std::string(name) + " is " + shown(shape) + ", expected " +
+                                         shown(expected));
+    }
+  }
+  return ffi::Error::Success();
+}
+
+// An error for matrices larger than the kernels' arrays of fixed size.
+ffi::Error check_size(int64_t n) {
+  if (n <= kLargest) return ffi::Error::Success();
+  return ffi::Error::InvalidArgument("matrices of n = " + std::to_string(n) +
+                                     " rows, expected n <= " + std::to_string(kLargest));
+}
+
+// An error for the first of the numbers that is not in [0, end).
+ffi::Error check_range(const char* name, ffi::Buffer<ffi::S32>& numbers, int64_t end) {
+  for (const int32_t* x = numbers.typed_data(); x != numbers.typed_data() + numbers.element_count(); ++x) {
+    if (*x >= 0 && *x < end) continue;
+    return ffi::Error::InvalidArgument(std::string(name) + " has " + std::to_string(*x) +
+                                       ", expected 0 to " + std::to_string(end - 1));
+  }
+  return ffi::Error::Success();
+}
+
 // --------------------------------------------------------------------------- singular values
 
 // Matrices of one piece of work: enough to be worth a thread.
@@ -87,11 +136,16 @@ template <ffi::DataType type, typename Kernel>
 ffi::Error handle(ffi::ThreadPool& pool, ffi::Buffer<type>& matrices,
                   ffi::Result<ffi::Buffer<type>>& values, int64_t sweeps, int64_t block,
                   Kernel kernel) {
-  const auto shape = matrices.dimensions();
+  const Shape shape = matrices.dimensions();
   if (shape.size() < 2 || shape[shape.size() - 1] != shape[shape.size() - 2]) {
-    return ffi::Error::InvalidArgument("matrices must be [..., n, n]");
+    return ffi::Error::InvalidArgument("matrices are " + shown(shape) + ", expected [..., n, n]");
   }
   const int64_t n = shape[shape.size() - 1];
+  if (ffi::Error error = check_size(n); error.failure()) return error;
+  const std::vector<int64_t> expected(shape.begin(), shape.end() - 1);
+  if (ffi::Error error = check_shapes({{"values", values->dimensions(), expected}}); error.failure()) {
+    return error;
+  }
   if (n == 0 || matrices.element_count() == 0) return ffi::Error::Success();
   const int64_t count = static_cast<int64_t>(matrices.element_count()) / (n * n);
   const auto* from = matrices.typed_data();
@@ -139,16 +193,41 @@ std::vector<double> products_between(ffi::ThreadPool& pool, const PairsOf& pairs
   return products;
 }
 
-// there and back are empty where they are not wanted.
+// there and back are [0] where they are not wanted.
 ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi::F32> Y,
                   ffi::Buffer<ffi::F32> gram, ffi::Buffer<ffi::S32> rank_x,
                   ffi::Buffer<ffi::S32> rank_y, ffi::Buffer<ffi::S32> a, ffi::Buffer<ffi::S32> b,
                   ffi::Buffer<ffi::PRED> same, ffi::Result<ffi::Buffer<ffi::F32>> cosines,
                   ffi::Result<ffi::Buffer<ffi::F32>> sines, ffi::Result<ffi::Buffer<ffi::F32>> there,
                   ffi::Result<ffi::Buffer<ffi::F32>> back, int64_t sweeps) {
-  const auto shape = Y.dimensions();
+  const Shape shape = Y.dimensions();
+  if (shape.size() != 3 || X.dimensions().size() != 3) {
+    return ffi::Error::InvalidArgument("X is " + shown(X.dimensions()) + " and Y is " + shown(shape) +
+                                       ", expected [s, r, d] and [t, r, d]");
+  }
+  const int64_t s = X.dimensions()[0], t = shape[0], r = shape[1], d = shape[2];
   const int64_t count = a.element_count(), block = kernels().block_f32, few = kernels().block_f64;
   const bool outside = there->element_count() > 0;
+  const auto square = outside ? std::vector<int64_t>{count, r, r} : std::vector<int64_t>{0};
+  for (ffi::Error error : {check_size(r),
+                           check_shapes({{"X", X.dimensions(), {s, r, d}},
+                                         {"gram", gram.dimensions(), {s, r, t, r}},
+                                         {"ranks of X", rank_x.dimensions(), {s}},
+                                         {"ranks of Y", rank_y.dimensions(), {t}},
+                                         {"a", a.dimensions(), {count}},
+                                         {"b", b.dimensions(), {count}},
+                                         {"same", same.dimensions(), {count}},
+                                         {"cosines", cosines->dimensions(), {count, r}},
+                                         {"sines", sines->dimensions(), {count, r}},
+                                         {"there", there->dimensions(), square},
+                                         {"back", back->dimensions(), square}}),
+                           check_range("ranks of X", rank_x, r + 1),
+                           check_range("ranks of Y", rank_y, r + 1),
+                           check_range("a", a, s),
+                           check_range("b", b, t)}) {
+    if (error.failure()) return error;
+  }
+  if (r == 0) return ffi::Error::Success();
   std::vector<uint8_t> is_near(count);
   const PairsOf pairs{X.typed_data(),
                       Y.typed_data(),
@@ -158,9 +237,9 @@ ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi
                       a.typed_data(),
                       b.typed_data(),
                       reinterpret_cast<const uint8_t*>(same.typed_data()),
-                      shape[0],
-                      shape[1],
-                      shape[2],
+                      t,
+                      r,
+                      d,
                       sweeps,
                       cosines->typed_data(),
                       sines->typed_data(),
@@ -179,7 +258,6 @@ ffi::Error angles(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> X, ffi::Buffer<ffi
     upper = upper && pairs.a[i] <= pairs.b[i];
   }
   if (near.empty()) return ffi::Error::Success();
-  const int64_t s = X.dimensions()[0];
   const auto of_x = products_within(pool, pairs.X, s, pairs.r, pairs.d);
   const auto of_y = one ? std::vector<double>() : products_within(pool, pairs.Y, pairs.t, pairs.r, pairs.d);
   // All products at once go at a higher rate than those of single pairs, if most are needed.

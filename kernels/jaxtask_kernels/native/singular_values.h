@@ -12,15 +12,13 @@
 
 #include "bidiagonal.h"
 #include "dqds.h"
+#include "limits.h"
 
 namespace jaxtask {
 namespace {
 
 template <typename Scalar>
 constexpr int kMatricesAtOnce = kGroups * kLanes<Scalar>;
-
-// Larger matrices are LAPACK's.
-constexpr int64_t kLargest = 128;
 
 // Vectors of scratch for matrices of size n.
 constexpr int64_t scratch_vectors(int64_t n) { return n * n + 6 * n + kGroups * 7 * n; }
@@ -68,8 +66,8 @@ JAXTASK_INLINE void bisect(const double* d, const double* e, int64_t n, double* 
 
 // --------------------------------------------------------------------------- a block of matrices
 
-// Singular values [count, n] of matrices [count, n, n] in row-major order, count ≤ kMatricesAtOnce;
-// NaN for a matrix that is not finite. Arithmetic is in Scalar.
+// Singular values [count, n] of matrices [count, n, n] in row-major order, count ≤ kMatricesAtOnce and
+// n ≤ kLargest; NaN for a matrix that is not finite. Arithmetic is in Scalar.
 template <typename Stored, typename Scalar>
 JAXTASK_INLINE void singular_values_of_block(const Stored* matrices, Stored* values, int64_t count,
                                              int64_t n, int64_t sweeps, Lanes<Scalar>* scratch) {
