@@ -77,7 +77,8 @@ def _backends(report: dict[str, Any]) -> list[str]:
     """What each stage is computed by."""
     import jax
 
-    from jaxtask_kernels import bidiagonal, native
+    from jaxtask_kernels import native
+    from jaxtask_kernels.backends import stages
 
     library, about, broken = native.native()
     problems = [f"native library: {about}"] if broken else []
@@ -90,15 +91,7 @@ def _backends(report: dict[str, Any]) -> list[str]:
     else:
         why = f"no more, by JAXTASK_NATIVE={asked}" if asked in _LEVELS[2:] else "the best there is"
         report["native library"] = f"{about} ({why})"
-    on_cpu = jax.default_backend() == "cpu"
-    largest = native.LARGEST if on_cpu else bidiagonal.LARGEST
-    small = "plain XLA" if not on_cpu else "LAPACK" if library is None else "native library"
-    beyond = "LAPACK" if on_cpu else "the platform's own"
-    report["stages"] = {
-        "factors, Gram blocks": "native library" if on_cpu and library is not None else "XLA",
-        f"singular values up to {largest}": small,
-        "larger ones": beyond,
-    }
+    report["stages"] = stages(jax.default_backend())
     return problems
 
 

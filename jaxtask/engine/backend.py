@@ -25,6 +25,7 @@ from jaxtask.engine.pair_stage import Grams, measure_tile
 from jaxtask.engine.plan import Plan
 from jaxtask.engine.spec import ComparisonSpec
 from jaxtask_kernels import native
+from jaxtask_kernels.backends import NATIVE, backend_for
 from jaxtask_kernels.factor_rows import CHOLESKY_KAPPA, FactorRows, factor_rows
 from jaxtask_kernels.native import aligned_empty
 
@@ -151,7 +152,7 @@ _ONE_AT_A_TIME = Lock()
 
 def runs_natively() -> bool:
     """Whether arrays in main memory are where the device computes, and native code is there."""
-    return jax.default_backend() == "cpu" and native.native().library is not None
+    return NATIVE.runs_on(jax.default_backend())
 
 
 def modules_at_once(spec: ComparisonSpec, r: int) -> int:
@@ -170,7 +171,7 @@ def _may_meet(spec: ComparisonSpec, r: int) -> bool:
 
     See `after` on what happens if those meet.
     """
-    lapack = spec.dtype != "float32" or r > native.LARGEST
+    lapack = spec.dtype != "float32" or backend_for(r, jax.default_backend()).lapack
     lapack |= any(metric.decomposes for metric in spec.metrics)
     return runs_natively() and not lapack
 

@@ -25,6 +25,7 @@ from jaxtask.metrics import SIDES, Metric, Pair, Side, projected_spectrum
 from jaxtask_kernels import native
 from jaxtask_kernels._linalg import after
 from jaxtask_kernels.angles import angles_between, complement, complement_gram, residual_sines
+from jaxtask_kernels.backends import backend_for
 from jaxtask_kernels.factor_rows import FactorRows
 from jaxtask_kernels.gram import gram_rows
 from jaxtask_kernels.singular_values import singular_values
@@ -75,7 +76,7 @@ def measure_tile(
         blocks = {side: gram[a, :, b, :] for side, gram in blocks_of.items()}
         same = diagonal & (a == b)
         known = {
-            side: native.angles(
+            side: angles(
                 *bases[side],
                 gram,
                 (rows.rank, cols.rank),
@@ -85,7 +86,7 @@ def measure_tile(
                 outside=spec.needs_outside(side),
             )
             for side, gram in given.items()
-            if spec.needs_cosines(side) and _is_native(gram)
+            if spec.needs_cosines(side) and (angles := _angles_of(gram)) is not None
         }
         there, back = _both_ways(blocks, bases, known, a, b, same, ranks, spec)
         s, t = rows.s[a], cols.s[b]
@@ -168,8 +169,9 @@ def _kept_projection(pair: Pair) -> Array:
 # --------------------------------------------------------------------------- the sides of the pairs
 
 
-def _is_native(gram: Array) -> bool:
-    return gram.dtype == np.float32 and gram.shape[1] <= native.LARGEST
+def _angles_of(gram: Array) -> Callable[..., native.Angles] | None:
+    """What computes angles from Gram blocks that are given, as they are on CPU alone."""
+    return backend_for(gram.shape[1], "cpu").angles if gram.dtype == np.float32 else None
 
 
 def _both_ways(

@@ -32,11 +32,12 @@ from jaxtask.errors import AdapterError, ResultError
 from jaxtask.metrics import METRICS, Metric, Pair, Side
 from jaxtask.text_files import parse_json
 from jaxtask.version import __version__
+from jaxtask_kernels.backends import stages
 from jaxtask_kernels.native import native, threads
 
 SETTINGS = (
     *("metrics", "sides", "keep", "dtype", "padding", "rank_rtol"),
-    *("versions", "device", "native"),
+    *("versions", "device", "native", "kernels"),
 )
 """The attributes of a result that must be equal for its numbers to be, besides the adapters."""
 
@@ -52,6 +53,7 @@ def attributes(
         ),
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}",
         "native": native().about,
+        "kernels": "; ".join(f"{what}: {name}" for what, name in stages(jax.default_backend()).items()),
         "dtype": spec.dtype,
         "metrics": json.dumps({metric.name: _recipe(metric) for metric in spec.metrics}),
         "sides": ",".join(spec.sides),

@@ -39,7 +39,7 @@ _OLDER = (".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # Attributes of ours that hold JSON as text, and of what type it is.
 _JSON = {"adapters": dict, "metrics": dict, "versions": dict, "digests": dict}
 _TEXT = (
-    "format", "device", "native", "dtype", "sides", "keep", "padding", "convention",
+    "format", "device", "native", "kernels", "dtype", "sides", "keep", "padding", "convention",
     "command",
 )  # fmt: skip
 

@@ -42,6 +42,7 @@ _ABOUT = {
     "keep": "kept",
     "device": "device",
     "native": "native library",
+    "kernels": "computed by",
     "weights": "weights of modules",
     "level": "level of significance",
     "resamples": "draws of layers",
