@@ -21,8 +21,8 @@ from benchmarks.peers import PEERS
 from benchmarks.problem import Sample, Shape, all_pairs, make_problem
 from jaxtask.engine.backend import Host, Tile
 from jaxtask.engine.plan import default_budget, tiles
+from jaxtask.engine.prepare import plans
 from jaxtask.engine.spec import ComparisonSpec
-from jaxtask.engine.sweep import plans
 from jaxtask.metrics import resolve
 from jaxtask_kernels import singular_values
 from jaxtask_kernels.gram import gram_rows

@@ -130,7 +130,7 @@ def compare(
     if not leads:
         return
     show_pooled(ds, show, as_json)
-    for note in bank.describe()["notes"]:
+    for note in bank.notes:
         standard_error().print(f"note: {note}")
     for adapter in bank.adapters:
         if why := adapter.provenance.get("approximate"):
@@ -159,9 +159,9 @@ def _dry_run(
 ) -> None:
     from jaxtask.cli.tables import plan_lines, plan_table
     from jaxtask.engine.estimate import estimate
-    from jaxtask.engine.job import make_job
+    from jaxtask.engine.prepare import prepare
 
-    plan = estimate(make_job(bank, **options), out, append=append)
+    plan = estimate(prepare(bank, **options), out, append=append)
     if as_json:
         print_json(plan)
         return

@@ -9,8 +9,10 @@ Main memory is used again, since fresh pages cost more than what is computed on 
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from importlib import import_module
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import DTypeLike
+from threadpoolctl import ThreadpoolController
 
 from jaxtask.adapters import AdapterBank, ModuleEntry, ModuleKey, ModuleStack
 from jaxtask.engine.pair_stage import Grams, measure_tile
@@ -143,6 +146,26 @@ def _spread(shards: Sequence[Any]) -> Array:
     there = [jax.device_put(x[None], d) for x, d in zip(shards, devices, strict=True)]
     shape = (len(there), *there[0].shape[1:])
     return jax.make_array_from_single_device_arrays(shape, NamedSharding(_mesh(), _AXIS), there)
+
+
+@contextmanager
+def numerics() -> Iterator[None]:
+    """Settings of the process for the calls inside; the user's own come back after."""
+    with ExitStack() as settings:
+        # TPUs emulate float64 and have no decompositions for it.
+        if jax.default_backend() != "tpu":
+            settings.enter_context(jax.enable_x64(True))
+        if jax.default_backend() == "cpu":
+            # jaxlib calls LAPACK from every core at once. Where each call asks for all cores again,
+            # as it does from 32 columns on, that was 10 to 20 times slower on two cores.
+            settings.enter_context(_blas().limit(limits=1))
+        yield
+
+
+@cache
+def _blas() -> Any:
+    import_module("scipy.linalg.cython_lapack")  # where jaxlib has its LAPACK from
+    return ThreadpoolController().select(user_api="blas")
 
 
 # Held while a compiled program runs that may have LAPACK's decompositions in it, by every

@@ -1,6 +1,6 @@
 """`compare`: a bank in, a labelled result out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxtask.adapters import Adapter, AdapterBank, LowRankUpdate, ModuleKey, load_adapters
-from jaxtask.engine.job import Counter, Job, make_job, numerics, pairs_of
-from jaxtask.engine.plan import default_budget
-from jaxtask.engine.resume import attributes, write
-from jaxtask.engine.schema import layout, values
+from jaxtask.engine.backend import numerics
+from jaxtask.engine.prepare import Comparison, prepare
 from jaxtask.engine.spec import Padding
-from jaxtask.engine.sweep import plans, sweep
+from jaxtask.engine.sweep import Counter, Progress, sweep
+from jaxtask.engine.write import write
 from jaxtask.engine.zarr_store import FORMAT, open_result
 from jaxtask.errors import AdapterError, JaxtaskError
 from jaxtask.metrics import SIDES, Metric
@@ -44,7 +43,7 @@ def compare(
     overwrite: bool = False,
     append: bool = False,
     command: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> "xr.Dataset":
     """Every metric for every layer × module × ordered pair of tasks.
 
@@ -90,7 +89,7 @@ def compare(
             with other settings.
 
     """
-    job = make_job(
+    comparison = prepare(
         _bank(bank),
         metrics=metrics,
         sides=sides,
@@ -100,15 +99,14 @@ def compare(
         rank_rtol=rank_rtol,
         memory_budget=memory_budget,
         command=command,
-        progress=progress,
     )
     if out is not None:
-        write(job, Path(out), overwrite=overwrite, append=append)
+        write(comparison, Path(out), progress, overwrite=overwrite, append=append)
         return open_result(out)
     if append or jax.process_count() > 1:
         needing = "append" if append else "a comparison by several processes"
         raise JaxtaskError(f"{needing} needs `out`, a place on disk")
-    return _in_memory(job)
+    return _in_memory(comparison, progress)
 
 
 def _bank(given: Any) -> AdapterBank:
@@ -132,27 +130,21 @@ def _bank(given: Any) -> AdapterBank:
     )
 
 
-def _in_memory(job: Job) -> "xr.Dataset":
+def _in_memory(comparison: Comparison, progress: Progress | None) -> "xr.Dataset":
     import xarray as xr
 
-    bank, spec = job.bank, job.spec
-    shape = layout(bank, spec)
+    shape = comparison.layout
     arrays = {
         name: np.full(v.shape, False if v.dtype == bool else np.nan, v.dtype)
         for name, v in shape.variables.items()
     }
-    component = len(shape.coords.get("component", ()))
-    budget = default_budget() if job.memory_budget is None else job.memory_budget
-    tick = Counter(job.progress, sum(pairs_of(bank, key) for key in bank.modules))
     with numerics():
-        made = plans(bank, spec, budget)
-        for result in sweep(bank, spec, made, job.rank_rtol, tick):
-            at = shape.where(result.key)
-            for name, value in values(result, spec, component).items():
-                arrays[name][at] = value
-    attrs = attributes(bank, spec, job.rank_rtol, job.command)
+        tick = Counter(progress, comparison.pairs(comparison.plans))
+        for key, found in sweep(comparison, comparison.plans, tick):
+            for name, value in found.items():
+                arrays[name][shape.where(key)] = value
     return xr.Dataset(
         {name: (v.dims, arrays[name], dict(v.attrs)) for name, v in shape.variables.items()},
         coords={name: list(labels) for name, labels in shape.coords.items()},
-        attrs={"format": FORMAT, **attrs, "variables": list(shape.variables)},
+        attrs={"format": FORMAT, **comparison.attributes, "variables": list(shape.variables)},
     )

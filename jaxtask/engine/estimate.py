@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,12 @@ import jax.numpy as jnp
 import ml_dtypes  # noqa: F401  (NumPy then knows "bfloat16" by name)
 import numpy as np
 
-from jaxtask.adapters import AdapterBank, ModuleEntry, ModuleKey
-from jaxtask.engine.backend import Host, Tile, runs_natively
-from jaxtask.engine.job import Job, numerics, pairs_of
-from jaxtask.engine.plan import Plan, default_budget, tiles
-from jaxtask.engine.resume import in_order_of
-from jaxtask.engine.schema import layout
+from jaxtask.adapters import ModuleEntry, ModuleKey
+from jaxtask.engine.backend import Host, Tile, numerics, runs_natively
+from jaxtask.engine.plan import Plan, tiles
+from jaxtask.engine.prepare import Comparison
+from jaxtask.engine.resume import added_to
 from jaxtask.engine.spec import ComparisonSpec
-from jaxtask.engine.sweep import plans
 from jaxtask.engine.zarr_store import open_result
 from jaxtask_kernels import native
 from jaxtask_kernels.factor_rows import FactorRows
@@ -48,24 +46,21 @@ class Bucket:
     flops_singular_values: float
 
 
-def buckets(
-    bank: AdapterBank, spec: ComparisonSpec, made: Mapping[ModuleKey, Plan], known: int = 0
-) -> list[Bucket]:
+def buckets(comparison: Comparison) -> list[Bucket]:
     """What is to be done, counted. Nothing is read."""
     by_plan: dict[Plan, list[ModuleKey]] = {}
-    for key, plan in made.items():
+    for key, plan in comparison.plans.items():
         by_plan.setdefault(plan, []).append(key)
-    return [_bucket(bank, spec, plan, keys, known) for plan, keys in by_plan.items()]
+    return [_bucket(comparison, plan, keys) for plan, keys in by_plan.items()]
 
 
-def _bucket(
-    bank: AdapterBank, spec: ComparisonSpec, plan: Plan, keys: list[ModuleKey], known: int
-) -> Bucket:
+def _bucket(comparison: Comparison, plan: Plan, keys: list[ModuleKey]) -> Bucket:
+    bank, spec = comparison.bank, comparison.spec
     d_out, d_in, r = plan.shape
     count = factored = read = 0
     for key in keys:
         present = bank.present(key)
-        loads = _loads(plan, len(present), int(np.sum(present < known)))
+        loads = _loads(plan, len(present), int(np.sum(present < comparison.known)))
         count += loads[0]
         for tasks in loads[1]:
             factored += len(tasks)
@@ -73,7 +68,7 @@ def _bucket(
                 _stored(bank.adapters[task].entry(key))
                 for task in present[tasks.start : tasks.stop]
             )
-    cells = sum(pairs_of(bank, key, known) for key in keys)
+    cells = comparison.pairs(keys)
     widths = [d for d, side in ((d_out, "out"), (d_in, "in")) if spec.needs(side)]
     solved = [side for side in ("out", "in") if spec.needs_cosines(side)]
     return Bucket(
@@ -134,30 +129,26 @@ def _gram_flops(spec: ComparisonSpec, plan: Plan) -> float:
     return 2.0 * r * r * (d_out * spec.needs("out") + d_in * spec.needs("in"))
 
 
-def _budget(job: Job) -> int:
-    return default_budget() if job.memory_budget is None else job.memory_budget
-
-
-def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict[str, Any]:
+def estimate(
+    comparison: Comparison, out: Path | None = None, *, append: bool = False
+) -> dict[str, Any]:
     """Buckets, bytes, FLOPs and time of a comparison, as JSON-able data.
 
     Of every bucket, at most two tiles of its first module are computed, with what they need, and
     the digest of one adapter if the result goes to disk. Times are by this process alone.
 
     Args:
-        job: The comparison.
+        comparison: What would be compared.
         out: Where the result would go.
         append: Whether it would be added to what is there.
 
     """
-    bank, spec = job.bank, job.spec
-    known = 0
     if out is not None and append:
-        bank, known = in_order_of(open_result(out), bank)
+        comparison = added_to(open_result(out), comparison)
+    bank, known = comparison.bank, comparison.known
     with numerics():
-        made = plans(bank, spec, _budget(job), known)
-        counted = buckets(bank, spec, made, known)
-        host = Host(bank, spec, job.rank_rtol)
+        counted = buckets(comparison)
+        host = Host(bank, comparison.spec, comparison.rank_rtol)
         timed = [_calibrate(host, bucket, known) for bucket in counted]
         rate = matrix_rate()
     compiling = sum(first for first, _ in timed)
@@ -165,9 +156,9 @@ def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict
     checking = 0.0
     if out is not None:
         checking = _seconds(bank.adapters[0].digest, repeats=1) * len(bank.adapters)
-    shape = layout(bank, spec)
+    variables = comparison.layout.variables.values()
     # What a chunk takes before it is compressed; a module that a layer lacks takes nothing.
-    module = sum(int(np.prod(v.shape[2:])) * v.dtype.itemsize for v in shape.variables.values())
+    module = sum(int(np.prod(v.shape[2:])) * v.dtype.itemsize for v in variables)
     return {
         "tasks": len(bank.tasks),
         "known_tasks": known,
@@ -196,7 +187,7 @@ def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict
         # Numbers of one module are made while those before it are written.
         "bytes_held_at_most": max(
             p.bytes_held * p.side_by_side * p.devices + (p.side_by_side + 2) * module
-            for p in made.values()
+            for p in comparison.plans.values()
         ),
         "bytes_written_at_most": module * len(bank.modules),
         "seconds": {
@@ -207,7 +198,7 @@ def estimate(job: Job, out: Path | None = None, *, append: bool = False) -> dict
         },
         "matrix_rate_gigaflops": 1e-9 * rate,
         "gram_share_of_time": sum(b.flops_gram for b in counted) / rate / max(computing, 1e-9),
-        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}",
+        "device": comparison.attributes["device"],
         "processes": jax.process_count(),
         "devices": jax.local_device_count(),
         "out": None if out is None else str(out),

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxtask.adapters import AdapterBank, ModuleKey
+from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
 from jaxtask.engine.spec import ComparisonSpec
-from jaxtask.engine.sweep import ModuleResult
 
 PAIR = ("layer", "module", "source", "target")
 TASK = ("layer", "module", "task")
@@ -31,6 +30,11 @@ class Layout:
 
     coords: Mapping[str, Sequence[Any]]
     variables: Mapping[str, Variable]
+
+    @property
+    def component(self) -> int:
+        """Entries of kept vectors, the largest rank; 0 if none are kept."""
+        return len(self.coords.get("component", ()))
 
     def where(self, key: ModuleKey) -> tuple[int, int]:
         """Indices (layer, module) of one module's numbers."""
@@ -92,21 +96,37 @@ _VECTORS = {
 }
 
 
-def values(result: ModuleResult, spec: ComparisonSpec, component: int) -> dict[str, np.ndarray]:
-    """One module's numbers by variable, kept vectors padded with NaN to `component` entries."""
-    s, rank = result.spectra, result.rank
-    live = np.arange(s.shape[1]) < rank[:, None]
-    found = dict(result.pairs)
-    found |= {
-        "frobenius": np.where(np.isnan(rank), np.nan, np.linalg.norm(s, axis=1)),
+def values(
+    pairs: Mapping[str, np.ndarray],
+    rank: np.ndarray,
+    spectra: np.ndarray,
+    shape: ModuleShape,
+    spec: ComparisonSpec,
+    component: int,
+) -> dict[str, np.ndarray]:
+    """One module's numbers by variable; NaN where a task lacks it.
+
+    Args:
+        pairs: [T, T] or [T, T, r] of every pair variable, source first.
+        rank: [T] float64
+        spectra: [T, r] float64, zero from each rank on.
+        shape: Of the module, with the padded rank r.
+        spec: What was computed.
+        component: Entries that kept vectors are padded to with NaN.
+
+    """
+    live = rank > 0
+    found = {
+        **pairs,
+        "frobenius": np.where(np.isnan(rank), np.nan, np.linalg.norm(spectra, axis=1)),
         "rank": rank,
-        "gap": _least_gap(s, rank),
-        "d_out": np.array(result.shape.d_out, float),
-        "d_in": np.array(result.shape.d_in, float),
-        "valid": result.valid,
+        "gap": _least_gap(spectra, rank),
+        "d_out": np.array(shape.d_out, float),
+        "d_in": np.array(shape.d_in, float),
+        "valid": live[:, None] & live,
     }
     if "spectra" in spec.keep:
-        found["spectra"] = np.where(live, s, np.nan)
+        found["spectra"] = np.where(np.arange(shape.rank) < rank[:, None], spectra, np.nan)
     for name in (*spec.vectors(), *(["spectra"] if "spectra" in spec.keep else [])):
         short = component - found[name].shape[-1]
         widths = [(0, 0)] * (found[name].ndim - 1) + [(0, short)]

@@ -234,6 +234,15 @@ class Draft:
         return None
 
 
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """A full disk, or another reason not to write, as one clear error."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultError(f"cannot write {target}: {error.strerror or error}") from error
+
+
 def _is_manifest(found: dict[str, Any]) -> bool:
     adapters, empty = found.get("adapters"), found.get("empty")
     return (

@@ -8,9 +8,8 @@ Nothing here is kept between modules but compiled code and memory to use again.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -18,93 +17,65 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxtask.adapters import AdapterBank, ModuleKey, ModuleShape
-from jaxtask.engine import plan as planning
-from jaxtask.engine.backend import Host, Tile, memory_of_a_device, modules_at_once, tiles_at_once
-from jaxtask.engine.plan import Plan, new_pairs, plan, tiles
-from jaxtask.engine.spec import ComparisonSpec
+from jaxtask.adapters import ModuleKey
+from jaxtask.engine.backend import Host, Tile
+from jaxtask.engine.plan import new_pairs, tiles
+from jaxtask.engine.prepare import Comparison
+from jaxtask.engine.schema import values
 from jaxtask_kernels.factor_rows import FactorRows
 
 _T = TypeVar("_T")
 
-
-@dataclass(frozen=True)
-class ModuleResult:
-    """All numbers of one module. T is the bank's number of tasks; NaN where a task lacks it."""
-
-    key: ModuleKey
-    shape: ModuleShape
-    pairs: Mapping[str, np.ndarray]
-    """[T, T] or [T, T, r], source first."""
-    valid: np.ndarray
-    """[T, T] bool: both there, and neither of rank 0."""
-    rank: np.ndarray
-    """[T] float64"""
-    spectra: np.ndarray
-    """[T, r] float64, zero from each rank on."""
+Progress = Callable[[int, int], None]
+"""Told of pairs done and pairs in all."""
 
 
-def plans(
-    bank: AdapterBank, spec: ComparisonSpec, budget: int, known: int = 0
-) -> dict[ModuleKey, Plan]:
-    """A plan for every module, the same for all modules of one shape bucket, which come together.
+class Counter:
+    """Adds up the pairs that tiles have dealt with, and tells of them."""
 
-    `known` is how many tasks, the first, have been compared with each other before.
-    """
-    sizes = planning.CPU if jax.default_backend() == "cpu" else planning.ACCELERATOR
-    buckets: dict[tuple[ModuleShape, np.dtype], list[ModuleKey]] = {}
-    for key in bank.modules:
-        buckets.setdefault((bank.shape(key), bank.dtype(key)), []).append(key)
-    found: dict[ModuleKey, Plan] = {}
-    for (shape, stored), keys in buckets.items():
-        present = [bank.present(key) for key in keys]
-        threads = modules_at_once(spec, shape.rank)
-        devices = tiles_at_once(spec, shape.rank)
-        tasks = max(map(len, present))
-        share = min(budget // devices, memory_of_a_device())
-        made = plan(shape, tasks, stored, spec, share, threads, sizes)
-        added = max(int(np.sum(tasks >= known)) for tasks in present) if known else 0
-        made = replace(made, devices=devices, added=min(made.block, added))
-        found |= dict.fromkeys(keys, made)
-    return found
+    def __init__(self, progress: Progress | None, total: int, done: int = 0) -> None:
+        self._progress, self._total, self._done = progress, total, done
+        if done:
+            self(0)
+
+    def __call__(self, pairs: int) -> None:
+        """Add so many."""
+        self._done += pairs
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def sweep(
-    bank: AdapterBank,
-    spec: ComparisonSpec,
-    made: Mapping[ModuleKey, Plan],
-    rank_rtol: float | None = None,
-    tick: Callable[[int], None] = lambda pairs: None,
-    known: int = 0,
-) -> Iterator[ModuleResult]:
-    """Compare all tasks of a bank, module by module.
+    comparison: Comparison, keys: Iterable[ModuleKey], tick: Callable[[int], None]
+) -> Iterator[tuple[ModuleKey, dict[str, np.ndarray]]]:
+    """Compare all tasks, module by module.
 
     Args:
-        bank: The adapters.
-        spec: What to compute.
-        made: The modules to go through, and the plan of each.
-        rank_rtol: See `compare`.
+        comparison: What to compare. Pairs of tasks that are known are left NaN.
+        keys: The modules to go through, in the order of their plans.
         tick: Told how many unordered pairs each tile has dealt with.
-        known: How many tasks, the first, have been compared with each other before; those pairs
-            are left NaN.
+
+    Yields:
+        Each module and its numbers by variable, as the result's layout has them.
 
     """
-    host = Host(bank, spec, rank_rtol)
-    for at_once, keys in groupby(made, lambda key: (made[key].side_by_side, made[key].devices)):
-        modules = (_Module(host, key, made[key], known) for key in keys)
+    host, plans = Host(comparison.bank, comparison.spec, comparison.rank_rtol), comparison.plans
+    for at_once, some in groupby(keys, lambda key: (plans[key].side_by_side, plans[key].devices)):
+        modules = (_Module(host, key, comparison) for key in some)
         side_by_side, devices = at_once
         if side_by_side > 1:
             for module in _in_threads(side_by_side, (module.measured for module in modules)):
                 tick(new_pairs(len(module.tasks), module.known))
-                yield module.result()
+                yield module.key, module.values()
         else:
-            yield from _in_turn(host, modules, devices, tick)
+            for module in _in_turn(host, modules, devices, tick):
+                yield module.key, module.values()
 
 
 def _in_turn(
     host: Host, modules: Iterable["_Module"], devices: int, tick: Callable[[int], None]
-) -> Iterator[ModuleResult]:
-    """The results of the modules, as many of their tiles at a time as there are devices."""
+) -> Iterator["_Module"]:
+    """The modules with all tiles measured, as many of these at a time as there are devices."""
     at_work: deque[_Module] = deque()
     group: list[_Job] = []
     started: deque[tuple[list[_Job], Callable[[], list[dict[str, np.ndarray]]]]] = deque()
@@ -117,8 +88,8 @@ def _in_turn(
     def finish(left: int) -> None:
         while len(started) > left:
             jobs, wait = started.popleft()
-            for (module, rows, cols, tile), values in zip(jobs, wait(), strict=True):
-                module.store(rows, cols, tile.pairs, values)
+            for (module, rows, cols, tile), measured in zip(jobs, wait(), strict=True):
+                module.store(rows, cols, tile.pairs, measured)
                 tick(len(tile.pairs))
 
     for module in modules:
@@ -132,12 +103,11 @@ def _in_turn(
             finish(host.ahead)
         waiting = [*group, *(job for jobs, _ in started for job in jobs)]
         while at_work and not any(at_work[0] is job[0] for job in waiting):
-            yield at_work.popleft().result()
+            yield at_work.popleft()
     if group:
         start()
     finish(0)
-    for module in at_work:
-        yield module.result()
+    yield from at_work
 
 
 _Job = tuple["_Module", range, range, Tile]
@@ -171,12 +141,13 @@ def _in_threads(threads: int, calls: Iterator[Callable[[], _T]]) -> Iterator[_T]
 class _Module:
     """One module of the bank on its way through the three stages."""
 
-    def __init__(self, host: Host, key: ModuleKey, plan: Plan, known: int) -> None:
-        self.host, self.key, self.plan, self.spec = host, key, plan, host.spec
+    def __init__(self, host: Host, key: ModuleKey, comparison: Comparison) -> None:
+        self.host, self.key, self.spec = host, key, comparison.spec
+        self.plan, self.component = comparison.plans[key], comparison.layout.component
         self.blocks: OrderedDict[range, FactorRows] = OrderedDict()
         self.tasks = host.bank.present(key)
-        self.known = int(np.sum(self.tasks < known))
-        total, r = len(host.bank.tasks), plan.shape.rank
+        self.known = int(np.sum(self.tasks < comparison.known))
+        total, r = len(host.bank.tasks), self.plan.shape.rank
         vectors = self.spec.vectors()
         self.pairs = {
             name: np.full(
@@ -203,26 +174,24 @@ class _Module:
         return self
 
     def store(
-        self, rows: range, cols: range, pairs: np.ndarray, values: dict[str, np.ndarray]
+        self, rows: range, cols: range, pairs: np.ndarray, measured: dict[str, np.ndarray]
     ) -> None:
         """Keep the numbers of one tile, both ways."""
         a, b = self.tasks[rows.start + pairs[:, 0]], self.tasks[cols.start + pairs[:, 1]]
-        for name, value in values.items():
+        for name, value in measured.items():
             there, back = (value, value) if self.spec.symmetric(name) else value.swapaxes(0, 1)
             self.pairs[name][a, b] = there
             self.pairs[name][b, a] = back
 
-    def result(self) -> ModuleResult:
-        """All numbers, once all tiles are stored."""
+    def values(self) -> dict[str, np.ndarray]:
+        """All numbers by variable, once all tiles are stored."""
         total = len(self.host.bank.tasks)
         rank = np.full(total, np.nan)
         spectra = np.full((total, self.plan.shape.rank), np.nan)
         for tasks, its_rank, s in self.spectra_of:
             rank[tasks] = np.asarray(its_rank)[: len(tasks)]
             spectra[tasks] = np.asarray(s)[: len(tasks)]
-        live = rank > 0
-        valid = live[:, None] & live[None, :]
-        return ModuleResult(self.key, self.plan.shape, self.pairs, valid, rank, spectra)
+        return values(self.pairs, rank, spectra, self.plan.shape, self.spec, self.component)
 
     def _block(self, tasks: range) -> FactorRows:
         if tasks in self.blocks:

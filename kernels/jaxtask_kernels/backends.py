@@ -1,7 +1,7 @@
-"""Which implementation of a kernel runs: decided here, for those who call it and those who tell of it.
+"""Which implementation of a kernel runs, decided in one place.
 
 `BACKENDS` is the table. `singular_values` and the engine call what `backend_for` finds in it, and
-`stages` says the same in words, to `jaxtask doctor` and in the attributes of a result.
+`stages` says the same in words, for `jaxtask doctor` and for the attributes of a result.
 """
 
 import sys
@@ -86,7 +86,7 @@ BACKENDS: tuple[Backend, ...] = (
         sizes=range(bidiagonal.LARGEST + 1),
     ),
     Backend("LAPACK", platform_svd, platforms=("cpu",), lapack=True),
-    Backend("the platform's own", platform_svd),
+    Backend("the platform's own", platform_svd, lapack=True),
 )
 """The first that fits is used."""
 
@@ -109,11 +109,6 @@ def stages(platform: str) -> dict[str, str]:
     edges = {edge for b in BACKENDS for edge in (b.sizes.start, b.sizes.stop)}
     starts = sorted(edges - {_ANY.stop})
     for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        if stop is None:
-            sizes = "larger ones"
-        elif start == 0:
-            sizes = f"singular values up to {stop - 1}"
-        else:
-            sizes = f"from {start} to {stop - 1}"
-        found[sizes] = backend_for(start, platform).name
+        sizes = "larger ones" if stop is None else f"up to {stop - 1}"
+        found[sizes if start else f"singular values {sizes}"] = backend_for(start, platform).name
     return found

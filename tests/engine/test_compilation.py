@@ -12,8 +12,8 @@ from jax import export
 
 import jaxtask as jt
 from jaxtask.engine.pair_stage import measure_tile
+from jaxtask.engine.prepare import plans
 from jaxtask.engine.spec import ComparisonSpec
-from jaxtask.engine.sweep import plans
 from jaxtask.metrics import METRICS, resolve
 from jaxtask_kernels import (
     factor,

@@ -14,7 +14,7 @@ from jaxtask.cli.tables import plan_lines, size
 from jaxtask.engine import backend as host
 from jaxtask.engine import plan
 from jaxtask.engine.estimate import estimate
-from jaxtask.engine.job import make_job
+from jaxtask.engine.prepare import prepare
 from planted import write_family
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_counts(columns, known, tmp_path, monkeypatch):
     out, options = tmp_path / "r.zarr", {"metrics": ["grassmann", "cosine"], "sides": ["out"]}
     if known:
         jt.compare(bank(known), out=out, **options)
-    plan_of = estimate(make_job(bank(), **options), out, append=bool(known))
+    plan_of = estimate(prepare(bank(), **options), out, append=bool(known))
     assert sorted(p.name for p in tmp_path.iterdir()) == (["r.zarr"] if known else [])
     tiles, updates = counted(monkeypatch)
     jt.compare(bank(), out=out, append=bool(known), **options)
@@ -81,7 +81,7 @@ def test_counts(columns, known, tmp_path, monkeypatch):
 
 
 def test_parts_of_the_time_add_up():
-    plan_of = estimate(make_job(bank(), metrics=["grassmann", "cosine"]))
+    plan_of = estimate(prepare(bank(), metrics=["grassmann", "cosine"]))
     seconds = plan_of["seconds"]
     assert seconds["in_all"] == pytest.approx(
         seconds["compile"] + seconds["check_adapters"] + seconds["compare"]

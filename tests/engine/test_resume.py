@@ -32,7 +32,7 @@ sys.path[:0] = [root, root + "/kernels"]
 import numpy as np, zarr, xarray
 import jaxtask as jt
 from jaxtask.engine import compare as comparison
-from jaxtask.engine import resume as write
+from jaxtask.engine import write
 
 rng = np.random.default_rng(0)
 def update():

@@ -8,8 +8,8 @@ import oracles
 from jaxtask.engine import backend as host
 from jaxtask.engine import plan as planning
 from jaxtask.engine.backend import runs_natively
+from jaxtask.engine.prepare import plans
 from jaxtask.engine.spec import ComparisonSpec
-from jaxtask.engine.sweep import plans
 from jaxtask.metrics import resolve
 from makers import near_update, orthonormal, random_update, spectrum
 
