@@ -45,9 +45,12 @@ class Backend:
     angles: Callable[..., native.Angles] | None = None
 
     def runs_on(self, platform: str) -> bool:
-        """Whether it is used on this platform, for some sizes at least."""
-        known = "cuda" if platform == "gpu" else platform
-        return known in self.platforms and self.available()
+        """Whether it can be used on this platform, in this process."""
+        return self.is_for(platform) and self.available()
+
+    def is_for(self, platform: str) -> bool:
+        """Whether it is made for this platform."""
+        return ("cuda" if platform == "gpu" else platform) in self.platforms
 
 
 def platform_svd(G: Array) -> Array:
@@ -106,9 +109,11 @@ def backend_for(n: int, platform: str) -> Backend:
 def stages(platform: str) -> dict[str, str]:
     """What each stage of a comparison is computed by on this platform, in words."""
     found = {"factors, Gram blocks": NATIVE.name if NATIVE.runs_on(platform) else "XLA"}
-    edges = {edge for b in BACKENDS for edge in (b.sizes.start, b.sizes.stop)}
-    starts = sorted(edges - {_ANY.stop})
+    some = [b.sizes for b in BACKENDS if b.is_for(platform)]
+    edges = {edge for sizes in some for edge in (sizes.start, sizes.stop)}
+    starts = sorted(({0} | edges) - {_ANY.stop})
     for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        sizes = "larger ones" if stop is None else f"up to {stop - 1}"
+        beyond = "larger ones" if start else "of any size"
+        sizes = beyond if stop is None else f"up to {stop - 1}"
         found[sizes if start else f"singular values {sizes}"] = backend_for(start, platform).name
     return found
