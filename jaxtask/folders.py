@@ -24,6 +24,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
+from jaxtask.errors import JaxtaskError
+from jaxtask.names import check_path
+
 _MARK, _NEW, _OLD = "draft", "new", "old"
 MARKED = b"A draft of jaxtask: removed when its process is gone.\n"
 """What a mark says."""
@@ -92,6 +95,52 @@ def check_ours(folder: Path, ours: Collection[str]) -> None:
     if found := foreign(folder, ours):
         told = f"holds {found!r:.200}, which jaxtask did not write, so it is left alone"
         raise FileExistsError(errno.EEXIST, told, str(folder))
+
+
+def check_free(
+    folder: Path,
+    what: str,
+    error: type[JaxtaskError],
+    *,
+    ours: Collection[str],
+    marks: Collection[str] = (),
+    overwrite: bool,
+) -> None:
+    """Raise unless something may be written to `folder`, without touching it.
+
+    What is there may be replaced if it was written here, with nothing of others in it.
+
+    Args:
+        folder: The place.
+        what: What is written, with its article, for messages: "an adapter".
+        error: The kind of what is raised.
+        ours: What it may hold; see `foreign`.
+        marks: Files that all such folders have, of which the last says that jaxtask wrote it.
+        overwrite: Whether what was written here may be replaced.
+
+    Raises:
+        JaxtaskError: Of the kind `error`; the path is none, or what is there stays.
+
+    """
+    check_path(folder, "out", error)
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise error(f"{folder} exists and is not a folder; it is left alone.")
+    for mark in marks:
+        if not (folder / mark).is_file():
+            raise error(
+                f"{folder} exists and is not {what} that jaxtask wrote (it has no {mark}); it is "
+                "left alone."
+            )
+    try:
+        other = foreign(folder, ours)
+    except OSError as cause:
+        raise error(f"{folder}: cannot be read: {cause.strerror}.") from cause
+    if other:
+        raise error(f"{folder} exists and holds {other!r:.200} beside {what}; it is left alone.")
+    if not overwrite:
+        raise error(f"{folder} exists; give overwrite=True to replace it.")
 
 
 def foreign(folder: Path, ours: Collection[str]) -> str | None:

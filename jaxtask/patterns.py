@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -56,6 +57,33 @@ class Patterns:
         """
         return self._matches(pattern, name, what, at_end=True)
 
+    def chosen(
+        self, targets: str | Collection[str], names: Collection[str], what: str, there: str
+    ) -> set[str]:
+        """The names of modules that `targets` choose, by PEFT's rule.
+
+        Args:
+            targets: An expression for whole names, or a list of names or of their last parts.
+            names: To choose from.
+            what: What messages call a target.
+            there: What messages say of `names`.
+
+        Raises:
+            JaxtaskError: Of the kind `error`: a target chooses nothing.
+
+        """
+        found = set()
+        for target in [targets] if isinstance(targets, str) else targets:
+            if isinstance(targets, str):
+                told = f"{what} {target!r:.80}"
+                chosen = {name for name in names if self.fullmatch(target, name, told)}
+            else:
+                chosen = {name for name in names if ends_with(name, target)}
+            if not chosen:
+                raise self._error(f"{what} {target!r} matches no module; {there}.")
+            found |= chosen
+        return found
+
     def _compiled(self, pattern: str, what: str) -> Any:
         if len(pattern) > _MAX_LENGTH:
             raise self._error(
@@ -94,6 +122,11 @@ class Patterns:
         if len(self._known) < _MAX_KNOWN:
             self._known[asked] = found
         return found
+
+
+def ends_with(name: str, target: str) -> bool:
+    """Whether a module's name is `target` or ends with it, part by part."""
+    return f".{name}".endswith(f".{target}")
 
 
 def _end(pattern: str) -> str:

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxtask import folders
 from jaxtask.adapters.find import MLX_WEIGHTS, WEIGHT_NAMES
 from jaxtask.adapters.formats.peft_config import CONFIG_NAME
 from jaxtask.adapters.origin import ORIGIN
 from jaxtask.errors import AdapterError
-from jaxtask.folders import foreign, new_folder
-from jaxtask.names import check_path
 from jaxtask.version import __version__
 
 CONFIG, WEIGHTS = CONFIG_NAME, WEIGHT_NAMES[0]
@@ -32,26 +31,10 @@ def check_free(folder: Path, overwrite: bool) -> None:
 
     What is there may be replaced if it is one that was written here, and nothing else.
     """
-    check_path(folder, "out", AdapterError)
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise AdapterError(f"{folder} exists; give overwrite=True to replace it.")
-    if not (folder / CONFIG).is_file():
-        raise AdapterError(f"{folder} exists and is no adapter; it is left alone.")
-    if not (folder / ORIGIN).is_file():
-        raise AdapterError(
-            f"{folder} exists and holds an adapter that jaxtask did not write (it has no "
-            f"{ORIGIN}); it is left alone."
-        )
-    try:
-        other = foreign(folder, _OURS)
-    except OSError as error:
-        raise AdapterError(f"{folder}: cannot be read: {error.strerror}.") from error
-    if other:
-        raise AdapterError(
-            f"{folder} exists and holds {other!r:.200} beside an adapter; it is left alone."
-        )
+    marks = CONFIG, ORIGIN
+    folders.check_free(
+        folder, "an adapter", AdapterError, ours=_OURS, marks=marks, overwrite=overwrite
+    )
 
 
 def write_folder(
@@ -79,7 +62,7 @@ def write_folder(
 
     about = {"format": "jaxtask adapter 1", "version": __version__, **provenance}
     try:
-        with new_folder(folder, _OURS) as draft:
+        with folders.new_folder(folder, _OURS) as draft:
             made_for = "mlx" if weights == MLX_WEIGHTS else "pt"
             save_file(dict(tensors), draft / weights, metadata={"format": made_for})
             (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

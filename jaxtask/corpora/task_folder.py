@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from jaxtask import folders
 from jaxtask.errors import TaskError
-from jaxtask.folders import foreign, new_folder
 from jaxtask.names import check_names, check_path
 
 SPLITS = ("train", "dev", "test")
@@ -44,19 +44,9 @@ def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
     check_path(out, "out", TaskError)
     check_names(names, "task", TaskError)
     for name in names:
-        folder = out / name
-        if folder.exists() and not overwrite:
-            raise TaskError(f"{folder} exists; give overwrite=True to replace it")
-        if not folder.exists():
-            continue
-        if not (folder / "task.json").is_file():
-            raise TaskError(f"{folder} is no folder of a task (it has no task.json): not replaced")
-        try:
-            other = foreign(folder, _OURS)
-        except OSError as error:
-            raise TaskError(f"{folder}: cannot be read: {error.strerror}") from error
-        if other:
-            raise TaskError(f"{folder} holds {other!r:.200} beside a task's files: not replaced")
+        folders.check_free(
+            out / name, "a task", TaskError, ours=_OURS, marks=["task.json"], overwrite=overwrite
+        )
 
 
 class Draft:
@@ -95,12 +85,12 @@ def drafts(out: Path, names: Sequence[str]) -> Iterator[list[Draft]]:
     """
     try:
         with ExitStack() as stack:
-            places = [stack.enter_context(new_folder(out / name, _OURS)) for name in names]
-            folders = [Draft(place) for place in places]
+            places = [stack.enter_context(folders.new_folder(out / name, _OURS)) for name in names]
+            made = [Draft(place) for place in places]
             try:
-                yield folders
+                yield made
             finally:
-                for folder in folders:
-                    folder.close()
+                for draft in made:
+                    draft.close()
     except OSError as error:
         raise TaskError(f"{out}: cannot be written: {error}") from error

@@ -130,19 +130,8 @@ def _targeted(
         return found
     if outside_layers:
         raise AdapterError("give targets or outside_layers: targets alone say what is taken.")
-    if isinstance(targets, str):
-        patterns, what = Patterns(AdapterError), f"targets {targets!r:.80}"
-        found = {m for m in modules if patterns.fullmatch(targets, m, what)}
-        if not found:
-            raise AdapterError(f"targets {targets!r} match none of {_some(modules)}.")
-        return found
-    found = set()
-    for target in targets:
-        matching = {m for m in modules if m == target or m.endswith(f".{target}")}
-        if not matching:
-            raise AdapterError(f"target {target!r} matches none of {_some(modules)}.")
-        found |= matching
-    return found
+    there = f"the checkpoints' matrices are {_some(modules)}"
+    return Patterns(AdapterError).chosen(targets, modules, "target", there)
 
 
 def _check_same(base: Checkpoint, tuned: Checkpoint, names: list[str]) -> None:

@@ -161,7 +161,7 @@ def test_the_place_is_kept_free(write, tmp_path):
     ]
     jt.export_adapter(out, out, overwrite=True)  # onto itself, in the other format
     assert_same(only(source), only(out))
-    with pytest.raises(AdapterError, match="did not write"):
+    with pytest.raises(AdapterError, match="is not an adapter that jaxtask wrote"):
         jt.export_adapter(out, source, overwrite=True)
 
 

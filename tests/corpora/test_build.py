@@ -267,7 +267,9 @@ def test_folders_that_are_there(one, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["ner"]
     build_tasks(["srl", "ner"], {"train": [one]}, tmp_path / "out", overwrite=True)
     (tmp_path / "out" / "syntax").mkdir()
-    with pytest.raises(TaskError, match="is no folder of a task"):
+    with pytest.raises(
+        TaskError, match=r"is not a task that jaxtask wrote \(it has no task.json\)"
+    ):
         build_tasks(["syntax"], {"train": [one]}, tmp_path / "out", overwrite=True)
 
 

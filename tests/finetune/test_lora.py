@@ -53,7 +53,7 @@ def test_targets_of_an_encoder():
         (["c_attn"], "'c_attn' matches no module; .* self_attn.q_proj, .* mlp.down_proj"),
         (["q_proj", "proj"], "'proj' matches no module"),
         (["lm_head"], "'lm_head' matches no module"),
-        ("q_proj", "'q_proj' match no module; the model's names are 'model.layers.0.'"),
+        ("q_proj", "'q_proj' matches no module; layer 0 of this llama model is 'model.layers.0'"),
         ("(", "is not a regular expression"),
     ],
 )

@@ -22,6 +22,7 @@ from jaxtask.adapters.formats.peft_config import AdapterConfig
 from jaxtask.adapters.keys import strip_wrappers
 from jaxtask.adapters.tensors.stored import StoredTensor
 from jaxtask.errors import AdapterError
+from jaxtask.patterns import ends_with
 
 _NESTED = re.compile(r"^(.*?)((?:\.base_layer)*)$")
 # The order in which the expert modules of transformers register their parameters.
@@ -70,7 +71,7 @@ def find_parameters(paths: Iterable[str], config: AdapterConfig) -> dict[str, Pa
         name = strip_wrappers(module)
         matching = [t.rpartition(".") for t in config.target_parameters]
         parameters = sorted(
-            {p for prefix, _, p in matching if not prefix or f".{name}".endswith(f".{prefix}")},
+            {p for prefix, _, p in matching if not prefix or ends_with(name, prefix)},
             key=lambda p: (_REGISTERED.index(p) if p in _REGISTERED else len(_REGISTERED), p),
         )
         # A target without a module part ("down_proj") could belong to any module: a plain module
@@ -98,7 +99,7 @@ def _is_module_target(name: str, config: AdapterConfig) -> bool:
             return not name.endswith("experts")
         what = f"{config.file}: target_modules {targets!r:.80}"
         return config.patterns.fullmatch(targets, name, what)
-    return any(f".{name}".endswith(f".{target}") for target in targets)
+    return any(ends_with(name, target) for target in targets)
 
 
 def expert_entries(

@@ -12,6 +12,7 @@ from jaxtask.adapters.write import PREFIX, check_free, write_folder
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.recipe.settings import Lora
 from jaxtask.finetune.training.parameters import Tree
+from jaxtask.patterns import ends_with
 
 # Linear layers of the supported models that no LoRA is put on. PEFT matches targets against all.
 _UNTARGETED = ("lm_head", "pooler.dense", "classifier.dense", "classifier.out_proj", "classifier")
@@ -115,7 +116,7 @@ def _targets(form: AdapterForm) -> list[str]:
     """
     given = form.lora.targets
     if isinstance(given, str) or any(
-        name == target or name.endswith(f".{target}") for name in _UNTARGETED for target in given
+        ends_with(name, target) for name in _UNTARGETED for target in given
     ):
         return [name for _, _, name, _ in form.modules()]
     return list(given)

@@ -161,28 +161,13 @@ def task_axes(tree: Any) -> Any:
 def _chosen(
     targets: str | Sequence[str], names: list[str], config: ModelConfig, patterns: Patterns
 ) -> set[str]:
-    modules = ", ".join(config.linears)
     if targets == ALL_LINEAR:
         return set(names)
-    if isinstance(targets, str):
-        what = f"LoRA targets {targets!r:.80}"
-        found = {name for name in names if patterns.fullmatch(targets, name, what)}
-        if not found:
-            raise TrainingError(
-                f"LoRA targets {targets!r} match no module; the model's names are "
-                f"'{config.layer_name(0)}.' and so on with {modules}."
-            )
-        return found
-    found = set()
-    for target in targets:
-        matching = {name for name in names if name == target or name.endswith(f".{target}")}
-        if not matching:
-            raise TrainingError(
-                f"LoRA target {target!r} matches no module; each layer of this "
-                f"{config.architecture} model has {modules}."
-            )
-        found |= matching
-    return found
+    there = (
+        f"layer 0 of this {config.architecture} model is '{config.layer_name(0)}', and each layer "
+        f"has {', '.join(config.linears)}"
+    )
+    return patterns.chosen(targets, names, "LoRA target", there)
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

@@ -14,9 +14,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtask.errors import TrainingError
+from jaxtask.finetune.recipe.settings import MESH_AXES
 from jaxtask.finetune.training.lora import task_axis
-
-AXES = ("task", "data", "model")
 
 # The axis that "model" divides, counted without the layer axis. Queries, keys and the first layers
 # of the feed-forward part are divided by their outputs, the layers after them by their inputs, so
@@ -37,7 +36,7 @@ def make_mesh(task: int = 1, data: int = 1, model: int = 1) -> Mesh:
             f"one each; there are {len(found)}."
         )
     grid = np.asarray(found[:needed]).reshape(task, data, model)
-    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def weight_spec(path: tuple[Any, ...], shape: tuple[int, ...], mesh: Mesh) -> P:
