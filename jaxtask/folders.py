@@ -97,7 +97,7 @@ def check_ours(folder: Path, ours: Collection[str]) -> None:
         raise FileExistsError(errno.EEXIST, told, str(folder))
 
 
-def check_free(
+def check_replaceable(
     folder: Path,
     what: str,
     error: type[JaxtaskError],

@@ -19,7 +19,7 @@ ALLOWED = {
     "jaxtask.errors": set(),
     "jaxtask.machine": set(),
     "jaxtask.version": set(),
-    "jaxtask.folders": set(),
+    "jaxtask.folders": {"jaxtask.errors", "jaxtask.names"},
     "jaxtask.interrupts": set(),
     "jaxtask.names": {"jaxtask.errors"},
     "jaxtask.patterns": {"jaxtask.errors"},

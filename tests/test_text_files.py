@@ -191,7 +191,7 @@ def test_what_is_no_file(tmp_path):
         ("", "Expecting value"),
         ("{} {}", "Extra data"),
         ("{'a': 1}", "enclosed in double quotes"),
-        ("[1\n,\n" * 1000, "nested"),
+        ("[1\n,\n" * 1000 + "1" + "]" * 1000, "nested more than 100 deep"),
         (b'{"a": "\xe9"}', "not UTF-8"),
         ("[1]".encode("utf-16"), "UTF-16"),
         (b"[\0]", "NUL"),

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxtask import folders
 from jaxtask.adapters.find import MLX_WEIGHTS, WEIGHT_NAMES
 from jaxtask.adapters.formats.peft_config import CONFIG_NAME
 from jaxtask.adapters.origin import ORIGIN
 from jaxtask.errors import AdapterError
+from jaxtask.folders import check_replaceable, new_folder
 from jaxtask.version import __version__
 
 CONFIG, WEIGHTS = CONFIG_NAME, WEIGHT_NAMES[0]
@@ -32,7 +32,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     What is there may be replaced if it is one that was written here, and nothing else.
     """
     marks = CONFIG, ORIGIN
-    folders.check_free(
+    check_replaceable(
         folder, "an adapter", AdapterError, ours=_OURS, marks=marks, overwrite=overwrite
     )
 
@@ -62,7 +62,7 @@ def write_folder(
 
     about = {"format": "jaxtask adapter 1", "version": __version__, **provenance}
     try:
-        with folders.new_folder(folder, _OURS) as draft:
+        with new_folder(folder, _OURS) as draft:
             made_for = "mlx" if weights == MLX_WEIGHTS else "pt"
             save_file(dict(tensors), draft / weights, metadata={"format": made_for})
             (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

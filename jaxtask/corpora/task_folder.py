@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from jaxtask import folders
 from jaxtask.errors import TaskError
+from jaxtask.folders import check_replaceable, new_folder
 from jaxtask.names import check_names, check_path
 
 SPLITS = ("train", "dev", "test")
@@ -44,7 +44,7 @@ def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
     check_path(out, "out", TaskError)
     check_names(names, "task", TaskError)
     for name in names:
-        folders.check_free(
+        check_replaceable(
             out / name, "a task", TaskError, ours=_OURS, marks=["task.json"], overwrite=overwrite
         )
 
@@ -85,7 +85,7 @@ def drafts(out: Path, names: Sequence[str]) -> Iterator[list[Draft]]:
     """
     try:
         with ExitStack() as stack:
-            places = [stack.enter_context(folders.new_folder(out / name, _OURS)) for name in names]
+            places = [stack.enter_context(new_folder(out / name, _OURS)) for name in names]
             made = [Draft(place) for place in places]
             try:
                 yield made

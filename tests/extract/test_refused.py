@@ -170,7 +170,7 @@ def test_a_folder_that_is_taken(base, tmp_path):
         write_difference(adapter, folder)
     write_difference(adapter, folder, overwrite=True)
     with pytest.raises(
-        AdapterError, match="is not an adapter that jaxtask wrote .*; it is left alone"
+        AdapterError, match=r"is not an adapter that jaxtask wrote .*; it is left alone"
     ):
         write_difference(adapter, base, overwrite=True)
     with pytest.raises(AdapterError, match="was not made from checkpoints"):

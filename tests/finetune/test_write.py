@@ -236,7 +236,7 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path):
     assert json.loads((tmp_path / "t" / "jaxtask.json").read_text())["run"] == 2
     (tmp_path / "other").mkdir()
     with pytest.raises(
-        AdapterError, match="is not an adapter that jaxtask wrote .*; it is left alone"
+        AdapterError, match=r"is not an adapter that jaxtask wrote .*; it is left alone"
     ):
         write_adapter(tmp_path / "other", parameters, form, {}, overwrite=True)
 
