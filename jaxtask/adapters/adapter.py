@@ -65,15 +65,6 @@ class Adapter:
             f"Adapter({self.name!r}, base_model={self.base_model!r}, {len(self.modules)} modules)"
         )
 
-    def shape(self, key: ModuleKey) -> ModuleShape:
-        """d_out, d_in and rank of one module."""
-        self.entry(key)
-        return self.modules[key]
-
-    def scale(self, key: ModuleKey) -> float:
-        """The exact factor s in ΔW = s·B·A, for instance α/r."""
-        return self.entry(key).scale
-
     def path(self, key: ModuleKey) -> str:
         """The full module path as stored, for messages."""
         return self.entry(key).path

@@ -24,7 +24,7 @@ def test_union_presence_and_padding():
     assert bank.present(Q).tolist() == [0, 1]
     assert bank.present(V).tolist() == [1, 2]
     assert bank.shape(Q) == (6, 5, 5)
-    assert bank.adapters[0].shape(Q).rank == 2
+    assert bank.adapters[0].modules[Q].rank == 2
     stack = bank.stack(Q, [1, 0])
     assert (stack.B.shape, stack.A.shape) == ((2, 6, 5), (2, 5, 5))
     assert stack.B.dtype == stack.A.dtype == np.float32

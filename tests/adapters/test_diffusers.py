@@ -101,7 +101,7 @@ def test_alphas_of_modules(save):
     tensors = pair(path) | pair(path + "2", r=2)
     alphas = {f"{path}.alpha": np.array(6.0), f"{path}2.alpha": np.array([3], np.float32)}
     adapter = only(save(tensors | alphas))
-    assert sorted(adapter.scale(key) for key in adapter.modules) == [1.5, 1.5]
+    assert sorted(adapter.entry(key).scale for key in adapter.modules) == [1.5, 1.5]
     assert adapter.provenance["notes"] == []
     for name in alphas:
         with pytest.raises(AdapterError, match="but none for"):

@@ -36,7 +36,7 @@ def test_split_per_expert(write):
     keys = [ModuleKey(0, f"mlp.experts.{e}.down_proj") for e in range(E)]
     assert list(adapter.modules) == keys
     for e, key in enumerate(keys):
-        assert adapter.shape(key) == (D_OUT, D_IN, R)
+        assert adapter.modules[key] == (D_OUT, D_IN, R)
         assert adapter.path(key) == f"{EXPERTS}.{e}.down_proj"
         np.testing.assert_allclose(adapter.load(key).dense(), 3.0 * expected(tensors)[e])
         assert adapter.entry(key).parameter == "down_proj"

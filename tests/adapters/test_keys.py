@@ -131,7 +131,7 @@ def test_wrapped_adapters_have_the_scale_of_the_bare_one(write, around):
         fields = {"alpha_pattern": {r"^model\.layers\.3\..*": 16}, "rank_pattern": {r"^model.*": 4}}
         (adapter,) = load_adapters(write(tensors, name, **fields)).adapters
         assert adapter.provenance["notes"] == []
-        scales[name] = {key: adapter.scale(key) for key in adapter.modules}
+        scales[name] = {key: adapter.entry(key).scale for key in adapter.modules}
     assert scales["wrapped"] == scales["bare"]
     assert scales["bare"] == {(3, "self_attn.q_proj"): 4.0, (10, "self_attn.q_proj"): 2.0}
 

@@ -38,7 +38,7 @@ def test_values_and_scalings(save):
     text = ModuleKey(3, "lora_te_text_model_encoder.layers.self_attn_q_proj")
     unet = ModuleKey(1, "lora_unet.down_blocks.attentions_0_proj_in")
     assert set(adapter.modules) == {text, unet}
-    assert (adapter.scale(text), adapter.scale(unet)) == (1 / 4, 1.0)
+    assert (adapter.entry(text).scale, adapter.entry(unet).scale) == (1 / 4, 1.0)
     B, A = (given[f"{TEXT}.lora_{side}.weight"].astype(float) for side in ("up", "down"))
     np.testing.assert_array_equal(adapter.load(text).dense(), B @ A / 4)
     B, A = (given[f"{UNET}.lora_{side}.weight"] for side in ("up", "down"))
@@ -119,7 +119,7 @@ def test_alpha_of_any_number_type(save, stored, shape):
     given = {**tensors(), f"{TEXT}.alpha": np.full(shape, 2, stored)}
     (adapter,) = load_adapters(save(given)).adapters
     key = ModuleKey(3, "lora_te_text_model_encoder.layers.self_attn_q_proj")
-    assert adapter.scale(key) == 0.5
+    assert adapter.entry(key).scale == 0.5
 
 
 def test_containers_side_by_side_stay_apart(save):

@@ -102,7 +102,7 @@ def test_each_expert_is_a_module(save, flat):
 @pytest.mark.parametrize("field", ["alpha", "lora_alpha"])
 def test_the_alpha_of_older_versions(save, field):
     adapter = only(save(lora_parameters={"rank": 2, "scale": 10.0, field: 16, "dropout": 0}))
-    assert adapter.scale(next(iter(adapter.modules))) == 10 * 16 / 2
+    assert adapter.entry(next(iter(adapter.modules))).scale == 10 * 16 / 2
     assert "later versions take scale alone, 10" in adapter.provenance["notes"][0]
 
 
@@ -116,7 +116,7 @@ def test_a_rank_that_differs_is_noted(save):
 
 def test_configs_of_other_times(save):
     old = only(save(drop=("fine_tune_type", "num_layers", "learning_rate"), lora_layers=16))
-    assert old.scale(ModuleKey(3, "self_attn.q_proj")) == 20
+    assert old.entry(ModuleKey(3, "self_attn.q_proj")).scale == 20
     assert only(save(drop=("model",))).base_model is None
 
 

@@ -30,8 +30,8 @@ def test_plain(write):
     tensors = peft_tensors()
     adapter = load_one(write(tensors))
     assert list(adapter.modules) == [Q0, Q1]
-    assert adapter.shape(Q0) == (6, 5, 4)
-    assert adapter.scale(Q0) == 2.0
+    assert adapter.modules[Q0] == (6, 5, 4)
+    assert adapter.entry(Q0).scale == 2.0
     assert adapter.path(Q1) == f"{PREFIX}1.self_attn.q_proj"
     assert (adapter.name, adapter.base_model) == ("adapter", "org/base")
     update = adapter.load(Q0)
@@ -45,16 +45,16 @@ def test_plain(write):
 
 
 def test_rslora(write):
-    assert load_one(write(use_rslora=True)).scale(Q0) == 8 / math.sqrt(4)
-    assert load_one(write(peft_tensors(r=3), use_rslora=True)).scale(Q0) == 8 / math.sqrt(3)
+    assert load_one(write(use_rslora=True)).entry(Q0).scale == 8 / math.sqrt(4)
+    assert load_one(write(peft_tensors(r=3), use_rslora=True)).entry(Q0).scale == 8 / math.sqrt(3)
 
 
 def test_rank_is_the_tensors_own(write):
     adapter = load_one(write(peft_tensors(r=2)))
-    assert adapter.scale(Q0) == 8 / 2
+    assert adapter.entry(Q0).scale == 8 / 2
     assert "has rank 2, the config says 4" in adapter.provenance["notes"][0]
     agreeing = load_one(write(peft_tensors(r=2), rank_pattern={"q_proj": 2}))
-    assert agreeing.scale(Q0) == 8 / 2
+    assert agreeing.entry(Q0).scale == 8 / 2
     assert agreeing.provenance["notes"] == []
 
 
@@ -72,7 +72,7 @@ def test_rank_is_the_tensors_own(write):
 )
 def test_first_matching_alpha_pattern_wins(write, pattern, alphas):
     adapter = load_one(write(alpha_pattern=pattern))
-    assert (adapter.scale(Q0) * 4, adapter.scale(Q1) * 4) == alphas
+    assert (adapter.entry(Q0).scale * 4, adapter.entry(Q1).scale * 4) == alphas
 
 
 @pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
@@ -126,7 +126,7 @@ def test_embedding(write):
     tensors[f"{path}.weight"] = np.ones((20, 7))
     adapter = load_one(write(tensors))
     key = ModuleKey(-1, "embed_tokens")
-    assert adapter.shape(key) == (20, 7, 4)
+    assert adapter.modules[key] == (20, 7, 4)
     update = adapter.load(key)
     assert update.B.flags.c_contiguous
     np.testing.assert_allclose(update.dense(), 2.0 * (B @ A).T, rtol=1e-14)
@@ -140,7 +140,7 @@ def test_convolution(write, kernel):
     B = rng.standard_normal((6, 4, *[1] * len(kernel)))
     adapter = load_one(write({QA: A, QB: B}))
     update = adapter.load(Q0).dense()
-    assert adapter.shape(Q0) == (6, 5 * math.prod(kernel), 4)
+    assert adapter.modules[Q0] == (6, 5 * math.prod(kernel), 4)
     expected = 2.0 * np.einsum("or,ri...->oi...", B.reshape(6, 4), A)
     np.testing.assert_allclose(update, expected.reshape(6, -1), rtol=1e-13)
 
@@ -222,7 +222,7 @@ def test_adalora_without_any_rank_left(write):
         f"{path}.lora_E": np.zeros((0, 1), np.float32),
     }
     adapter = load_one(write(tensors, peft_type="ADALORA", init_r=12))
-    assert adapter.shape(Q0) == (6, 5, 1)
+    assert adapter.modules[Q0] == (6, 5, 1)
     assert not adapter.load(Q0).dense().any()
 
 
@@ -253,7 +253,7 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path, write):
         file.write(len(text).to_bytes(8, "little") + text + A.tobytes() + B.tobytes())
         file.truncate(8 + len(text) + 108 + 32 * big)
     adapter = load_one(folder)
-    assert adapter.shape(Q1) == (2, big, 8)
+    assert adapter.modules[Q1] == (2, big, 8)
     update = adapter.load(Q0)
     np.testing.assert_array_equal(update.B, B)
     np.testing.assert_array_equal(update.A, A)
@@ -283,6 +283,6 @@ def test_multihead_attention_is_one_module_for_patterns(write):
     """PEFT wraps it as a whole and gives its output projection the same rank and alpha."""
     tensors = peft_tensors(["0.attn", "0.attn.base_layer.out_proj"])
     adapter = load_one(write(tensors, rank_pattern={"attn": 4}, alpha_pattern={"attn": 20}, r=9))
-    assert adapter.scale(ModuleKey(0, "attn")) == 5.0
-    assert adapter.scale(ModuleKey(0, "attn.base_layer.out_proj")) == 5.0
+    assert adapter.entry(ModuleKey(0, "attn")).scale == 5.0
+    assert adapter.entry(ModuleKey(0, "attn.base_layer.out_proj")).scale == 5.0
     assert adapter.provenance["notes"] == []

@@ -136,7 +136,7 @@ def test_alora_is_labelled(write):
 
 def test_falsy_unknown_fields_are_harmless(write):
     adapter = load_one(write(something_new=None, other_new={}, third_new=False))
-    assert adapter.scale(Q0) == 2.0
+    assert adapter.entry(Q0).scale == 2.0
 
 
 RUN = {
@@ -157,7 +157,7 @@ RUN = {
 def test_fields_of_other_trainers_are_noted(write, field):
     adapter = load_one(write(**{field: RUN[field]}))
     assert any(field in note for note in adapter.provenance["notes"])
-    assert adapter.scale(Q0) == 2.0
+    assert adapter.entry(Q0).scale == 2.0
 
 
 @pytest.mark.parametrize("field", ["lora_scale", "alpha_ratio", "path_weights", "lr_matrix"])

@@ -189,7 +189,7 @@ def test_written_and_read_again(tmp_path):
     (read,) = load_adapters(folder).adapters
     assert read.modules == adapter.modules
     for key in adapter.modules:
-        assert read.scale(key) == 1
+        assert read.entry(key).scale == 1
         for letter in "BA":
             ours, theirs = (getattr(a.load(key), letter) for a in (adapter, read))
             np.testing.assert_array_equal(ours, theirs)

@@ -67,22 +67,22 @@ def test_patterns_are_not_trivial(tmp_path):
     """Several keys match one name, so a longest-match or last-match reader would differ."""
     save(make(lora(**PATTERNS)), tmp_path)
     adapter = load_one(tmp_path)
-    assert adapter.shape(ModuleKey(0, "k_proj")).rank == 2
-    assert adapter.scale(ModuleKey(1, "q_proj")) == 5 / 3
-    assert adapter.scale(ModuleKey(0, "k_proj")) == 9 / 2
-    assert adapter.scale(ModuleKey(2, "k_proj")) == 12 / 2
+    assert adapter.modules[ModuleKey(0, "k_proj")].rank == 2
+    assert adapter.entry(ModuleKey(1, "q_proj")).scale == 5 / 3
+    assert adapter.entry(ModuleKey(0, "k_proj")).scale == 9 / 2
+    assert adapter.entry(ModuleKey(2, "k_proj")).scale == 12 / 2
 
 
 def test_rslora_scale_is_exact(tmp_path):
     save(make(lora(use_rslora=True, r=3)), tmp_path)
-    assert load_one(tmp_path).scale(ModuleKey(0, "q_proj")) == 12 / math.sqrt(3)
+    assert load_one(tmp_path).entry(ModuleKey(0, "q_proj")).scale == 12 / math.sqrt(3)
 
 
 def test_embedding(tmp_path):
     model = make(lora(target_modules=["embed", "q_proj"], alpha_pattern={"embed": 5}))
     save(model, tmp_path)
     adapter = load_one(tmp_path)
-    assert adapter.shape(ModuleKey(-1, "embed"))[:2] == (20, 12)
+    assert adapter.modules[ModuleKey(-1, "embed")][:2] == (20, 12)
     assert_same(adapter, live_deltas(model))
 
 
@@ -90,7 +90,7 @@ def test_convolutions(tmp_path):
     model = make(lora(target_modules=["conv1", "conv2", "conv3"]))
     save(model, tmp_path)
     adapter = load_one(tmp_path)
-    assert adapter.shape(ModuleKey(-1, "conv2")) == (6, 4 * 2 * 3, 4)
+    assert adapter.modules[ModuleKey(-1, "conv2")] == (6, 4 * 2 * 3, 4)
     assert_same(adapter, live_deltas(model))
 
 

@@ -82,7 +82,7 @@ def test_pissa_saved_converted_is_plain(tmp_path):
             str(tmp_path / "end"), path_initial_model_for_weight_conversion=str(tmp_path / "start")
         )
     adapter = load_one(tmp_path / "end")
-    assert adapter.shape(ModuleKey(0, "q_proj")).rank == 8
+    assert adapter.modules[ModuleKey(0, "q_proj")].rank == 8
     layer = model.base_model.model.layers[0].q_proj
     with torch.no_grad():
         merged = layer.base_layer.weight + layer.get_delta_weight("default")
