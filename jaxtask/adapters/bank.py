@@ -82,12 +82,20 @@ def describe_adapter(adapter: Adapter) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class ModuleStack:
-    """n adapters' factors of one module, zero-padded to one rank: ΔW_i = scale_i · B_i @ A_i."""
+    """n adapters' factors of one module, zero-padded to one rank: ΔW_i = scale_i · B_i @ A_i.
 
-    B: np.ndarray  # [n, d_out, r] float32, or float64 if any stored factor is float64
-    A: np.ndarray  # [n, r, d_in] same dtype as B
-    scale: np.ndarray  # [n] float64
-    eps: np.ndarray  # [n] float64: machine epsilon of the stored precision of each
+    Attributes:
+        B: [n, d_out, r] float32, or float64 if any stored factor is float64.
+        A: [n, r, d_in] same dtype as B.
+        scale: [n] float64.
+        eps: [n] float64: machine epsilon of the stored precision of each.
+
+    """
+
+    B: np.ndarray
+    A: np.ndarray
+    scale: np.ndarray
+    eps: np.ndarray
 
 
 class AdapterBank:

@@ -29,15 +29,23 @@ _NAMES = (*WEIGHT_NAMES, *INDEX_NAMES, *_OTHER_NAMES)
 
 @dataclass(frozen=True)
 class Found:
-    """One adapter's files, and the path its name is taken from."""
+    """One adapter's files, and the path its name is taken from.
+
+    Attributes:
+        parts: Of the absolute folder (or file without suffix), or of the Hub id.
+        depth: How many last parts name it where nothing clashes.
+        place: What tells it apart, where it is not the file that `weights` is.
+        error: Why there is nothing to read at the path `weights`.
+
+    """
 
     weights: Path
     config: Path | None
-    parts: tuple[str, ...]  # of the absolute folder (or file without suffix), or of the Hub id
-    depth: int  # how many last parts name it where nothing clashes
+    parts: tuple[str, ...]
+    depth: int
     notes: tuple[str, ...] = ()
-    place: str | None = None  # what tells it apart, where it is not the file that `weights` is
-    error: AdapterError | None = None  # why there is nothing to read at the path `weights`
+    place: str | None = None
+    error: AdapterError | None = None
 
 
 def find_adapters(

@@ -143,10 +143,16 @@ def module_keys(paths: Iterable[str]) -> dict[str, ModuleKey]:
 
 
 class _Parts(NamedTuple):
-    """A path taken apart."""
+    """A path taken apart.
 
-    prefix: tuple[str, ...]  # without wrappers; with the container
-    short: tuple[str, ...]  # what of `prefix` stays in the module's name
+    Attributes:
+        prefix: Without wrappers; with the container.
+        short: What of `prefix` stays in the module's name.
+
+    """
+
+    prefix: tuple[str, ...]
+    short: tuple[str, ...]
     layer: int
     rest: tuple[str, ...]
 

@@ -20,10 +20,15 @@ class LowRankUpdate:
 
     Raises `AdapterError` when B and A are not two-dimensional floating arrays of one type whose
     shapes chain, or when the scale is not finite.
+
+    Attributes:
+        B: [d_out, r] float32 or float64.
+        A: [r, d_in] same dtype as B.
+
     """
 
-    B: np.ndarray  # [d_out, r] float32 or float64
-    A: np.ndarray  # [r, d_in] same dtype as B
+    B: np.ndarray
+    A: np.ndarray
     scale: float = 1.0
 
     def __post_init__(self) -> None:

@@ -33,10 +33,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class MatrixPair:
-    """One matrix of both checkpoints."""
+    """One matrix of both checkpoints.
+
+    Attributes:
+        path: The module's, such as ``model.layers.0.self_attn.q_proj``.
+
+    """
 
     path: str
-    """The module's, such as ``model.layers.0.self_attn.q_proj``."""
     kind: Kind
     base: StoredTensor
     tuned: StoredTensor

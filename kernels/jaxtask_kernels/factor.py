@@ -32,16 +32,20 @@ from jaxtask_kernels._linalg import (
 
 
 class Factors(NamedTuple):
-    """Thin SVD ΔW = U diag(s) Vᵀ, padded with zeros from the numerical rank on."""
+    """Thin SVD ΔW = U diag(s) Vᵀ, padded with zeros from the numerical rank on.
+
+    Attributes:
+        U: [..., d_out, r].
+        s: [..., r], descending.
+        V: [..., d_in, r].
+        rank: [...] int32.
+
+    """
 
     U: Array
-    """[..., d_out, r]"""
     s: Array
-    """[..., r], descending"""
     V: Array
-    """[..., d_in, r]"""
     rank: Array
-    """[...] int32"""
 
 
 def orthonormal_basis(B: Array, *, rtol: float | Array | None = None) -> tuple[Array, Array]:

@@ -51,7 +51,12 @@ CONFIG_NAME = "adapter_config.json"
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What the reader needs of a config, checked. Lists are as they stand in the file."""
+    """What the reader needs of a config, checked. Lists are as they stand in the file.
+
+    Attributes:
+        fields: The fields that are set, for the provenance.
+
+    """
 
     file: Path
     adalora: bool
@@ -67,7 +72,7 @@ class AdapterConfig:
     target_modules: str | tuple[str, ...]
     target_parameters: tuple[str, ...]
     peft_version: str | None
-    fields: dict[str, Any]  # the fields that are set, for the provenance
+    fields: dict[str, Any]
     excluded: dict[str, str]
     notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]

@@ -33,11 +33,15 @@ class ParameterTarget:
     """The parameter behind one stored path: its name, and the names the config may mean.
 
     `names` has several entries where the order of nesting cannot be known from the file.
+
+    Attributes:
+        path: Of the module that holds it, as stored; with its nesting where that is all there is.
+
     """
 
     label: str
     names: tuple[str, ...]
-    path: str  # of the module that holds it, as stored; with its nesting where that is all there is
+    path: str
 
     def path_of(self, expert: int | None) -> str:
         """What one expert's update is called; None for a parameter that is a matrix itself."""

@@ -30,11 +30,16 @@ def dtype_name(dtype: str) -> str:
 
 @dataclass(frozen=True)
 class StoredTensor(ABC):
-    """One tensor of one file. No data has been read to make it."""
+    """One tensor of one file. No data has been read to make it.
+
+    Attributes:
+        dtype: As in the safetensors format; any but four is refused where a factor is read.
+
+    """
 
     path: Path
     name: str
-    dtype: str  # as in the safetensors format; any but four is refused where a factor is read
+    dtype: str
     shape: tuple[int, ...]
 
     @property

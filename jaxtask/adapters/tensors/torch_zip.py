@@ -54,11 +54,18 @@ _MAX_KEY = 1000  # characters of a name
 
 @dataclass(frozen=True)
 class ZippedTensor(StoredTensor):
-    """One tensor of a `.bin` file, mapped while it is copied."""
+    """One tensor of a `.bin` file, mapped while it is copied.
 
-    file_size: int  # bytes, when the file was opened
-    offset: int  # bytes from the start of the file to the first element
-    strides: tuple[int, ...]  # bytes
+    Attributes:
+        file_size: Bytes, when the file was opened.
+        offset: Bytes from the start of the file to the first element.
+        strides: bytes.
+
+    """
+
+    file_size: int
+    offset: int
+    strides: tuple[int, ...]
 
     def raw(self, *index: slice) -> np.ndarray:
         """See `StoredTensor.raw`."""

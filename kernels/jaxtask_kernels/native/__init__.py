@@ -23,13 +23,17 @@ HANDLERS = ("jaxtask_singular_values_f32", "jaxtask_singular_values_f64", "jaxta
 
 
 class Native(NamedTuple):
-    """The loaded library, or why there is none."""
+    """The loaded library, or why there is none.
+
+    Attributes:
+        about: The instructions that it uses, or the reason.
+        broken: It is there, and cannot be used.
+
+    """
 
     library: ctypes.CDLL | None
     about: str
-    """The instructions that it uses, or the reason."""
     broken: bool = False
-    """It is there, and cannot be used."""
 
 
 @cache
@@ -92,16 +96,20 @@ def singular_values(G: Array, sweeps: int | None = None) -> Array:
 
 
 class Angles(NamedTuple):
-    """How P pairs of spaces lie."""
+    """How P pairs of spaces lie.
+
+    Attributes:
+        cosines: [P, r] descending.
+        sines: [P, r] ascending, 1 for what pads the second basis.
+        there: [P, r, r] products of what of the second basis lies outside the first one's space.
+        back: [P, r, r] products of what of the first basis lies outside the second one's space.
+
+    """
 
     cosines: Array
-    """[P, r] descending"""
     sines: Array
-    """[P, r] ascending, 1 for what pads the second basis"""
     there: Array | None
-    """[P, r, r] products of what of the second basis lies outside the first one's space"""
     back: Array | None
-    """[P, r, r] products of what of the first basis lies outside the second one's space"""
 
 
 def angles(
@@ -149,14 +157,18 @@ Empty = Callable[[tuple[int, ...], DTypeLike], np.ndarray]
 
 
 class Factored(NamedTuple):
-    """As `FactorRows`, in NumPy, for the updates that are `fine`."""
+    """As `FactorRows`, in NumPy, for the updates that are `fine`.
+
+    Attributes:
+        fine: [n] bool, for those that are not padding.
+
+    """
 
     U: np.ndarray | None
     V: np.ndarray | None
     s: np.ndarray
     rank: np.ndarray
     fine: np.ndarray
-    """[n] bool, for those that are not padding"""
 
 
 def factor_updates(
