@@ -101,7 +101,9 @@ def check_path(path: str | os.PathLike[str], what: str, error: type[JaxtaskError
 def check_below(path: object, what: str, error: type[JaxtaskError]) -> str:
     """`path`, if it leads to a file or folder below a given one: neither absolute nor with ``..``.
 
-    Raises `error` for all else.
+    Raises:
+        error: For all else.
+
     """
     if not isinstance(path, str):
         raise error(f"{what} {shown(path)}: expected a path.")

@@ -57,7 +57,11 @@ def find_adapters(
     (searched to any depth, but not inside an adapter); an existing file; a pattern with ``*``,
     ``?`` or ``[``; a Hub id ``org/name``, ``org/name@revision`` or a pattern ``org/prefix*``, in
     the local cache, or fetched into it with `download`. Those of several that are no adapter are
-    among them with their `error`. Raises `AdapterError` when nothing is found.
+    among them with their `error`.
+
+    Raises:
+        AdapterError: Nothing is found.
+
     """
     path = check_path(source, "adapters", AdapterError)
     text = str(path)
@@ -241,7 +245,9 @@ def _hub(text: str, download: bool) -> tuple[list[Found], list[str]]:
 def name_adapters(found: Sequence[Found]) -> list[str]:
     """A name for each: its last path parts, as few as tell it apart from all others.
 
-    Raises `AdapterError` when one file was given twice.
+    Raises:
+        AdapterError: One file was given twice.
+
     """
     seen: dict[str, Found] = {}
     for one in found:

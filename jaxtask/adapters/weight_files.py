@@ -15,7 +15,9 @@ INDEX = "model.safetensors.index.json"
 def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     """The weight files, each with the tensors that the index puts there (None: all of them).
 
-    Raises `ModelError` if there is neither a file nor an index, or the index is none.
+    Raises:
+        ModelError: There is neither a file nor an index, or the index is none.
+
     """
     if (folder / SINGLE).exists():
         return {folder / SINGLE: None}

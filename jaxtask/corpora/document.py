@@ -114,7 +114,7 @@ class Document:
     Attributes:
         summary: What `sum` asks for; given beside the corpus.
         broken: Layers that could not be read, and why, with file and line of the first fault. Such
-            a layer is absent from the whole document: it would be wrong in part, and nobody could
+            a layer is absent from the whole document: It would be wrong in part, and nobody could
             tell where.
 
     Raises:

@@ -10,6 +10,8 @@ from jaxtask.errors import JaxtaskError
 from jaxtask.metrics.pair import Pair, Side
 
 SIDES = ("out", "in")
+"""The sides of an update: its output space (the span of U) and its input space (the span of V)."""
+
 Null = Literal["spaces", "energy", "target", "source", "cosine", "inner", "l2"]
 
 
@@ -21,12 +23,15 @@ class Metric:
     (at module level) if you want to compile once.
 
     Attributes:
-        function: `Side → scalar` if sided, else `Pair → scalar`.
+        name: Of its variable, or of its two up to ``_out`` and ``_in``; a Python identifier.
+        function: A pure, traceable function: `Side → scalar` if sided, else `Pair → scalar`.
+        sided: Computed for the output and the input spaces apart.
         symmetric: f(i, j) = f(j, i): computed once per unordered pair.
         angles: Reads principal angles.
         outside: Reads `Side.outside`.
         pooled: Belongs in pooled tables (false for what can be infinite).
         decomposes: May call a matrix decomposition, and so is kept from running beside another one.
+        summary: One line for tables.
         params: Passed to `function` after the pair.
         similar: Which values mean that two updates are similar; None if neither does.
         identical: The value for two equal updates, if it is the same for all; not needed for null

@@ -15,7 +15,10 @@ METRICS: dict[str, Metric] = {
 
 
 def resolve(metrics: Sequence[str | Metric] | str | None) -> tuple[Metric, ...]:
-    """The metrics asked for, by name or as they are; all of them for None.
+    """The metrics asked for, in their order.
+
+    Args:
+        metrics: Names of the package's metrics, or metrics as they are; all of them for None.
 
     Raises:
         JaxtaskError: A name is unknown, or two metrics share one.

@@ -27,8 +27,8 @@ class FactorRows(NamedTuple):
     Attributes:
         U: [n, r, d_out], or None if not asked for.
         V: [n, r, d_in], or None if not asked for.
-        s: [n, r].
-        rank: [n] int32.
+        s: [n, r] singular values, descending.
+        rank: [n] int32, the numerical ranks.
 
     """
 

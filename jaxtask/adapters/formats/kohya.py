@@ -32,7 +32,9 @@ def read_kohya(
 ) -> Adapter:
     """The adapter in `file`. Reads the alphas, no other tensor data.
 
-    Raises `AdapterError` for a pair that is not complete and for every other kind of tensor.
+    Raises:
+        AdapterError: For a pair that is not complete and for every other kind of tensor.
+
     """
     pairs: dict[str, dict[str, StoredTensor]] = {}
     for tensor_name, tensor in tensors.items():

@@ -32,7 +32,9 @@ def read_peft(
 ) -> Adapter:
     """The adapter in `file`, whose header is `tensors`. Reads no tensor data.
 
-    Raises `AdapterError` for every kind and every tensor that is not understood.
+    Raises:
+        AdapterError: For every kind and every tensor that is not understood.
+
     """
     # What the config refuses comes first: its tensors may have names that make no sense here.
     settle(config.refusals, directional, config.file)

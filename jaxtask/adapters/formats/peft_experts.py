@@ -113,7 +113,9 @@ def expert_entries(
 ) -> list[ModuleEntry]:
     """One entry an expert from a stacked pair (A, B). One expert alone has no number.
 
-    Raises `AdapterError` when the rank cannot be known or does not divide the stacked rows.
+    Raises:
+        AdapterError: The rank cannot be known or does not divide the stacked rows.
+
     """
     A, B = pair
     ranks = {config.rank_of(name) for name in target.names}

@@ -46,7 +46,9 @@ class StoredTensor(ABC):
     def widened(self) -> np.dtype:
         """float64 for a float64 tensor, float32 for float32, float16 and bfloat16 (all exact).
 
-        Raises `AdapterError` for any other type, by its name.
+        Raises:
+            AdapterError: For any other type, by its name.
+
         """
         if self.dtype not in _NAMES:
             raise AdapterError(
@@ -61,7 +63,12 @@ class StoredTensor(ABC):
         """A copy of the tensor, or of the part at `index` (steps of 1 only), in the stored type."""
 
     def widen(self, raw: np.ndarray) -> np.ndarray:
-        """The values of `raw` in the type `widened`, contiguous. Raises if they are not finite."""
+        """The values of `raw` in the type `widened`, contiguous.
+
+        Raises:
+            AdapterError: A value is not finite.
+
+        """
         wide = np.asarray(raw, self.widened, order="C")
         bad = wide.size - np.count_nonzero(np.isfinite(wide))
         if bad:

@@ -188,8 +188,8 @@ def factor_updates(
     """Thin SVDs of n updates scale·B·A, read where they lie, in float64 and rounded to float32.
 
     Args:
-        B: n of [d_out, r_i], float32 or float64.
-        A: n of [r_i, d_in].
+        B: N of [d_out, r_i], float32 or float64.
+        A: N of [r_i, d_in].
         dtype: That they are read in, where they lie if it is their own.
         scale: [n] float64; its sign goes into V.
         rtol: [n] float64, relative size under which a singular value counts as zero.
