@@ -1,4 +1,10 @@
-"""The vocabulary: one pure function a metric, of one pair of updates in one module."""
+"""The metrics: each a pure function of one pair of updates in one module.
+
+Attributes:
+    METRICS: Every metric of the package by its name, in the order of the tables.
+    SIDES: "out" and "in": the output space (the span of U) and the input space (the span of V).
+
+"""
 
 from jaxtask.metrics.metric import SIDES, Metric, metric
 from jaxtask.metrics.pair import Pair, Side

@@ -10,8 +10,6 @@ from jaxtask.errors import JaxtaskError
 from jaxtask.metrics.pair import Pair, Side
 
 SIDES = ("out", "in")
-"""The sides of an update: its output space (the span of U) and its input space (the span of V)."""
-
 Null = Literal["spaces", "energy", "target", "source", "cosine", "inner", "l2"]
 
 

@@ -8,10 +8,10 @@ from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import energy, projection, spaces, vectors
 from jaxtask.metrics.metric import Metric
 
+# In the order of the tables.
 METRICS: dict[str, Metric] = {
     m.name: m for m in (*spaces.METRICS, *vectors.METRICS, *projection.METRICS, *energy.METRICS)
 }
-"""Every metric of the package, in the order of the tables."""
 
 
 def resolve(metrics: Sequence[str | Metric] | str | None) -> tuple[Metric, ...]:
