@@ -54,9 +54,13 @@ def check_name(name: object, what: str, error: type[JaxtaskError]) -> str:
 
 
 def check_names(names: Iterable[object], what: str, error: type[JaxtaskError]) -> None:
-    """Raise `error` unless all are names, and no two are one where case does not count.
+    """Check that all are names, and no two are one where case does not count.
 
     There are disks, such as a Mac's, where `NER` and `ner` are one folder.
+
+    Raises:
+        error: One is none, or two are one.
+
     """
     seen: dict[str, str] = {}
     for name in names:

@@ -137,7 +137,12 @@ def _known(keys: Iterable[ModuleKey]) -> str:
 def collect_entries(
     named: Iterable[tuple[ModuleKey, ModuleEntry]], where: str
 ) -> dict[ModuleKey, ModuleEntry]:
-    """Entries by key; raises `AdapterError` when two stored paths share a key."""
+    """Entries by key.
+
+    Raises:
+        AdapterError: Two stored paths share a key.
+
+    """
     entries: dict[ModuleKey, ModuleEntry] = {}
     for key, entry in named:
         if key in entries:

@@ -28,7 +28,12 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
 
 
 def read_index(index: Path, error: type[JaxtaskError]) -> dict[Path, set[str]]:
-    """The files beside `index` that it names, each with its tensors; raises `error` if none."""
+    """The files beside `index` that it names, each with its tensors.
+
+    Raises:
+        error: It is no index; names the file.
+
+    """
     fields = read_json(index, error)
     places = fields.get("weight_map") if isinstance(fields, dict) else None
     if not isinstance(places, dict) or not places:

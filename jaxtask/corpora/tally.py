@@ -62,7 +62,12 @@ class Tally:
 
 
 def check_not_empty(name: str, tallies: Mapping[str, Tally]) -> None:
-    """Raise `TaskError`, with what was dropped and why, if a split has no example."""
+    """Check that every split has an example.
+
+    Raises:
+        TaskError: One has none; says what was dropped and why.
+
+    """
     for split, tally in tallies.items():
         if not tally.examples:
             reasons = "; ".join(f"{n} dropped: {why}" for why, n in tally.reasons().items())

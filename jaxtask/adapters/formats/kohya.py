@@ -92,7 +92,12 @@ _WHOLE = frozenset({"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"})
 
 
 def read_alpha(file: Path, tensor: StoredTensor) -> float:
-    """The number in a scalar tensor; raises `AdapterError` for any other."""
+    """The number in a scalar tensor.
+
+    Raises:
+        AdapterError: For any other tensor.
+
+    """
     if tensor.shape not in ((), (1,)):
         raise AdapterError(
             f"{file}: '{tensor.name}' has shape {tensor.shape}, expected one number."

@@ -152,7 +152,12 @@ def module_kind(A: StoredTensor) -> str:
 
 
 def check_chain(file: Path, A: StoredTensor, B: StoredTensor) -> None:
-    """A (r, in) and B (out, r), or kernels (r, in, k…) and (out, r, 1…); else `AdapterError`."""
+    """Check that A (r, in) and B (out, r), or kernels (r, in, k…) and (out, r, 1…), chain.
+
+    Raises:
+        AdapterError: They do not, or are empty or too wide.
+
+    """
     if len(A.shape) == len(B.shape) == 2:
         if B.shape[1] != A.shape[0]:
             raise _unchained(file, A, B, "(r, in) and (out, r)")

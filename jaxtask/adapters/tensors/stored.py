@@ -85,7 +85,12 @@ class StoredTensor(ABC):
 
 
 def first_look(path: Path) -> tuple[stat_result, bytes]:
-    """The state of a weights file and its first bytes; `AdapterError` for what is another kind."""
+    """The state of a weights file and its first bytes.
+
+    Raises:
+        AdapterError: It cannot be read, or is of another kind.
+
+    """
     try:
         with path.open("rb") as file:
             start = file.read(FIRST_BYTES)
@@ -99,9 +104,13 @@ def first_look(path: Path) -> tuple[stat_result, bytes]:
 
 @contextmanager
 def reading_again(path: Path, size: int) -> Iterator[stat_result]:
-    """Around every read after the first: `AdapterError` if the file vanished or changed its size.
+    """Stands around every read after the first.
 
     A mapped file that was cut must not be touched: the system would end the process.
+
+    Raises:
+        AdapterError: The file vanished or changed its size.
+
     """
     try:
         state = path.stat()

@@ -138,9 +138,13 @@ def load_tasks(path: str | Path) -> None:
 
 @contextmanager
 def faults_of(function: Function, where: str) -> Iterator[None]:
-    """Raise `TaskError`, with file and line, for what somebody's own function raises.
+    """Stands around a task's function.
 
     What one of ours raises is a bug of ours and passes.
+
+    Raises:
+        TaskError: Somebody's own function raised; names file and line.
+
     """
     try:
         yield
