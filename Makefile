@@ -6,6 +6,7 @@
 # make parity  set up CPU torch, PEFT and real models, and run the tests against them
 # make lint    ruff and mypy
 # make docs    the API reference and the guides, as pages in build/docs
+# make notebooks  execute the notebooks and store their outputs in them
 # make sanitize  the C++ under the compiler's sanitizers; needs GCC or Clang, and nothing else
 # make bench   the engine against other tools, on this machine
 #
@@ -37,7 +38,7 @@ NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
 SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: demo test check levels parity lint docs sanitize bench clean environment peers
+.PHONY: demo test check levels parity lint docs notebooks sanitize bench clean environment peers
 
 demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
@@ -68,6 +69,9 @@ lint: $(VENV)/dev
 
 docs: $(VENV)/docs
 	$(VENV)/bin/python docs/build.py build/docs
+
+notebooks: $(VENV)/notebooks
+	$(VENV)/bin/python notebooks/execute.py
 
 parity: $(PEERS)/parity
 	OPENBLAS_NUM_THREADS=1 PYTHONPATH=.:kernels $(PEERS)/bin/python -m pytest $(WORKERS) -m parity tests/parity
@@ -115,6 +119,10 @@ $(VENV)/dev: $(VENV)/test
 
 $(VENV)/docs: $(VENV)/core
 	$(VENV)/bin/python $(REQUIREMENTS) docs | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	touch $@
+
+$(VENV)/notebooks: $(VENV)/core
+	$(VENV)/bin/python $(REQUIREMENTS) notebooks | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 # Apart from the rest, so that the package is tested where there is no torch. Torch comes first and by
