@@ -38,7 +38,7 @@ NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
 SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: demo test check levels parity lint docs notebooks sanitize bench clean environment peers
+.PHONY: demo test check levels parity lint ruff-check ruff-format mypy docs notebooks sanitize bench clean environment peers
 
 demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
@@ -62,9 +62,15 @@ levels: $(VENV)/test
 	  JAXTASK_NATIVE=$$level $(PYTEST) $(NUMBERS); \
 	done
 
-lint: $(VENV)/dev
+lint: ruff-check ruff-format mypy
+
+ruff-check: $(VENV)/dev
 	$(VENV)/bin/ruff check .
+
+ruff-format: $(VENV)/dev
 	$(VENV)/bin/ruff format --check .
+
+mypy: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/docs
