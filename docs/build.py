@@ -4,6 +4,7 @@ A page for each public package, with its README and the names in its `__all__`, 
 other README. Warnings and links that lead nowhere are errors.
 """
 
+import inspect
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from types import ModuleType
 
 import jax
 import pdoc
+from numpy.typing import ArrayLike
 
 import jaxtask
 import jaxtask.metrics
@@ -21,7 +23,7 @@ import jaxtask_kernels
 
 ROOT = Path(__file__).parents[1]
 API = {ROOT: jaxtask, ROOT / "jaxtask/metrics": jaxtask.metrics, ROOT / "kernels": jaxtask_kernels}
-LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)([^)]+)\)")
+LINK = re.compile(r"(?<![\w\]])\[([^\]]+)\]\((?!https?:)([^)]+)\)")
 
 
 def pages() -> dict[Path, ModuleType]:
@@ -52,6 +54,22 @@ def guide(folder: Path, among: dict[Path, ModuleType]) -> str:
     return LINK.sub(linked, text)
 
 
+def name_types() -> None:
+    """Show types by the names that users know them by."""
+    jax.Array.__qualname__ = "Array"  # not "jaxlib._jax.Array"
+    format_ = inspect.formatannotation
+    # Written out in full by some versions of NumPy.
+    long = [text for text in (repr(ArrayLike), format_(ArrayLike)) if "[" in text]
+
+    def shorter(*args: object, **options: object) -> str:
+        text = format_(*args, **options)
+        for spelled_out in long:
+            text = text.replace(spelled_out, "numpy.typing.ArrayLike")
+        return text
+
+    inspect.formatannotation = shorter
+
+
 def build(out: Path) -> None:
     """Write all pages to a folder, in place of what was there."""
     among = pages()
@@ -59,7 +77,7 @@ def build(out: Path) -> None:
         module.__doc__ = f"{module.__doc__ or ''}\n\n{guide(folder, among)}"
     for name in jaxtask.__all__:  # else they are there on first use only
         setattr(jaxtask, name, getattr(jaxtask, name))
-    jax.Array.__qualname__ = "Array"  # not "jaxlib._jax.Array"
+    name_types()
     pdoc.render.configure(
         docformat="google",
         footer_text=f"jaxtask {jaxtask.__version__}",
