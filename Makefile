@@ -1,10 +1,12 @@
 # make demo    set up a virtual environment, fine-tune a tiny model on twelve tasks and compare them
 # make test    set up and run the tests that take seconds
 # make test ALL=1  all tests
-# make check   all that CI runs: test ALL=1, parity, lint, sanitize
+# make check   all that CI runs: test ALL=1, parity, lint, docs, sanitize
 # make levels  the tests of numbers at lower levels of instructions, and without the native library
 # make parity  set up CPU torch, PEFT and real models, and run the tests against them
 # make lint    ruff and mypy
+# make docs    the API reference and the guides, as pages in build/docs
+# make notebooks  execute the notebooks and store their outputs in them
 # make sanitize  the C++ under the compiler's sanitizers; needs GCC or Clang, and nothing else
 # make bench   the engine against other tools, on this machine
 #
@@ -36,7 +38,7 @@ NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes
 SANITIZE += -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: demo test check levels parity lint sanitize bench clean environment peers
+.PHONY: demo test check levels parity lint ruff-check ruff-format mypy docs notebooks sanitize bench clean environment peers
 
 demo: $(VENV)/core
 	$(VENV)/bin/jaxtask demo --out demo
@@ -48,7 +50,7 @@ test: $(VENV)/test
 
 check:
 	$(MAKE) --no-print-directory test ALL=1
-	$(MAKE) --no-print-directory parity lint sanitize
+	$(MAKE) --no-print-directory parity lint docs sanitize
 
 # `make test` uses the best level that the processor has. On others than x86, only 0 differs from it.
 LEVELS ?= 0 baseline avx2
@@ -60,10 +62,22 @@ levels: $(VENV)/test
 	  JAXTASK_NATIVE=$$level $(PYTEST) $(NUMBERS); \
 	done
 
-lint: $(VENV)/dev
+lint: ruff-check ruff-format mypy
+
+ruff-check: $(VENV)/dev
 	$(VENV)/bin/ruff check .
+
+ruff-format: $(VENV)/dev
 	$(VENV)/bin/ruff format --check .
+
+mypy: $(VENV)/dev
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/docs
+	$(VENV)/bin/python docs/build.py build/docs
+
+notebooks: $(VENV)/notebooks
+	$(VENV)/bin/python notebooks/execute.py
 
 parity: $(PEERS)/parity
 	OPENBLAS_NUM_THREADS=1 PYTHONPATH=.:kernels $(PEERS)/bin/python -m pytest $(WORKERS) -m parity tests/parity
@@ -107,6 +121,14 @@ $(VENV)/test: $(VENV)/core
 
 $(VENV)/dev: $(VENV)/test
 	$(VENV)/bin/python $(REQUIREMENTS) dev | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	touch $@
+
+$(VENV)/docs: $(VENV)/core
+	$(VENV)/bin/python $(REQUIREMENTS) docs | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	touch $@
+
+$(VENV)/notebooks: $(VENV)/core
+	$(VENV)/bin/python $(REQUIREMENTS) notebooks | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
 	touch $@
 
 # Apart from the rest, so that the package is tested where there is no torch. Torch comes first and by

@@ -87,7 +87,12 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_ours(folder: Path, ours: Collection[str]) -> None:
-    """Raise `FileExistsError` if `folder` is there and is a file or holds what is not `ours`."""
+    """Check that `folder` is not there, or is a folder that holds what is `ours`.
+
+    Raises:
+        FileExistsError: It is a file, or holds anything else.
+
+    """
     if not folder.exists():
         return
     if not folder.is_dir():

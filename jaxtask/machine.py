@@ -13,9 +13,13 @@ _MANY_THREADS = 4096
 
 
 def check_limits() -> None:
-    """Raise a `MemoryError` if this process may use too little memory, or too few threads, for XLA.
+    """Check that this process may use enough memory, and enough threads, for XLA.
 
     XLA itself would abort. Only limits of the process are looked at, such as those of ``ulimit``.
+
+    Raises:
+        MemoryError: It may not.
+
     """
     threads = _THREADS_PER_CORE * (os.cpu_count() or 1)
     needed = _ADDRESSES + threads * _STACK

@@ -54,9 +54,13 @@ def check_name(name: object, what: str, error: type[JaxtaskError]) -> str:
 
 
 def check_names(names: Iterable[object], what: str, error: type[JaxtaskError]) -> None:
-    """Raise `error` unless all are names, and no two are one where case does not count.
+    """Check that all are names, and no two are one where case does not count.
 
     There are disks, such as a Mac's, where `NER` and `ner` are one folder.
+
+    Raises:
+        error: One is none, or two are one.
+
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -101,7 +105,9 @@ def check_path(path: str | os.PathLike[str], what: str, error: type[JaxtaskError
 def check_below(path: object, what: str, error: type[JaxtaskError]) -> str:
     """`path`, if it leads to a file or folder below a given one: neither absolute nor with ``..``.
 
-    Raises `error` for all else.
+    Raises:
+        error: For all else.
+
     """
     if not isinstance(path, str):
         raise error(f"{what} {shown(path)}: expected a path.")

@@ -135,7 +135,12 @@ def _end(pattern: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _compile(pattern: str) -> Any:
-    """Compiled by `regex`, if Python's `re` takes it too. Raises `ValueError`."""
+    """Compiled by `regex`, if Python's `re` takes it too.
+
+    Raises:
+        ValueError: For all else, and for what repeats or nests too much.
+
+    """
     import regex
 
     copies = 1

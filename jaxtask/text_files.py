@@ -26,19 +26,34 @@ _MAX_BITS = 1023
 def read_json(
     path: str | os.PathLike[str], error: type[JaxtaskError], limit: int = MAX_BYTES
 ) -> Any:
-    """The value in a JSON file of at most `limit` bytes. Raises `error`, naming the file."""
+    """The value in a JSON file of at most `limit` bytes.
+
+    Raises:
+        error: As `parse_json`, or the file cannot be read; names the file.
+
+    """
     return parse_json(read_text(path, error, limit), str(path), error)
 
 
 def read_object(
     path: str | os.PathLike[str], error: type[JaxtaskError], limit: int = MAX_BYTES
 ) -> dict[str, Any]:
-    """The object in a JSON file. Raises `error`, naming the file, for all else."""
+    """The object in a JSON file.
+
+    Raises:
+        error: As `read_json`, or it holds no object; names the file.
+
+    """
     return as_object(read_json(path, error, limit), str(path), error)
 
 
 def as_object(value: Any, source: str, error: type[JaxtaskError]) -> dict[str, Any]:
-    """The value, if it is a dict. Raises `error`, naming `source`, for all else."""
+    """The value, if it is a dict.
+
+    Raises:
+        error: It is none; names `source`.
+
+    """
     if not isinstance(value, dict):
         kind = "null" if value is None else f"a {type(value).__name__}"
         raise error(f"{source}: holds {kind}, expected a JSON object.")
@@ -71,7 +86,12 @@ def parse_json(text: str | bytes, source: str, error: type[JaxtaskError]) -> Any
 
 
 def read_yaml(path: str | os.PathLike[str], error: type[JaxtaskError]) -> Any:
-    """The value in a YAML file. Raises `error`, naming the file, for all else."""
+    """The value in a YAML file.
+
+    Raises:
+        error: As `parse_yaml`, or the file cannot be read; names the file.
+
+    """
     return parse_yaml(read_text(path, error, MAX_YAML_BYTES), str(path), error)
 
 
@@ -104,14 +124,24 @@ def parse_yaml(text: str, source: str, error: type[JaxtaskError]) -> Any:
 def read_text(
     path: str | os.PathLike[str], error: type[JaxtaskError], limit: int = MAX_BYTES
 ) -> str:
-    """The text of a UTF-8 file of at most `limit` bytes. Raises `error`, naming the file."""
+    """The text of a UTF-8 file of at most `limit` bytes.
+
+    Raises:
+        error: There is no such file, it cannot be read, or it is larger; names the file.
+
+    """
     return _decoded(read_bytes(path, error, limit), str(path), error)
 
 
 def read_bytes(
     path: str | os.PathLike[str], error: type[JaxtaskError], limit: int = MAX_BYTES
 ) -> bytes:
-    """What is in a regular file of at most `limit` bytes. Raises `error`, naming the file."""
+    """What is in a regular file of at most `limit` bytes.
+
+    Raises:
+        error: There is no such file, it cannot be read, or it is larger; names the file.
+
+    """
     try:
         # A pipe would wait for ever for somebody to write.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -16,7 +16,14 @@ from jaxtask.errors import AdapterError
 
 
 class ModuleShape(NamedTuple):
-    """ΔW is d_out × d_in and B·A has `rank` inner columns."""
+    """The shape of one module's update, known before it is read.
+
+    Attributes:
+        d_out: Rows of ΔW.
+        d_in: Columns of ΔW.
+        rank: Inner columns of B·A.
+
+    """
 
     d_out: int
     d_in: int
@@ -30,14 +37,14 @@ class Adapter:
     types are known without reading tensor data.
 
     Attributes:
-        name: the task's name.
-        base_model: what the adapter says it was trained on, or None.
-        provenance: where it came from, as JSON-able data: ``source``, ``format`` (``"peft"``,
+        name: The task's name.
+        base_model: What the adapter says it was trained on, or None.
+        provenance: Where it came from, as JSON-able data: ``source``, ``format`` (``"peft"``,
             ``"mlx"``, ``"diffusers"``, ``"kohya"``, ``"memory"``, ``"difference"``), ``config``
             (the fields that were set), ``excluded`` (what is not part of B·A, with the reason),
             ``notes``, ``approximate`` (None, or why B·A is not all of the true update), and
             ``extracted`` for a difference of checkpoints (see `jaxtask.from_checkpoints`).
-        modules: the shape of every module, in the order of the keys.
+        modules: The shape of every module, in the order of the keys.
 
     """
 
@@ -76,20 +83,33 @@ class Adapter:
     def load(self, key: ModuleKey) -> LowRankUpdate:
         """Reads one module's factors, B [d_out, r] and A [r, d_in], float32 or float64.
 
-        Only the bytes of this module are read, from the memory-mapped file. Raises `AdapterError`
-        naming the file and the tensor when a value is not finite or the file has changed.
+        Only the bytes of this module are read, from the memory-mapped file.
+
+        Raises:
+            AdapterError: A value is not finite, or the file has changed; names the file and the
+                tensor.
+
         """
         return self.entry(key).load()
 
     def digest(self) -> str:
         """A digest of all numbers that a comparison reads, to tell whether they have changed.
 
-        Reads the adapter's files whole. Raises `AdapterError` when one cannot be read.
+        Reads the adapter's files whole.
+
+        Raises:
+            AdapterError: One cannot be read.
+
         """
         return digest((key, self.entry(key)) for key in self.modules)
 
     def entry(self, key: ModuleKey) -> ModuleEntry:
-        """What is known of one module without reading it. Raises `AdapterError` if absent."""
+        """What is known of one module without reading it.
+
+        Raises:
+            AdapterError: It is absent.
+
+        """
         try:
             return self._entries[key]
         except KeyError:
@@ -108,7 +128,12 @@ def _known(keys: Iterable[ModuleKey]) -> str:
 def collect_entries(
     named: Iterable[tuple[ModuleKey, ModuleEntry]], where: str
 ) -> dict[ModuleKey, ModuleEntry]:
-    """Entries by key; raises `AdapterError` when two stored paths share a key."""
+    """Entries by key.
+
+    Raises:
+        AdapterError: Two stored paths share a key.
+
+    """
     entries: dict[ModuleKey, ModuleEntry] = {}
     for key, entry in named:
         if key in entries:

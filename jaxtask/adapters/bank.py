@@ -82,12 +82,20 @@ def describe_adapter(adapter: Adapter) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class ModuleStack:
-    """n adapters' factors of one module, zero-padded to one rank: ΔW_i = scale_i · B_i @ A_i."""
+    """n adapters' factors of one module, zero-padded to one rank: ΔW_i = scale_i · B_i @ A_i.
 
-    B: np.ndarray  # [n, d_out, r] float32, or float64 if any stored factor is float64
-    A: np.ndarray  # [n, r, d_in] same dtype as B
-    scale: np.ndarray  # [n] float64
-    eps: np.ndarray  # [n] float64: machine epsilon of the stored precision of each
+    Attributes:
+        B: [n, d_out, r] float32, or float64 if any stored factor is float64.
+        A: [n, r, d_in] same dtype as B.
+        scale: [n] float64.
+        eps: [n] float64: machine epsilon of the stored precision of each.
+
+    """
+
+    B: np.ndarray
+    A: np.ndarray
+    scale: np.ndarray
+    eps: np.ndarray
 
 
 class AdapterBank:
@@ -96,16 +104,18 @@ class AdapterBank:
     Nothing is read when a bank is made; `stack` reads one module of the tasks asked for, so a bank
     may be far larger than memory.
 
-    Raises `AdapterError` for no adapters, two of one name, adapters of different base models
-    (`allow_base_mismatch` turns this into a note), and a module whose d_out or d_in differ. Base
-    names are compared as `_base_names` explains: an unknown base matches every other.
+    Base names are compared as `base_names` explains: an unknown base matches every other.
 
     Attributes:
-        tasks: the adapters' names, in the order given.
-        adapters: the adapters, in the same order.
-        base_model: the first base model that is known, or None.
-        modules: the union of the adapters' module keys, sorted.
-        notes: what a reader of results should know about the bank as a whole.
+        tasks: The adapters' names, in the order given.
+        adapters: The adapters, in the same order.
+        base_model: The first base model that is known, or None.
+        modules: The union of the adapters' module keys, sorted.
+        notes: What a reader of results should know about the bank as a whole.
+
+    Raises:
+        AdapterError: For no adapters, two of one name, adapters of different base models
+            (`allow_base_mismatch` turns this into a note), and a module whose d_out or d_in differ.
 
     """
 
@@ -154,7 +164,10 @@ class AdapterBank:
     def __getitem__(self, task: str | int) -> Adapter:
         """The adapter of a task, by its name or its place.
 
-        Raises `KeyError` and `IndexError`, as dictionaries and lists do.
+        Raises:
+            KeyError: There is no task of this name.
+            IndexError: There is no such place.
+
         """
         if isinstance(task, str):
             if task not in self.tasks:
@@ -221,7 +234,11 @@ class AdapterBank:
         """Reads one module of the given tasks (indices into `tasks`), padded to `shape(key).rank`.
 
         Padding is zeros in B's columns and A's rows, which leaves every ΔW unchanged. Memory: the
-        stack and one adapter's factors. Raises `AdapterError` for a task without the module.
+        stack and one adapter's factors.
+
+        Raises:
+            AdapterError: For a task without the module.
+
         """
         d_out, d_in, rank = self.shape(key)
         n = len(tasks)
@@ -263,7 +280,11 @@ class AdapterBank:
         A module is a `ModuleKey` or a path (``"layers.0.self_attn.q_proj"``). B [d_out, r] and A
         [r, d_in] are anything `numpy.asarray` takes, JAX arrays included; float16 and bfloat16
         become float32. Give a `LowRankUpdate` to keep a scale apart. Arrays are not copied where
-        their type allows it. Raises `AdapterError` naming the task and the module.
+        their type allows it.
+
+        Raises:
+            AdapterError: For arrays that are no such factors; names the task and the module.
+
         """
         adapters = [adapter_from_factors(name, f, base_model) for name, f in factors.items()]
         return cls(adapters)

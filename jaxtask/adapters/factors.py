@@ -119,9 +119,13 @@ class ExpertFactor(_OfTensor):
 
     A is stored (E·r, in) with the expert as the slow index of the rows, B is stored (out, E·r) with
     the expert as the fast index of the columns (PEFT's `ParamWrapper`).
+
+    Attributes:
+        side: "A" or "B".
+
     """
 
-    side: str  # "A" or "B"
+    side: str
     expert: int
     experts: int
 
@@ -206,15 +210,23 @@ class ScaledRowsFactor:
 
 @dataclass(frozen=True)
 class ModuleEntry:
-    """Everything an adapter knows about one module before reading it."""
+    """Everything an adapter knows about one module before reading it.
 
-    path: str  # the stored module path, for messages
+    Attributes:
+        path: The stored module path, for messages.
+        parameter: The parameter's name where a parameter, not a module, is adapted.
+        update: What there is to read, where it is in memory already.
+        kind: Or "embedding", "convolution", "expert": what the module is in a model.
+
+    """
+
+    path: str
     scale: float
     B: Factor
     A: Factor
-    parameter: str | None = None  # the parameter's name where a parameter, not a module, is adapted
-    update: LowRankUpdate | None = None  # what there is to read, where it is in memory already
-    kind: str = "linear"  # or "embedding", "convolution", "expert": what the module is in a model
+    parameter: str | None = None
+    update: LowRankUpdate | None = None
+    kind: str = "linear"
 
     @cached_property
     def dtype(self) -> np.dtype:

@@ -29,15 +29,23 @@ _NAMES = (*WEIGHT_NAMES, *INDEX_NAMES, *_OTHER_NAMES)
 
 @dataclass(frozen=True)
 class Found:
-    """One adapter's files, and the path its name is taken from."""
+    """One adapter's files, and the path its name is taken from.
+
+    Attributes:
+        parts: Of the absolute folder (or file without suffix), or of the Hub id.
+        depth: How many last parts name it where nothing clashes.
+        place: What tells it apart, where it is not the file that `weights` is.
+        error: Why there is nothing to read at the path `weights`.
+
+    """
 
     weights: Path
     config: Path | None
-    parts: tuple[str, ...]  # of the absolute folder (or file without suffix), or of the Hub id
-    depth: int  # how many last parts name it where nothing clashes
+    parts: tuple[str, ...]
+    depth: int
     notes: tuple[str, ...] = ()
-    place: str | None = None  # what tells it apart, where it is not the file that `weights` is
-    error: AdapterError | None = None  # why there is nothing to read at the path `weights`
+    place: str | None = None
+    error: AdapterError | None = None
 
 
 def find_adapters(
@@ -49,7 +57,11 @@ def find_adapters(
     (searched to any depth, but not inside an adapter); an existing file; a pattern with ``*``,
     ``?`` or ``[``; a Hub id ``org/name``, ``org/name@revision`` or a pattern ``org/prefix*``, in
     the local cache, or fetched into it with `download`. Those of several that are no adapter are
-    among them with their `error`. Raises `AdapterError` when nothing is found.
+    among them with their `error`.
+
+    Raises:
+        AdapterError: Nothing is found.
+
     """
     path = check_path(source, "adapters", AdapterError)
     text = str(path)
@@ -233,7 +245,9 @@ def _hub(text: str, download: bool) -> tuple[list[Found], list[str]]:
 def name_adapters(found: Sequence[Found]) -> list[str]:
     """A name for each: its last path parts, as few as tell it apart from all others.
 
-    Raises `AdapterError` when one file was given twice.
+    Raises:
+        AdapterError: One file was given twice.
+
     """
     seen: dict[str, Found] = {}
     for one in found:

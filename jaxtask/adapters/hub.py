@@ -29,13 +29,19 @@ _HOW = "nothing is downloaded without download=True"
 
 @dataclass(frozen=True)
 class Copy:
-    """An adapter's folder in the local cache, and what the user calls it."""
+    """An adapter's folder in the local cache, and what the user calls it.
+
+    Attributes:
+        name: With @revision, if one was given.
+        error: Why there is none, for one of many.
+
+    """
 
     owner: str
-    name: str  # with @revision, if one was given
+    name: str
     folder: Path
     notes: tuple[str, ...] = ()
-    error: AdapterError | None = None  # why there is none, for one of many
+    error: AdapterError | None = None
 
 
 class _NotThereError(AdapterError):

@@ -17,7 +17,12 @@ class UnreachableError(AdapterError):
 
 @contextmanager
 def told(hub: Any, title: str, revision: str | None) -> Iterator[None]:
-    """What the library raises, in one line with what to do about it. Holds calls of it only."""
+    """What the library raises, in one line with what to do about it. Holds calls of it only.
+
+    Raises:
+        AdapterError: In place of what the library raises.
+
+    """
     errors = hub.errors
     # The library's HTTP client has changed its name, not its errors.
     client = importlib.import_module(errors.HTTPError.__module__.partition(".")[0])

@@ -76,11 +76,19 @@ _FLAT_CONTAINERS = sorted(
 class ModuleKey(NamedTuple):
     """Where a module is. Keys are ordered by layer, then by module name.
 
-    `layer` is −1 for a module outside any layer; `module` is, for instance, ``"self_attn.q_proj"``.
+    Attributes:
+        layer: From 0 on; −1 for a module outside any layer.
+        module: Its name within the layer, for instance ``"self_attn.q_proj"``.
+
     """
 
     layer: int
     module: str
+
+
+# Left to itself, `help` calls each an "Alias for field number …".
+for _field in ModuleKey._fields:
+    getattr(ModuleKey, _field).__doc__ = None
 
 
 def strip_wrappers(path: str) -> str:
@@ -102,7 +110,9 @@ def parse_module_path(path: str) -> ModuleKey:
     ``base_model.model.model.layers.3.self_attn.q_proj`` and ``layers.3.self_attn.q_proj`` are both
     ``ModuleKey(3, "self_attn.q_proj")``. The module docstring has the rule.
 
-    Raises `AdapterError` for a path that is not dotted names (empty, or with an empty part).
+    Raises:
+        AdapterError: For a path that is not dotted names (empty, or with an empty part).
+
     """
     return _split(path).key()
 
@@ -131,7 +141,11 @@ def module_keys(paths: Iterable[str]) -> dict[str, ModuleKey]:
     """The keys of one adapter's module paths, dotted.
 
     As `parse_module_path` has them; stacks, or modules in no layer, that would become one keep
-    their whole names. Raises as `parse_module_path` does.
+    their whole names.
+
+    Raises:
+        AdapterError: As `parse_module_path`.
+
     """
     split = {path: _split(path) for path in paths}
     places: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
@@ -143,10 +157,16 @@ def module_keys(paths: Iterable[str]) -> dict[str, ModuleKey]:
 
 
 class _Parts(NamedTuple):
-    """A path taken apart."""
+    """A path taken apart.
 
-    prefix: tuple[str, ...]  # without wrappers; with the container
-    short: tuple[str, ...]  # what of `prefix` stays in the module's name
+    Attributes:
+        prefix: Without wrappers; with the container.
+        short: What of `prefix` stays in the module's name.
+
+    """
+
+    prefix: tuple[str, ...]
+    short: tuple[str, ...]
     layer: int
     rest: tuple[str, ...]
 

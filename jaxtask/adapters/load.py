@@ -36,7 +36,7 @@ def load_adapters(
     """Opens adapters as a bank of tasks. Reads headers only; factors are read when asked for.
 
     Args:
-        source: one path, several, or a mapping from task names to paths. A path is an adapter
+        source: One path, several, or a mapping from task names to paths. A path is an adapter
             folder (``adapter_config.json`` with PEFT's ``adapter_model.safetensors`` or ``.bin``,
             or with mlx-lm's ``adapters.safetensors``; or diffusers'
             ``pytorch_lora_weights.safetensors``), a single weights file (kohya's and diffusers'
@@ -48,17 +48,18 @@ def load_adapters(
             Without a mapping, tasks are named by their folder, with as much of the path in front
             as tells equal names apart. A mapping's path with several adapters below it gives
             tasks ``name/relative path``.
-        directional: take s·B·A also from kinds whose ΔW is more than that (DoRA, PiSSA, …); the
+        directional: Take s·B·A also from kinds whose ΔW is more than that (DoRA, PiSSA, …); the
             adapter's ``provenance["approximate"]`` then says so.
-        allow_base_mismatch: allow adapters that name different base models.
-        skip_unreadable: leave out adapters that are refused and paths that name none, each with a
+        allow_base_mismatch: Allow adapters that name different base models.
+        skip_unreadable: Leave out adapters that are refused and paths that name none, each with a
             note in the bank, rather than raise; it raises still if none is left.
-        download: ask the Hub for ids that are no paths, and fetch into the local cache what it
+        download: Ask the Hub for ids that are no paths, and fetch into the local cache what it
             lacks: configs and adapters' weights, no other file. Nothing is downloaded otherwise.
 
-    Raises `AdapterError`, naming the file and the tensor or field, for everything that is not
-    understood: nothing of a file is dropped silently. Where several adapters are refused, one error
-    names them all.
+    Raises:
+        AdapterError: For everything that is not understood: nothing of a file is dropped silently.
+            Names the file and the tensor or field. Where several adapters are refused, one error
+            names them all.
 
     """
     found: list[Found] = []

@@ -18,12 +18,19 @@ class LowRankUpdate:
     round every entry, each by a different amount, and so turn the column space of B by about the
     float32 epsilon; as a factor of the singular values it changes no space at all.
 
-    Raises `AdapterError` when B and A are not two-dimensional floating arrays of one type whose
-    shapes chain, or when the scale is not finite.
+    Attributes:
+        B: [d_out, r] float32 or float64.
+        A: [r, d_in] same dtype as B.
+        scale: A finite factor of the product, by PEFT α/r or α/√r.
+
+    Raises:
+        AdapterError: B and A are not two-dimensional floating arrays of one type whose shapes
+            chain, or the scale is not finite.
+
     """
 
-    B: np.ndarray  # [d_out, r] float32 or float64
-    A: np.ndarray  # [r, d_in] same dtype as B
+    B: np.ndarray
+    A: np.ndarray
     scale: float = 1.0
 
     def __post_init__(self) -> None:

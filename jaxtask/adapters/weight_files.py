@@ -15,7 +15,9 @@ INDEX = "model.safetensors.index.json"
 def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     """The weight files, each with the tensors that the index puts there (None: all of them).
 
-    Raises `ModelError` if there is neither a file nor an index, or the index is none.
+    Raises:
+        ModelError: There is neither a file nor an index, or the index is none.
+
     """
     if (folder / SINGLE).exists():
         return {folder / SINGLE: None}
@@ -26,7 +28,12 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
 
 
 def read_index(index: Path, error: type[JaxtaskError]) -> dict[Path, set[str]]:
-    """The files beside `index` that it names, each with its tensors; raises `error` if none."""
+    """The files beside `index` that it names, each with its tensors.
+
+    Raises:
+        error: It is no index; names the file.
+
+    """
     fields = read_json(index, error)
     places = fields.get("weight_map") if isinstance(fields, dict) else None
     if not isinstance(places, dict) or not places:

@@ -27,9 +27,13 @@ _OURS = (CONFIG, WEIGHTS, MLX_WEIGHTS, ORIGIN)
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise `AdapterError` unless an adapter may be written to `folder`, without touching it.
+    """Check that an adapter may be written to `folder`, without touching it.
 
     What is there may be replaced if it is one that was written here, and nothing else.
+
+    Raises:
+        AdapterError: It may not.
+
     """
     marks = CONFIG, ORIGIN
     check_replaceable(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import jaxtask as jt
 from jaxtask.cli import analyze, compare, doctor, export, extract, report, reproduce, tasks, train
@@ -114,8 +115,16 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class _InOrder(TyperGroup):
+    """Lists what prepares tasks first, as it is used; Typer lists groups of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: name != "tasks")
+
+
 app = typer.Typer(
     name="jaxtask",
+    cls=_InOrder,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

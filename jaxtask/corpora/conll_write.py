@@ -38,7 +38,12 @@ def write_conll(documents: Iterable[Document], path: str | Path) -> None:
 
 
 def conll_lines(document: Document) -> list[str]:
-    """The lines of one document; see `write_conll` for what is refused."""
+    """The lines of one document.
+
+    Raises:
+        CorpusError: As `write_conll`.
+
+    """
     mentions: list[list[tuple[int, Mention]]] = [[] for _ in document.sentences]
     for cluster, chain in enumerate(document.chains):
         for mention in chain:

@@ -111,6 +111,12 @@ class Document:
     Chains are in order of their first mention, mentions in order of the text; a mention that a
     chain lists twice counts once.
 
+    Attributes:
+        summary: What `sum` asks for; given beside the corpus.
+        broken: Layers that could not be read, and why, with file and line of the first fault. Such
+            a layer is absent from the whole document: It would be wrong in part, and nobody could
+            tell where.
+
     Raises:
         CorpusError: A mention lies outside the document.
 
@@ -122,10 +128,7 @@ class Document:
     sentences: tuple[Sentence, ...]
     chains: tuple[tuple[Mention, ...], ...] = ()
     summary: str | None = None
-    """What `sum` asks for; given beside the corpus."""
     broken: Mapping[Layer, str] = field(default_factory=dict, hash=False)
-    """Layers that could not be read, and why, with file and line of the first fault. Such a layer
-    is absent from the whole document: it would be wrong in part, and nobody could tell where."""
 
     def __post_init__(self) -> None:
         for layer in self.broken:

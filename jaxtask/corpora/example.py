@@ -13,13 +13,18 @@ from jaxtask.errors import TaskError, shown
 
 @dataclass(frozen=True)
 class Fit:
-    """What an example may be."""
+    """What an example may be.
+
+    Attributes:
+        max_len: Of instruction, text and target together, or of a text to classify; None for any
+            length.
+        neutral: All instructions are `NEUTRAL`.
+
+    """
 
     max_len: int | None = None
-    """Of instruction, text and target together, or of a text to classify; None for any length."""
     length: Length = WORDS
     neutral: bool = False
-    """All instructions are `NEUTRAL`."""
 
 
 @dataclass(frozen=True)

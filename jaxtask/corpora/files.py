@@ -75,8 +75,9 @@ def json_lines(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number from 1, object) of a file of JSON lines, blank ones left out.
 
-    A line that is no JSON object of Unicode texts raises `error`, which calls it `each` and its
-    number.
+    Raises:
+        error: A line is no JSON object of Unicode texts; calls it `each` and its number.
+
     """
     for number, line in text_lines(path):
         if line.strip(" \t\n"):
@@ -90,7 +91,9 @@ def json_lines(
 def json_rows(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(``line N`` or ``row N``, object) of a file of JSON lines, or of one JSON array of objects.
 
-    What is neither raises `error`.
+    Raises:
+        error: It is neither.
+
     """
     if _Ahead(_pieces(path, _BLOCK)).take() == "[":
         yield from ((f"row {n}", row) for n, row in _json_array(path, error))
@@ -200,7 +203,12 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def check_columns(names: list[str], where: str, error: type[JaxtaskError]) -> None:
-    """Raise `error` if two columns have one name; columns without a name are never asked for."""
+    """Check the names of columns; columns without a name are never asked for.
+
+    Raises:
+        error: Two columns have one name.
+
+    """
     seen: set[str] = set()
     for name in names:
         if name and name in seen:

@@ -9,14 +9,18 @@ from jaxtask.errors import TaskError
 
 @dataclass(frozen=True)
 class Length:
-    """A unit of length, and the function that counts it."""
+    """A unit of length, and the function that counts it.
+
+    Attributes:
+        overhead: What a prompt and its target cost besides their own texts.
+        source: What makes the units.
+
+    """
 
     unit: str
     count: Callable[[str], int]
     overhead: int = 0
-    """What a prompt and its target cost besides their own texts."""
     source: str = ""
-    """What makes the units."""
 
     def __str__(self) -> str:
         return f"{self.unit} {self.source}".strip()

@@ -11,7 +11,13 @@ from jaxtask.errors import TaskError
 
 @dataclass
 class Tally:
-    """Examples of one task in one split, and what became of the rest."""
+    """Examples of one task in one split, and what became of the rest.
+
+    Attributes:
+        first: For reasons that have a place: the first one.
+        labels: Where each label comes first.
+
+    """
 
     documents: int = 0
     examples: int = 0
@@ -20,9 +26,7 @@ class Tally:
     longest: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
-    """For reasons that have a place: the first one."""
     labels: dict[str, str] = field(default_factory=dict)
-    """Where each label comes first."""
 
     def add(self, line: Mapping[str, Any], size: int, cut: bool = False) -> None:
         """Count an example."""
@@ -58,7 +62,12 @@ class Tally:
 
 
 def check_not_empty(name: str, tallies: Mapping[str, Tally]) -> None:
-    """Raise `TaskError`, with what was dropped and why, if a split has no example."""
+    """Check that every split has an example.
+
+    Raises:
+        TaskError: One has none; says what was dropped and why.
+
+    """
     for split, tally in tallies.items():
         if not tally.examples:
             reasons = "; ".join(f"{n} dropped: {why}" for why, n in tally.reasons().items())

@@ -40,7 +40,12 @@ def by_split(given: Mapping[str, T]) -> dict[str, T]:
 
 
 def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Raise `TaskError` if a task's folder is there already and is not to be replaced."""
+    """Check that a task's folder is not there yet, or is to be replaced.
+
+    Raises:
+        TaskError: It is there and is to stay, or holds other files.
+
+    """
     check_path(out, "out", TaskError)
     check_names(names, "task", TaskError)
     for name in names:

@@ -34,12 +34,16 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """How rows say prompts and targets."""
+    """How rows say prompts and targets.
+
+    Attributes:
+        columns: Without these a row is refused.
+        read: What a row at a place gives: pairs, and reasons why there are none.
+
+    """
 
     columns: tuple[str, ...]
-    """Without these a row is refused."""
     read: Callable[[Mapping[str, Any], str], Iterator[Pair | str]]
-    """What a row at a place gives: pairs, and reasons why there are none."""
 
     def rows(self, path: Path) -> Iterator[tuple[str, list[Pair | str]]]:
         """(place, what it gives) of every row of a table.

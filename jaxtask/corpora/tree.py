@@ -20,6 +20,9 @@ class Tree:
 
     Parts of speech are not nodes; they stand with the sentence.
 
+    Attributes:
+        depth: Levels of constituents, itself among them.
+
     Raises:
         CorpusError: It is empty, or has over `MAX_DEPTH` levels.
 
@@ -28,7 +31,6 @@ class Tree:
     label: str
     children: "tuple[Tree | int, ...]"
     depth: int = field(init=False, repr=False, compare=False)
-    """Levels of constituents, itself among them."""
 
     def __post_init__(self) -> None:
         if not self.children:

@@ -16,15 +16,19 @@ from jaxtask.text_files import read_object
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder, a file or an id of the Hub holds."""
+    """What a folder, a file or an id of the Hub holds.
+
+    Attributes:
+        source: As it was given.
+        path: Where it was found.
+        model_type: As ``config.json`` says, if there is one.
+
+    """
 
     source: str
-    """As it was given."""
     path: Path
-    """Where it was found."""
     tensors: dict[str, StoredTensor]
     model_type: str | None
-    """As ``config.json`` says, if there is one."""
 
     @property
     def name(self) -> str:

@@ -33,10 +33,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class MatrixPair:
-    """One matrix of both checkpoints."""
+    """One matrix of both checkpoints.
+
+    Attributes:
+        path: The module's, such as ``model.layers.0.self_attn.q_proj``.
+
+    """
 
     path: str
-    """The module's, such as ``model.layers.0.self_attn.q_proj``."""
     kind: Kind
     base: StoredTensor
     tuned: StoredTensor
@@ -57,8 +61,10 @@ def choose(
 ) -> tuple[list[MatrixPair], dict[str, str]]:
     """The matrices to compare, and the reason for every tensor that is left out, by its name.
 
-    Raises `AdapterError` for targets that match nothing, tensors that only one checkpoint has,
-    shapes that differ, and stored types whose values are not known.
+    Raises:
+        AdapterError: For targets that match nothing, tensors that only one checkpoint has, shapes
+            that differ, and stored types whose values are not known.
+
     """
     shapes = {n: t.shape for c in (base, tuned) for n, t in c.tensors.items()}
     packed = [name for name in shapes if name.rpartition(".")[2] in _PACKED]

@@ -29,18 +29,25 @@ _POWER = 2
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """M ≈ B·A with B = U√S and A = √S Vᵀ, for the k largest singular triplets of M."""
+    """M ≈ B·A with B = U√S and A = √S Vᵀ, for the k largest singular triplets of M.
 
-    B: np.ndarray  # [m, k] float32
-    A: np.ndarray  # [k, n] float32
+    Attributes:
+        B: [m, k] float32.
+        A: [k, n] float32.
+        norm: ‖M‖_F.
+        residual: ‖M − B·A‖_F, of the factors as they are stored.
+        following: The first singular value that is left out: an estimate from below, 0 if there is
+            none.
+        bound: ‖M − B·A‖₂ is at most this, but with probability 10⁻⁶.
+
+    """
+
+    B: np.ndarray
+    A: np.ndarray
     norm: float
-    """‖M‖_F."""
     residual: float
-    """‖M − B·A‖_F, of the factors as they are stored."""
     following: float
-    """The first singular value that is left out: an estimate from below, 0 if there is none."""
     bound: float
-    """‖M − B·A‖₂ is at most this, but with probability 10⁻⁶."""
 
     @property
     def kept(self) -> float:

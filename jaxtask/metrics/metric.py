@@ -19,36 +19,45 @@ class Metric:
 
     Two metrics are the same to the compiler if all their fields are equal, so build `function` once
     (at module level) if you want to compile once.
+
+    Attributes:
+        name: Of its variable, or of its two up to ``_out`` and ``_in``; a Python identifier.
+        function: A pure, traceable function: `Side → scalar` if sided, else `Pair → scalar`.
+        sided: Computed for the output and the input spaces apart.
+        symmetric: f(i, j) = f(j, i): computed once per unordered pair.
+        angles: Reads principal angles.
+        outside: Reads `Side.outside`.
+        pooled: Belongs in pooled tables (false for what can be infinite).
+        decomposes: May call a matrix decomposition, and so is kept from running beside another one.
+        summary: One line for tables.
+        params: Passed to `function` after the pair.
+        similar: Which values mean that two updates are similar; None if neither does.
+        identical: The value for two equal updates, if it is the same for all; not needed for null
+            "spaces".
+        null: How its null distribution is sampled; None if that is not known. "spaces": two random
+            spaces. "energy": random spaces and the target's spectrum. "target": the diagonal of a
+            random target's projection, which of the source needs the rank alone. "source": that,
+            and the source's spectrum. "cosine", "inner", "l2": the inner product of two random
+            updates.
+        constant_at_rank_1: Has one value for all sources of rank 1, so that nothing can be tested
+            there.
+
     """
 
     name: str
     function: Callable[..., Array]
-    """`Side → scalar` if sided, else `Pair → scalar`."""
     sided: bool = False
     symmetric: bool = False
-    """f(i, j) = f(j, i): computed once per unordered pair."""
     angles: bool = True
-    """Reads principal angles."""
     outside: bool = False
-    """Reads `Side.outside`."""
     pooled: bool = True
-    """Belongs in pooled tables (false for what can be infinite)."""
     decomposes: bool = False
-    """May call a matrix decomposition, and so is kept from running beside another one."""
     summary: str = ""
     params: tuple[object, ...] = ()
-    """Passed to `function` after the pair."""
     similar: Literal["large", "small"] | None = None
-    """Which values mean that two updates are similar; None if neither does."""
     identical: float | None = None
-    """The value for two equal updates, if it is the same for all; not needed for null "spaces"."""
     null: Null | None = None
-    """How its null distribution is sampled; None if that is not known. "spaces": two random spaces.
-    "energy": random spaces and the target's spectrum. "target": the diagonal of a random target's
-    projection, which of the source needs the rank alone. "source": that, and the source's
-    spectrum. "cosine", "inner", "l2": the inner product of two random updates."""
     constant_at_rank_1: bool = False
-    """Has one value for all sources of rank 1, so that nothing can be tested there."""
 
     def __call__(self, x: Pair | Side) -> Array:
         """The value for one pair, or for one side of it."""

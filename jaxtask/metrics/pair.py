@@ -11,21 +11,26 @@ from jax import Array
 
 
 class Side(NamedTuple):
-    """How the two spaces of one side (output or input) lie to each other."""
+    """How the two spaces of one side (output or input) lie to each other.
+
+    Attributes:
+        gram: [r, r] U_sourceᵀ U_target (V for inputs): cosines between the bases.
+        angles: [r] principal angles in radians, ascending; with padding "pi/2", |k − l| times π/2;
+            then 0. Zeros add nothing to a sum of angles, so most distances are one line over this
+            vector.
+        rank_source: [] integer, k: the source's numerical rank.
+        rank_target: [] integer, l: the target's numerical rank.
+        outside: [r, r] I − gramᵀ gram on the target's live directions, without cancellation: how
+            much of the target's basis lies outside the source's space. None unless a metric needs
+            it.
+
+    """
 
     gram: Array
-    """[r, r] U_sourceᵀ U_target: cosines between the bases."""
     angles: Array
-    """[r] principal angles in radians, ascending; with padding "pi/2", |k − l| times π/2; then 0.
-
-    Zeros add nothing to a sum of angles, so most distances are one line over this vector."""
     rank_source: Array
-    """[] k"""
     rank_target: Array
-    """[] l"""
     outside: Array | None
-    """[r, r] I − gramᵀ gram on the target's live directions, without cancellation: how much of the
-    target's basis lies outside the source's space. None unless a metric needs it."""
 
     @property
     def shared(self) -> Array:
@@ -39,20 +44,24 @@ class Side(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """One ordered pair: source ΔW₁ = U₁ S₁ V₁ᵀ, target ΔW₂ = U₂ S₂ V₂ᵀ."""
+    """One ordered pair: source ΔW₁ = U₁ S₁ V₁ᵀ, target ΔW₂ = U₂ S₂ V₂ᵀ.
+
+    Attributes:
+        s_source: [r] singular values of the source, descending.
+        s_target: [r] singular values of the target, descending.
+        rank_source: [] integer, k: the source's numerical rank.
+        rank_target: [] integer, l: the target's numerical rank.
+        out: Spaces of outputs (spans of U); None where no metric asked for it needs them.
+        inp: Spaces of inputs (spans of V); None likewise.
+
+    """
 
     s_source: Array
-    """[r] singular values of the source, descending."""
     s_target: Array
-    """[r] singular values of the target, descending."""
     rank_source: Array
-    """[] k"""
     rank_target: Array
-    """[] l"""
     out: Side | None
-    """Spaces of outputs (spans of U); None where no metric asked for it needs them."""
     inp: Side | None
-    """Spaces of inputs (spans of V); likewise."""
 
     @property
     def both(self) -> tuple[Side, Side]:
@@ -77,3 +86,9 @@ class Pair(NamedTuple):
     def live_source(self) -> Array:
         """[r] bool, the source's k live directions."""
         return jnp.arange(self.s_source.shape[0]) < self.rank_source
+
+
+# Left to itself, `help` calls each an "Alias for field number …".
+for _class in (Side, Pair):
+    for _field in _class._fields:
+        getattr(_class, _field).__doc__ = None

@@ -28,7 +28,18 @@ _NORMS = ("none", "sum", "max", "l2")
 def projected_spectrum(
     pair: Pair, projection: Projection = "diagonal", sign: Sign = "keep"
 ) -> Array:
-    """S₂ [r], zero beyond the source's rank."""
+    """The spectral projection S₂ of the target on the source.
+
+    Args:
+        pair: With both sides.
+        projection: "diagonal", or "nonnegative" for the best S₂ without negative entries.
+        sign: What to do with a negative S₂[k]: "keep", "abs" or "clip" at 0.
+
+    Returns:
+        [r] S₂[k] = u_kᵀ ΔW₂ v_k in the order of the source's singular values; zero from the
+        source's rank on.
+
+    """
     s = pair.diagonal
     if projection == "nonnegative" or sign == "clip":
         s = jnp.maximum(s, 0)
@@ -177,6 +188,15 @@ def rec(
 
     The talk calls it the Bayesian error rate between the spectra; it is twice the Bayes error of
     two equally likely classes.
+
+    Args:
+        sign: What to do with a negative S₂[k]: "abs" or "clip" at 0.
+        projection: "diagonal" or "nonnegative".
+        name: In the result; by default made of the arguments.
+
+    Raises:
+        JaxtaskError: An argument is none of these.
+
     """
     _check("rec", "sign", sign, _SIGNS[1:])
     _check("rec", "projection", projection, _PROJECTIONS)
@@ -185,7 +205,17 @@ def rec(
 
 
 def entropy_source(*, base: float | None = None, name: str | None = None) -> Metric:
-    """Shannon entropy of S₁/ΣS₁, over ln k (in [0, 1]), or in units of `base` (2 for bits)."""
+    """Shannon entropy of S₁/ΣS₁, NaN for a zero update.
+
+    Args:
+        base: Of the logarithm, 2 for bits; by default the entropy is divided by ln k of the
+            source, and so in [0, 1].
+        name: In the result; by default made of the arguments.
+
+    Raises:
+        JaxtaskError: `base` is not positive, or is 1.
+
+    """
     return renamed(_SOURCE, name or _named("entropy_source", *_base(base)), base)
 
 
@@ -196,7 +226,19 @@ def entropy_projected(
     projection: Projection = "diagonal",
     name: str | None = None,
 ) -> Metric:
-    """Shannon entropy of |S₂|/Σ|S₂|, over ln k of the source (in [0, 1]), or in units of `base`."""
+    """Shannon entropy of |S₂|/Σ|S₂|, NaN if S₂ or an update is zero.
+
+    Args:
+        base: Of the logarithm, 2 for bits; by default the entropy is divided by ln k of the
+            source, and so in [0, 1].
+        sign: What to do with a negative S₂[k]: "abs" or "clip" at 0.
+        projection: "diagonal" or "nonnegative".
+        name: In the result; by default made of the arguments.
+
+    Raises:
+        JaxtaskError: An argument is none of these.
+
+    """
     _check("entropy_projected", "sign", sign, _SIGNS[1:])
     _check("entropy_projected", "projection", projection, _PROJECTIONS)
     tail = (*_base(base), (sign, "abs"), (projection, "diagonal"))
@@ -204,7 +246,16 @@ def entropy_projected(
 
 
 def residual(*, projection: Projection = "diagonal", name: str | None = None) -> Metric:
-    """‖U S₂ Vᵀ − ΔW₂‖_F / ‖ΔW₂‖_F: the share of the target that the projection misses."""
+    """‖U S₂ Vᵀ − ΔW₂‖_F / ‖ΔW₂‖_F: the share of the target that the projection misses.
+
+    Args:
+        projection: "diagonal" or "nonnegative".
+        name: In the result; by default made of the arguments.
+
+    Raises:
+        JaxtaskError: `projection` is none of these.
+
+    """
     _check("residual", "projection", projection, _PROJECTIONS)
     return renamed(_RESIDUAL, name or _named("residual", (projection, "diagonal")), projection)
 

@@ -8,14 +8,17 @@ from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import energy, projection, spaces, vectors
 from jaxtask.metrics.metric import Metric
 
+# In the order of the tables.
 METRICS: dict[str, Metric] = {
     m.name: m for m in (*spaces.METRICS, *vectors.METRICS, *projection.METRICS, *energy.METRICS)
 }
-"""Every metric of the package, in the order of the tables."""
 
 
 def resolve(metrics: Sequence[str | Metric] | str | None) -> tuple[Metric, ...]:
-    """The metrics asked for, by name or as they are; all of them for None.
+    """The metrics asked for, in their order.
+
+    Args:
+        metrics: Names of the package's metrics, or metrics as they are; all of them for None.
 
     Raises:
         JaxtaskError: A name is unknown, or two metrics share one.

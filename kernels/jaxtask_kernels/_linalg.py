@@ -20,7 +20,13 @@ def transpose(x: Array) -> Array:
 
 
 def floating(name: str, x: Array, ndim: int) -> Array:
-    """`x` as an array of at least `ndim` axes and at least float32, or an error that names it."""
+    """`x` as an array of at least `ndim` axes and at least float32.
+
+    Raises:
+        TypeError: It is not real floating point; names it.
+        ValueError: It has fewer axes; names it.
+
+    """
     x = jnp.asarray(x)
     if x.ndim < ndim:
         raise ValueError(f"`{name}` needs at least {ndim} axes, got shape {x.shape}")

@@ -32,16 +32,25 @@ from jaxtask_kernels._linalg import (
 
 
 class Factors(NamedTuple):
-    """Thin SVD ΔW = U diag(s) Vᵀ, padded with zeros from the numerical rank on."""
+    """Thin SVD ΔW = U diag(s) Vᵀ, padded with zeros from the numerical rank on.
+
+    Attributes:
+        U: [..., d_out, r] basis of the outputs, orthonormal columns.
+        s: [..., r] singular values, descending.
+        V: [..., d_in, r] basis of the inputs, orthonormal columns.
+        rank: [...] int32, the numerical rank.
+
+    """
 
     U: Array
-    """[..., d_out, r]"""
     s: Array
-    """[..., r], descending"""
     V: Array
-    """[..., d_in, r]"""
     rank: Array
-    """[...] int32"""
+
+
+# Left to itself, `help` calls each an "Alias for field number …".
+for _field in Factors._fields:
+    getattr(Factors, _field).__doc__ = None
 
 
 def orthonormal_basis(B: Array, *, rtol: float | Array | None = None) -> tuple[Array, Array]:

@@ -22,16 +22,20 @@ CHOLESKY_KAPPA = 3e4
 
 
 class FactorRows(NamedTuple):
-    """Thin SVDs of n updates ΔW = Uᵀ diag(s) V with bases by rows, zero from each rank on."""
+    """Thin SVDs of n updates ΔW = Uᵀ diag(s) V with bases by rows, zero from each rank on.
+
+    Attributes:
+        U: [n, r, d_out], or None if not asked for.
+        V: [n, r, d_in], or None if not asked for.
+        s: [n, r] singular values, descending.
+        rank: [n] int32, the numerical ranks.
+
+    """
 
     U: Array | None
-    """[n, r, d_out], or None if not asked for"""
     V: Array | None
-    """[n, r, d_in], or None if not asked for"""
     s: Array
-    """[n, r]"""
     rank: Array
-    """[n] int32"""
 
 
 @partial(jax.jit, static_argnames=("dtype", "chunk", "need_u", "need_v"))

@@ -209,3 +209,8 @@ def test_help_shows_the_defaults_of_a_recipe():
             assert tuple(shown[name].split(",")) == value
         else:
             assert type(value)(shown[name]) == value
+
+
+def test_help_lists_commands_in_the_order_of_use():
+    group = typer.main.get_command(app)
+    assert group.list_commands(None)[:5] == ["tasks", "train", "extract", "inspect", "compare"]

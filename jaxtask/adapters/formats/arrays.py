@@ -22,7 +22,9 @@ def adapter_from_factors(
 ) -> Adapter:
     """An `Adapter` of arrays: ``{module: (B, A)}`` or ``{module: LowRankUpdate}``.
 
-    Raises `AdapterError` naming the adapter and the module for arrays that cannot be factors.
+    Raises:
+        AdapterError: For arrays that cannot be factors; names the adapter and the module.
+
     """
     keys = module_keys(module for module in factors if isinstance(module, str))
     named = []

@@ -67,7 +67,9 @@ def read_diffusers(
 ) -> Adapter:
     """The adapter in `file`. Reads the alphas, no other tensor data.
 
-    Raises `AdapterError` for every kind and every tensor that is not understood.
+    Raises:
+        AdapterError: For every kind and every tensor that is not understood.
+
     """
     for tensor_name in tensors:
         if tensor_name.endswith(_OLD) or ".processor." in tensor_name:

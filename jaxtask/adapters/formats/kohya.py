@@ -32,7 +32,9 @@ def read_kohya(
 ) -> Adapter:
     """The adapter in `file`. Reads the alphas, no other tensor data.
 
-    Raises `AdapterError` for a pair that is not complete and for every other kind of tensor.
+    Raises:
+        AdapterError: For a pair that is not complete and for every other kind of tensor.
+
     """
     pairs: dict[str, dict[str, StoredTensor]] = {}
     for tensor_name, tensor in tensors.items():
@@ -90,7 +92,12 @@ _WHOLE = frozenset({"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"})
 
 
 def read_alpha(file: Path, tensor: StoredTensor) -> float:
-    """The number in a scalar tensor; raises `AdapterError` for any other."""
+    """The number in a scalar tensor.
+
+    Raises:
+        AdapterError: For any other tensor.
+
+    """
     if tensor.shape not in ((), (1,)):
         raise AdapterError(
             f"{file}: '{tensor.name}' has shape {tensor.shape}, expected one number."

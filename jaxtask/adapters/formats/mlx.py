@@ -60,8 +60,11 @@ def read_mlx(
 ) -> Adapter:
     """The adapter in `file`, whose header is `tensors`, by the `fields` of `config`.
 
-    Reads no tensor data. Raises `AdapterError` for every kind and every tensor that is not
-    understood.
+    Reads no tensor data.
+
+    Raises:
+        AdapterError: For every kind and every tensor that is not understood.
+
     """
     refusals = _config_refusals(config, fields)
     settle(refusals, directional, config)

@@ -32,7 +32,9 @@ def read_peft(
 ) -> Adapter:
     """The adapter in `file`, whose header is `tensors`. Reads no tensor data.
 
-    Raises `AdapterError` for every kind and every tensor that is not understood.
+    Raises:
+        AdapterError: For every kind and every tensor that is not understood.
+
     """
     # What the config refuses comes first: its tensors may have names that make no sense here.
     settle(config.refusals, directional, config.file)
@@ -150,7 +152,12 @@ def module_kind(A: StoredTensor) -> str:
 
 
 def check_chain(file: Path, A: StoredTensor, B: StoredTensor) -> None:
-    """A (r, in) and B (out, r), or kernels (r, in, k…) and (out, r, 1…); else `AdapterError`."""
+    """Check that A (r, in) and B (out, r), or kernels (r, in, k…) and (out, r, 1…), chain.
+
+    Raises:
+        AdapterError: They do not, or are empty or too wide.
+
+    """
     if len(A.shape) == len(B.shape) == 2:
         if B.shape[1] != A.shape[0]:
             raise _unchained(file, A, B, "(r, in) and (out, r)")

@@ -29,8 +29,10 @@ from jaxtask.text_files import read_object
 def settle(refusals: Sequence[Refusal], directional: bool, file: Path) -> str | None:
     """None when there is nothing to refuse, else the label of a directional reading.
 
-    Raises `AdapterError` naming the first reason when `directional` is not set, or when s·B·A would
-    not even be a direction.
+    Raises:
+        AdapterError: `directional` is not set, or s·B·A would not even be a direction; names the
+            first reason.
+
     """
     for refusal in refusals:
         if not directional or not refusal.takable:
@@ -51,7 +53,12 @@ CONFIG_NAME = "adapter_config.json"
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What the reader needs of a config, checked. Lists are as they stand in the file."""
+    """What the reader needs of a config, checked. Lists are as they stand in the file.
+
+    Attributes:
+        fields: The fields that are set, for the provenance.
+
+    """
 
     file: Path
     adalora: bool
@@ -67,7 +74,7 @@ class AdapterConfig:
     target_modules: str | tuple[str, ...]
     target_parameters: tuple[str, ...]
     peft_version: str | None
-    fields: dict[str, Any]  # the fields that are set, for the provenance
+    fields: dict[str, Any]
     excluded: dict[str, str]
     notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
@@ -104,15 +111,23 @@ _LONGEST = 200
 
 
 def read_config(file: Path) -> AdapterConfig:
-    """Reads and checks one config. Raises as `check_config`."""
+    """Reads and checks one config.
+
+    Raises:
+        AdapterError: As `check_config`, or the file cannot be read.
+
+    """
     return check_config(file, read_object(file, AdapterError))
 
 
 def check_config(file: Path, config: dict[str, Any]) -> AdapterConfig:
     """Checks the fields of one config, which `file` holds.
 
-    Raises `AdapterError` for a file that is not a LoRA or AdaLoRA config. Kinds of LoRA whose ΔW is
-    not s·B·A are returned in `refusals`; the caller decides.
+    Kinds of LoRA whose ΔW is not s·B·A are returned in `refusals`; the caller decides.
+
+    Raises:
+        AdapterError: For a file that is not a LoRA or AdaLoRA config.
+
     """
     if long := next((name for name in config if len(name) > _LONGEST), None):
         raise AdapterError(f"{file}: no field has a name such as {shown(long, 80)}.")

@@ -34,11 +34,15 @@ class ParameterTarget:
     """The parameter behind one stored path: its name, and the names the config may mean.
 
     `names` has several entries where the order of nesting cannot be known from the file.
+
+    Attributes:
+        path: Of the module that holds it, as stored; with its nesting where that is all there is.
+
     """
 
     label: str
     names: tuple[str, ...]
-    path: str  # of the module that holds it, as stored; with its nesting where that is all there is
+    path: str
 
     def path_of(self, expert: int | None) -> str:
         """What one expert's update is called; None for a parameter that is a matrix itself."""
@@ -110,7 +114,9 @@ def expert_entries(
 ) -> list[ModuleEntry]:
     """One entry an expert from a stacked pair (A, B). One expert alone has no number.
 
-    Raises `AdapterError` when the rank cannot be known or does not divide the stacked rows.
+    Raises:
+        AdapterError: The rank cannot be known or does not divide the stacked rows.
+
     """
     A, B = pair
     ranks = {config.rank_of(name) for name in target.names}

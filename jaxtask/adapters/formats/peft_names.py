@@ -71,11 +71,15 @@ class SortedNames:
 
 
 def sort_names(file: Path, tensors: dict[str, StoredTensor], config: AdapterConfig) -> SortedNames:
-    """Sorts every tensor of a PEFT file. Nothing is dropped: a name is a factor, excluded with its
-    reason, or refused; an unknown name raises `AdapterError`.
+    """Sorts every tensor of a PEFT file.
 
-    Names may be those of a saved adapter (``….lora_A.weight``) or of a live state dict
+    Nothing is dropped: a name is a factor, excluded with its reason, or refused. Names may be those
+    of a saved adapter (``….lora_A.weight``) or of a live state dict
     (``….lora_A.<adapter>.weight``), then of one adapter.
+
+    Raises:
+        AdapterError: For an unknown name.
+
     """
     result = SortedNames()
     adapters: set[str] = set()

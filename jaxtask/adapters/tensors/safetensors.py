@@ -66,7 +66,9 @@ class SafeTensor(StoredTensor):
 def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """The tensors of `path` by name, and its free-text metadata. Reads the header only.
 
-    Raises `AdapterError` for anything that is not a complete, consistent safetensors file.
+    Raises:
+        AdapterError: For anything that is not a complete, consistent safetensors file.
+
     """
     state, start = first_look(path)
     if start[:2] == b"PK":

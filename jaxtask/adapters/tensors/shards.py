@@ -14,7 +14,9 @@ from jaxtask.errors import AdapterError
 def read_tensors(weights: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """The tensors by name and a safetensors file's metadata. Reads no tensor data.
 
-    Raises `AdapterError` for a damaged file, and for shards that are not just what the index says.
+    Raises:
+        AdapterError: For a damaged file, and for shards that are not just what the index says.
+
     """
     if weights.suffix != ".json":
         if weights.suffix == ".safetensors":

@@ -30,18 +30,25 @@ def dtype_name(dtype: str) -> str:
 
 @dataclass(frozen=True)
 class StoredTensor(ABC):
-    """One tensor of one file. No data has been read to make it."""
+    """One tensor of one file. No data has been read to make it.
+
+    Attributes:
+        dtype: As in the safetensors format; any but four is refused where a factor is read.
+
+    """
 
     path: Path
     name: str
-    dtype: str  # as in the safetensors format; any but four is refused where a factor is read
+    dtype: str
     shape: tuple[int, ...]
 
     @property
     def widened(self) -> np.dtype:
         """float64 for a float64 tensor, float32 for float32, float16 and bfloat16 (all exact).
 
-        Raises `AdapterError` for any other type, by its name.
+        Raises:
+            AdapterError: For any other type, by its name.
+
         """
         if self.dtype not in _NAMES:
             raise AdapterError(
@@ -56,7 +63,12 @@ class StoredTensor(ABC):
         """A copy of the tensor, or of the part at `index` (steps of 1 only), in the stored type."""
 
     def widen(self, raw: np.ndarray) -> np.ndarray:
-        """The values of `raw` in the type `widened`, contiguous. Raises if they are not finite."""
+        """The values of `raw` in the type `widened`, contiguous.
+
+        Raises:
+            AdapterError: A value is not finite.
+
+        """
         wide = np.asarray(raw, self.widened, order="C")
         bad = wide.size - np.count_nonzero(np.isfinite(wide))
         if bad:
@@ -73,7 +85,12 @@ class StoredTensor(ABC):
 
 
 def first_look(path: Path) -> tuple[stat_result, bytes]:
-    """The state of a weights file and its first bytes; `AdapterError` for what is another kind."""
+    """The state of a weights file and its first bytes.
+
+    Raises:
+        AdapterError: It cannot be read, or is of another kind.
+
+    """
     try:
         with path.open("rb") as file:
             start = file.read(FIRST_BYTES)
@@ -87,9 +104,13 @@ def first_look(path: Path) -> tuple[stat_result, bytes]:
 
 @contextmanager
 def reading_again(path: Path, size: int) -> Iterator[stat_result]:
-    """Around every read after the first: `AdapterError` if the file vanished or changed its size.
+    """Stands around every read after the first.
 
     A mapped file that was cut must not be touched: the system would end the process.
+
+    Raises:
+        AdapterError: The file vanished or changed its size.
+
     """
     try:
         state = path.stat()

@@ -54,11 +54,18 @@ _MAX_KEY = 1000  # characters of a name
 
 @dataclass(frozen=True)
 class ZippedTensor(StoredTensor):
-    """One tensor of a `.bin` file, mapped while it is copied."""
+    """One tensor of a `.bin` file, mapped while it is copied.
 
-    file_size: int  # bytes, when the file was opened
-    offset: int  # bytes from the start of the file to the first element
-    strides: tuple[int, ...]  # bytes
+    Attributes:
+        file_size: Bytes, when the file was opened.
+        offset: Bytes from the start of the file to the first element.
+        strides: Bytes.
+
+    """
+
+    file_size: int
+    offset: int
+    strides: tuple[int, ...]
 
     def raw(self, *index: slice) -> np.ndarray:
         """See `StoredTensor.raw`."""
@@ -130,7 +137,10 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, 
 def _load(data: bytes, path: Path) -> Any:
     """What a pickle of torch.save makes, of dicts, lists, tuples, plain values and our records.
 
-    Raises `AdapterError` for a name that no dictionary of tensors needs, `ValueError` for all else.
+    Raises:
+        AdapterError: For a name that no dictionary of tensors needs.
+        ValueError: For all else.
+
     """
     stack: list[Any] = []
     marks: list[int] = []
@@ -266,8 +276,12 @@ class _Bounded(io.FileIO):
 def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file written by ``torch.save(state_dict)``, by name.
 
-    Reads the pickle, not the tensor data. Raises `AdapterError` for the format of torch before
-    1.6, for damaged files, and for a pickle that holds anything but a dictionary of tensors.
+    Reads the pickle, not the tensor data.
+
+    Raises:
+        AdapterError: For the format of torch before 1.6, for damaged files, and for a pickle that
+            holds anything but a dictionary of tensors.
+
     """
     state, start = first_look(path)
     if start[:1] == b"\x80":

@@ -23,18 +23,23 @@ TASKS: dict[str, "Task"] = {}
 
 @dataclass(frozen=True)
 class Task:
-    """A pure function of one document, and what has to be known to build its examples."""
+    """A pure function of one document, and what has to be known to build its examples.
+
+    Attributes:
+        function: ``Document → (instruction, target)`` if its kind is text, else ``→ (text,
+            label)``.
+        needs: What a document has to carry; one without it is dropped.
+        unit: What one example is made of. A sentence is given as a document of one sentence.
+        labels: The label set; for none, the labels of the training examples are taken.
+
+    """
 
     name: str
     function: Function
-    """``Document → (instruction, target)`` if its kind is text, else ``→ (text, label)``."""
     kind: Kind = "text"
     needs: tuple[Layer, ...] = ()
-    """What a document has to carry; one without it is dropped."""
     unit: Unit = "document"
-    """What one example is made of. A sentence is given as a document of one sentence."""
     labels: tuple[str, ...] | None = None
-    """The label set; for none, the labels of the training examples are taken."""
     summary: str = ""
 
 
@@ -133,9 +138,13 @@ def load_tasks(path: str | Path) -> None:
 
 @contextmanager
 def faults_of(function: Function, where: str) -> Iterator[None]:
-    """Raise `TaskError`, with file and line, for what somebody's own function raises.
+    """Stands around a task's function.
 
     What one of ours raises is a bug of ours and passes.
+
+    Raises:
+        TaskError: Somebody's own function raised; names file and line.
+
     """
     try:
         yield

@@ -34,13 +34,17 @@ HANDLERS = ("jaxtask_singular_values_f32", "jaxtask_singular_values_f64", "jaxta
 
 
 class Native(NamedTuple):
-    """The loaded library, or why there is none."""
+    """The loaded library, or why there is none.
+
+    Attributes:
+        about: The instructions that it uses, or the reason.
+        broken: It is there, and cannot be used.
+
+    """
 
     library: ctypes.CDLL | None
     about: str
-    """The instructions that it uses, or the reason."""
     broken: bool = False
-    """It is there, and cannot be used."""
 
 
 @cache
@@ -103,16 +107,20 @@ def singular_values(G: Array, sweeps: int | None = None) -> Array:
 
 
 class Angles(NamedTuple):
-    """How P pairs of spaces lie."""
+    """How P pairs of spaces lie.
+
+    Attributes:
+        cosines: [P, r] descending.
+        sines: [P, r] ascending, 1 for what pads the second basis.
+        there: [P, r, r] products of what of the second basis lies outside the first one's space.
+        back: [P, r, r] products of what of the first basis lies outside the second one's space.
+
+    """
 
     cosines: Array
-    """[P, r] descending"""
     sines: Array
-    """[P, r] ascending, 1 for what pads the second basis"""
     there: Array | None
-    """[P, r, r] products of what of the second basis lies outside the first one's space"""
     back: Array | None
-    """[P, r, r] products of what of the first basis lies outside the second one's space"""
 
 
 def angles(
@@ -160,14 +168,18 @@ Empty = Callable[[tuple[int, ...], DTypeLike], np.ndarray]
 
 
 class Factored(NamedTuple):
-    """As `FactorRows`, in NumPy, for the updates that are `fine`."""
+    """As `FactorRows`, in NumPy, for the updates that are `fine`.
+
+    Attributes:
+        fine: [n] bool, for those that are not padding.
+
+    """
 
     U: np.ndarray | None
     V: np.ndarray | None
     s: np.ndarray
     rank: np.ndarray
     fine: np.ndarray
-    """[n] bool, for those that are not padding"""
 
 
 def factor_updates(
@@ -187,8 +199,8 @@ def factor_updates(
     """Thin SVDs of n updates scale·B·A, read where they lie, in float64 and rounded to float32.
 
     Args:
-        B: n of [d_out, r_i], float32 or float64.
-        A: n of [r_i, d_in].
+        B: N of [d_out, r_i], float32 or float64.
+        A: N of [r_i, d_in].
         dtype: That they are read in, where they lie if it is their own.
         scale: [n] float64; its sign goes into V.
         rtol: [n] float64, relative size under which a singular value counts as zero.
