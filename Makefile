@@ -74,7 +74,7 @@ mypy: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/docs
-	$(VENV)/bin/python docs/build.py build/docs
+	$(VENV)/bin/python .ci/docs/build.py build/docs
 
 notebooks: $(VENV)/notebooks
 	$(VENV)/bin/python notebooks/execute.py

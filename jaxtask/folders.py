@@ -131,21 +131,21 @@ def check_replaceable(
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise error(f"{folder} exists and is not a folder; it is left alone.")
+        raise error(f"{folder} exists and is not a folder; it is left alone")
     for mark in marks:
         if not (folder / mark).is_file():
             raise error(
                 f"{folder} exists and is not {what} that jaxtask wrote (it has no {mark}); it is "
-                "left alone."
+                "left alone"
             )
     try:
         other = foreign(folder, ours)
     except OSError as cause:
-        raise error(f"{folder}: cannot be read: {cause.strerror}.") from cause
+        raise error(f"{folder}: cannot be read: {cause.strerror}") from cause
     if other:
-        raise error(f"{folder} exists and holds {other!r:.200} beside {what}; it is left alone.")
+        raise error(f"{folder} exists and holds {other!r:.200} beside {what}; it is left alone")
     if not overwrite:
-        raise error(f"{folder} exists; give overwrite=True to replace it.")
+        raise error(f"{folder} exists; give overwrite=True to replace it")
 
 
 def foreign(folder: Path, ours: Collection[str]) -> str | None:

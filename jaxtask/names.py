@@ -34,13 +34,13 @@ def check_name(name: object, what: str, error: type[JaxtaskError]) -> str:
 
     """
     if not isinstance(name, str) or not name:
-        raise error(f"{what} {shown(name)}: expected a name.")
+        raise error(f"{what} {shown(name)}: expected a name")
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise error(f"{what} {shown(name)}: is not UTF-8.") from None
+        raise error(f"{what} {shown(name)}: is not UTF-8") from None
     if length > MAX_BYTES:
-        raise error(f"{what} {shown(name, 60)}: has {length} bytes, expected {MAX_BYTES} at most.")
+        raise error(f"{what} {shown(name, 60)}: has {length} bytes, expected {MAX_BYTES} at most")
     if (
         name[0] in ".-"
         or name != name.strip()
@@ -48,7 +48,7 @@ def check_name(name: object, what: str, error: type[JaxtaskError]) -> str:
     ):
         raise error(
             f"{what} {name!r}: expected a name without /, \\, : and control characters that starts "
-            "with neither a dot nor a dash, and neither starts nor ends with a space."
+            "with neither a dot nor a dash, and neither starts nor ends with a space"
         )
     return name
 
@@ -68,7 +68,7 @@ def check_names(names: Iterable[object], what: str, error: type[JaxtaskError]) -
         key = unicodedata.normalize("NFC", own).casefold()
         if key in seen:
             also = f" and {seen[key]!r} differ only in case" if seen[key] != own else " comes twice"
-            raise error(f"{what} {own!r}{also}, and would be one file or folder.")
+            raise error(f"{what} {own!r}{also}, and would be one file or folder")
         seen[key] = own
 
 
@@ -89,16 +89,16 @@ def check_path(path: str | os.PathLike[str], what: str, error: type[JaxtaskError
     """
     text = os.path.expanduser(os.fspath(path))
     if not isinstance(text, str) or not text:
-        raise error(f"{what} {shown(path)}: expected the path of a file or folder.")
+        raise error(f"{what} {shown(path)}: expected the path of a file or folder")
     if "\0" in text:
-        raise error(f"{what} {shown(text)}: has a NUL character, which no path can have.")
+        raise error(f"{what} {shown(text)}: has a NUL character, which no path can have")
     try:
         lengths = [len(part.encode()) for part in text.split("/")]
     except UnicodeEncodeError:
-        raise error(f"{what} {shown(text)}: {_not_utf8()}.") from None
+        raise error(f"{what} {shown(text)}: {_not_utf8()}") from None
     whole = sum(lengths) + len(lengths)
     if max(lengths) > _MAX_PART or whole > _MAX_PATH or len(lengths) > _MAX_DEPTH:
-        raise error(f"{what} {shown(text, 100)}: is longer or deeper than a path can be.")
+        raise error(f"{what} {shown(text, 100)}: is longer or deeper than a path can be")
     return Path(text)
 
 
@@ -110,10 +110,10 @@ def check_below(path: object, what: str, error: type[JaxtaskError]) -> str:
 
     """
     if not isinstance(path, str):
-        raise error(f"{what} {shown(path)}: expected a path.")
+        raise error(f"{what} {shown(path)}: expected a path")
     check_path(path, what, error)
     if path[0] in "/~" or ".." in path.split("/"):
-        raise error(f"{what} {shown(path)}: expected a path below its folder, without '..'.")
+        raise error(f"{what} {shown(path)}: expected a path below its folder, without '..'")
     return path
 
 
@@ -159,10 +159,10 @@ def matching(pattern: str, error: type[JaxtaskError]) -> list[str]:
                 for one in _next(path, part, last):
                     further[one] = None
                     if len(further) > MAX_MATCHES:
-                        raise error(f"{shown(pattern)}: matches over {MAX_MATCHES:,} paths.")
+                        raise error(f"{shown(pattern)}: matches over {MAX_MATCHES:,} paths")
         except OSError as cause:
             raise error(
-                f"{shown(pattern)}: {cause.filename}: cannot be read: {cause.strerror}."
+                f"{shown(pattern)}: {cause.filename}: cannot be read: {cause.strerror}"
             ) from cause
         # A folder by two names in a pattern such as `a/**/**` is one.
         found = list(further)

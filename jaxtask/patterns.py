@@ -80,27 +80,27 @@ class Patterns:
             else:
                 chosen = {name for name in names if ends_with(name, target)}
             if not chosen:
-                raise self._error(f"{what} {target!r} matches no module; {there}.")
+                raise self._error(f"{what} {target!r} matches no module; {there}")
             found |= chosen
         return found
 
     def _compiled(self, pattern: str, what: str) -> Any:
         if len(pattern) > _MAX_LENGTH:
             raise self._error(
-                f"{what}: has {len(pattern):,} characters, expected {_MAX_LENGTH:,} at most."
+                f"{what}: has {len(pattern):,} characters, expected {_MAX_LENGTH:,} at most"
             )
         self._check_left(what)
         began = time.monotonic()
         try:
             return _compile(pattern)
         except ValueError as error:
-            raise self._error(f"{what}: is not a regular expression: {error}.") from error
+            raise self._error(f"{what}: is not a regular expression: {error}") from error
         finally:
             self._left -= time.monotonic() - began
 
     def _check_left(self, what: str) -> None:
         if self._left <= 0:
-            raise self._error(f"{what}: this and the expressions before it take too long.")
+            raise self._error(f"{what}: this and the expressions before it take too long")
 
     def _matches(self, pattern: str, name: str, what: str, at_end: bool) -> bool:
         asked = pattern, name, at_end
@@ -115,7 +115,7 @@ class Patterns:
         except TimeoutError:
             raise self._error(
                 f"{what}: takes too long to match {name!r:.100}: expected an expression without "
-                "repetitions of repetitions."
+                "repetitions of repetitions"
             ) from None
         finally:
             self._left -= time.monotonic() - began

@@ -56,7 +56,7 @@ def as_object(value: Any, source: str, error: type[JaxtaskError]) -> dict[str, A
     """
     if not isinstance(value, dict):
         kind = "null" if value is None else f"a {type(value).__name__}"
-        raise error(f"{source}: holds {kind}, expected a JSON object.")
+        raise error(f"{source}: holds {kind}, expected a JSON object")
     return value
 
 
@@ -79,9 +79,9 @@ def parse_json(text: str | bytes, source: str, error: type[JaxtaskError]) -> Any
         value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_each_key_once)
         _check(value, texts="\\u" in text)
     except RecursionError:
-        raise error(f"{source}: is not valid JSON: {_TOO_DEEP}.") from None
+        raise error(f"{source}: is not valid JSON: {_TOO_DEEP}") from None
     except ValueError as found:
-        raise error(f"{source}: is not valid JSON: {_said(found)}.") from found
+        raise error(f"{source}: is not valid JSON: {_said(found)}") from found
     return value
 
 
@@ -110,14 +110,14 @@ def parse_yaml(text: str, source: str, error: type[JaxtaskError]) -> Any:
     import yaml
 
     if len(text) > MAX_YAML_BYTES:
-        raise error(f"{source}: has over {MAX_YAML_BYTES:,} characters of YAML.")
+        raise error(f"{source}: has over {MAX_YAML_BYTES:,} characters of YAML")
     try:
         value = yaml.load(text, Loader=_loader())
         _check(value, texts=True, nul=False)
     except RecursionError:
-        raise error(f"{source}: is not valid YAML: {_TOO_DEEP}.") from None
+        raise error(f"{source}: is not valid YAML: {_TOO_DEEP}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as found:
-        raise error(f"{source}: is not valid YAML: {_said(found)}.") from found
+        raise error(f"{source}: is not valid YAML: {_said(found)}") from found
     return value
 
 
@@ -147,16 +147,16 @@ def read_bytes(
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(file, "rb") as opened:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise error(f"{_shown(path)}: is not a regular file.")
+                raise error(f"{_shown(path)}: is not a regular file")
             content = opened.read(limit + 1)
     except FileNotFoundError as found:
-        raise error(f"{_shown(path)}: no such file.") from found
+        raise error(f"{_shown(path)}: no such file") from found
     except OSError as found:
-        raise error(f"{_shown(path)}: cannot be read: {found.strerror or found}.") from found
+        raise error(f"{_shown(path)}: cannot be read: {found.strerror or found}") from found
     except ValueError as found:  # a NUL character in the path
-        raise error(f"{_shown(path)}: is not the path of a file: {found}.") from found
+        raise error(f"{_shown(path)}: is not the path of a file: {found}") from found
     if len(content) > limit:
-        raise error(f"{_shown(path)}: has over {limit:,} bytes, too many for such a file.")
+        raise error(f"{_shown(path)}: has over {limit:,} bytes, too many for such a file")
     return content
 
 
@@ -172,12 +172,12 @@ def _decoded(content: bytes, source: str, error: type[JaxtaskError]) -> str:
         wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         at = f"byte {content[found.start]:#04x} at {found.start}"
         raise error(
-            f"{source}: is {'UTF-16' if wide else 'not UTF-8'}, expected UTF-8 text ({at})."
+            f"{source}: is {'UTF-16' if wide else 'not UTF-8'}, expected UTF-8 text ({at})"
         ) from found
     if "\0" in text:
         raise error(
             f"{source}: holds a NUL character at {text.index(chr(0))}, expected UTF-8 text (it is "
-            "UTF-16 or no text at all)."
+            "UTF-16 or no text at all)"
         )
     return text
 

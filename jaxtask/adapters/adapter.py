@@ -56,7 +56,7 @@ class Adapter:
         entries: Mapping[ModuleKey, ModuleEntry],
     ) -> None:
         if not entries:
-            raise AdapterError(f"adapter '{name}' ({provenance.get('source')}) has no module.")
+            raise AdapterError(f"adapter '{name}' ({provenance.get('source')}) has no module")
         self.name = name
         self.base_model = base_model
         self.provenance: dict[str, Any] = dict(provenance)
@@ -114,7 +114,7 @@ class Adapter:
             return self._entries[key]
         except KeyError:
             raise AdapterError(
-                f"adapter '{self.name}' has no module {tuple(key)}; {_known(self._entries)}."
+                f"adapter '{self.name}' has no module {tuple(key)}; {_known(self._entries)}"
             ) from None
 
 
@@ -139,7 +139,7 @@ def collect_entries(
         if key in entries:
             raise AdapterError(
                 f"{where}: the modules '{entries[key].path}' and '{entry.path}' both read as layer "
-                f"{key.layer}, module '{key.module}'; they cannot be told apart."
+                f"{key.layer}, module '{key.module}'; they cannot be told apart"
             )
         entries[key] = entry
     return entries

@@ -129,16 +129,16 @@ class AdapterBank:
         self.adapters = tuple(adapters)
         self.tasks = tuple(adapter.name for adapter in self.adapters)
         if not self.adapters:
-            raise AdapterError("no adapter was given.")
+            raise AdapterError("no adapter was given")
         for name in self.tasks:
             if self.tasks.count(name) > 1:
-                raise AdapterError(f"two adapters are called '{name}': names must differ.")
+                raise AdapterError(f"two adapters are called '{name}': names must differ")
         bases = [(adapter.name, adapter.base_model) for adapter in self.adapters]
         conflict, base_notes = base_conflicts(bases)
         if conflict is not None and not allow_base_mismatch:
             raise AdapterError(
                 f"{conflict}; adapters of different base models cannot be compared. If the two "
-                "names mean one model, pass allow_base_mismatch=True."
+                "names mean one model, pass allow_base_mismatch=True"
             )
         self.notes = (*notes, *base_notes)
         if conflict is not None:
@@ -188,7 +188,7 @@ class AdapterBank:
                 raise AdapterError(
                     f"module {tuple(key)} is {known.d_out} × {known.d_in} in adapter "
                     f"'{other.name}' but {shape.d_out} × {shape.d_in} in adapter "
-                    f"'{adapter.name}': {why}."
+                    f"'{adapter.name}': {why}"
                 )
             for other_task in self._present.get(key, [])[:1]:
                 self._check_parameter(key, self.adapters[other_task], adapter)
@@ -212,7 +212,7 @@ class AdapterBank:
             shown = [f"parameter '{name}'" if name else "the module itself" for name in names]
             raise AdapterError(
                 f"module {tuple(key)} is {shown[0]} in adapter '{first.name}' but {shown[1]} in "
-                f"adapter '{second.name}': different weights cannot be compared."
+                f"adapter '{second.name}': different weights cannot be compared"
             )
 
     def shape(self, key: ModuleKey) -> ModuleShape:
@@ -247,7 +247,7 @@ class AdapterBank:
         scale, eps = np.zeros(n), np.zeros(n)
         for i, task in enumerate(tasks):
             if not 0 <= task < len(self.adapters):
-                raise AdapterError(f"there is no task {task}: the bank has {len(self.tasks)}.")
+                raise AdapterError(f"there is no task {task}: the bank has {len(self.tasks)}")
             adapter = self.adapters[task]
             update = adapter.load(key)
             r = update.B.shape[1]
@@ -294,7 +294,7 @@ class AdapterBank:
             names = sorted({known.module for known in self.modules})
             raise AdapterError(
                 f"no adapter has a module {tuple(key)}; modules are {', '.join(names[:8])}"
-                f"{', …' if len(names) > 8 else ''}."
+                f"{', …' if len(names) > 8 else ''}"
             )
 
 

@@ -42,5 +42,5 @@ def _crc(path: Path) -> int:
             while piece := file.read(_PIECE):
                 crc = extend(crc, piece)
     except OSError as error:
-        raise AdapterError(f"{path}: cannot be read any more: {error.strerror}.") from error
+        raise AdapterError(f"{path}: cannot be read any more: {error.strerror}") from error
     return crc

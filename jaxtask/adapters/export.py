@@ -70,13 +70,13 @@ def export_adapter(
     """
     folder = Path(folder)
     if format not in FORMATS:
-        raise AdapterError(f"format is {shown(format, 60)}, expected {' or '.join(FORMATS)}.")
+        raise AdapterError(f"format is {shown(format, 60)}, expected {' or '.join(FORMATS)}")
     check_free(folder, overwrite)
     adapter = _single(source)
     extracted = adapter.provenance.get("extracted")
     if adapter.provenance.get("approximate") and extracted is None:
         raise AdapterError(
-            f"adapter '{adapter.name}' is not exported: {adapter.provenance['approximate']}."
+            f"adapter '{adapter.name}' is not exported: {adapter.provenance['approximate']}"
         )
     modules = _modules(adapter, format)
     notes: list[str] = []
@@ -111,7 +111,7 @@ def _single(source: Adapter | AdapterBank | str | os.PathLike[str]) -> Adapter:
     if len(bank.adapters) != 1:
         raise AdapterError(
             f"expected one adapter, found {len(bank.adapters)} ({', '.join(bank.tasks[:3])}"
-            f"{', …' if len(bank.adapters) > 3 else ''}): export them one by one."
+            f"{', …' if len(bank.adapters) > 3 else ''}): export them one by one"
         )
     return bank.adapters[0]
 
@@ -123,7 +123,7 @@ def _modules(adapter: Adapter, format: str) -> dict[str, ModuleEntry]:
         first = adapter.path(next(iter(adapter.modules)))
         raise AdapterError(
             f"{where} is kohya's: the name {first!r} is flattened, which module of a model it "
-            "means is not known."
+            "means is not known"
         )
     modules: dict[str, ModuleEntry] = {}
     for key in adapter.modules:
@@ -131,7 +131,7 @@ def _modules(adapter: Adapter, format: str) -> dict[str, ModuleEntry]:
         path = strip_wrappers(entry.path)
         why = _unwritable(entry, path, format)
         if why:
-            raise AdapterError(f"{where}: module {entry.path!r} cannot be written: {why}.")
+            raise AdapterError(f"{where}: module {entry.path!r} cannot be written: {why}")
         modules[path] = entry
     if adapter.provenance["format"] == "diffusers":
         modules = _one_component(where, modules, format)
@@ -174,13 +174,13 @@ def _one_component(
 ) -> dict[str, ModuleEntry]:
     """The modules of a pipeline's only component, by their paths in it."""
     if format == "mlx":
-        raise AdapterError(f"{where}: {next(iter(modules))!r} is of no model that mlx-lm has.")
+        raise AdapterError(f"{where}: {next(iter(modules))!r} is of no model that mlx-lm has")
     components = {path.partition(".")[0] for path in modules}
     if not components <= COMPONENTS:  # a file of one model has none
         return modules
     if len(components) > 1:
         raise AdapterError(
-            f"{where} is of several models ({', '.join(sorted(components))}), PEFT's is of one."
+            f"{where} is of several models ({', '.join(sorted(components))}), PEFT's is of one"
         )
     return {path.partition(".")[2]: entry for path, entry in modules.items()}
 
@@ -288,7 +288,7 @@ def _single_precision(path: str, factor: np.ndarray) -> np.ndarray:
     if not np.isfinite(largest) or (factor.any() and largest < np.finfo(np.float32).tiny):
         raise AdapterError(
             f"module {path!r} cannot be written: its values of about {np.abs(factor).max():.3g}, "
-            "with its scaling, are beyond float32."
+            "with its scaling, are beyond float32"
         )
     return single
 

@@ -70,7 +70,7 @@ def find_adapters(
         if not found:
             raise AdapterError(
                 f"{path}: holds no adapter: neither it nor a folder below it has {CONFIG_NAME} or "
-                f"{WEIGHT_NAMES[0]}{_hint(path)}."
+                f"{WEIGHT_NAMES[0]}{_hint(path)}"
             )
         return found, []
     if path.is_file():
@@ -79,7 +79,7 @@ def find_adapters(
         return _hub(text, download)
     if glob.has_magic(text):
         return _pattern(text)
-    raise AdapterError(f"{path}: there is no such file or folder.")
+    raise AdapterError(f"{path}: there is no such file or folder")
 
 
 def failed(path: str, error: AdapterError) -> Found:
@@ -126,7 +126,7 @@ def _in_folder(folder: Path) -> list[Found]:
                 below.clear()
                 found.append(_folder(here, len(here.relative_to(folder).parts)))
     except OSError as error:
-        raise AdapterError(f"{error.filename}: cannot be read: {error.strerror}.") from error
+        raise AdapterError(f"{error.filename}: cannot be read: {error.strerror}") from error
     found.sort(key=lambda one: [_natural(part) for part in one.parts])
     return found
 
@@ -155,7 +155,7 @@ def _folder(folder: Path, depth: int) -> Found:
     if not present:
         error = AdapterError(
             f"{folder}: has {CONFIG_NAME} but no weights, expected "
-            f"{' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}{_hint(folder)}."
+            f"{' or '.join((*WEIGHT_NAMES, *_OTHER_NAMES))}{_hint(folder)}"
         )
         return Found(folder, None, parts, depth, error=error)
     config = folder / CONFIG_NAME
@@ -176,9 +176,9 @@ def _file(path: Path) -> Found:
         raise AdapterError(
             f"{path}: is one of several parts: "
             + (
-                "give its folder."
+                "give its folder"
                 if there
-                else f"their index ({' or '.join(INDEX_NAMES)}) is missing beside it."
+                else f"their index ({' or '.join(INDEX_NAMES)}) is missing beside it"
             )
         )
     if path.name in INDEX_NAMES:
@@ -186,12 +186,12 @@ def _file(path: Path) -> Found:
         parts = Path(os.path.abspath(path)).parent.parts
         return Found(path, config if config.is_file() else None, parts, 1)
     if kind := ending_kind(path.suffix):
-        raise AdapterError(f"{path}: is {kind}, which is not read.")
+        raise AdapterError(f"{path}: is {kind}, which is not read")
     if path.suffix not in _WEIGHT_SUFFIXES:
         first_look(path)  # says what some others are
         raise AdapterError(
             f"{path}: is no adapter file, expected {', '.join(sorted(_WEIGHT_SUFFIXES))} or a "
-            "folder."
+            "folder"
         )
     absolute = Path(os.path.abspath(path))
     named_by_folder = path.name in _NAMES
@@ -218,7 +218,7 @@ def _pattern(pattern: str) -> tuple[list[Found], list[str]]:
             skipped.append(match)
     if not found:
         what = f"matches only {', '.join(skipped[:3])}" if skipped else "matches nothing"
-        raise AdapterError(f"{pattern}: the pattern {what}, expected adapters.")
+        raise AdapterError(f"{pattern}: the pattern {what}, expected adapters")
     # `runs/**` matches a folder and what lies in it: the same file is the same adapter.
     unique = {os.path.realpath(f.weights): f for f in reversed(found)}
     kept = [f for f in found if unique.get(os.path.realpath(f.weights)) is f]
@@ -257,7 +257,7 @@ def name_adapters(found: Sequence[Found]) -> list[str]:
         if real in seen:
             raise AdapterError(
                 f"{one.weights}: was given twice; to compare an adapter with itself, give names "
-                "(a mapping from name to path)."
+                "(a mapping from name to path)"
             )
         seen[real] = one
     depths = [one.depth for one in found]

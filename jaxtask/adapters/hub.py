@@ -74,7 +74,7 @@ def find_on_hub(text: str, names: Sequence[str], download: bool) -> tuple[list[C
     if revision is not None and not _REVISION.fullmatch(revision):
         raise AdapterError(
             f"{shown(text)}: there is no such file or folder, and {shown(revision, 60)} is no "
-            "revision of a Hub repository: expected a branch, a tag or a commit."
+            "revision of a Hub repository: expected a branch, a tag or a commit"
         )
     hub = _library(text)
     if not has_magic(name):
@@ -91,7 +91,7 @@ def find_on_hub(text: str, names: Sequence[str], download: bool) -> tuple[list[C
     if not copies:
         raise AdapterError(
             f"{text}: the pattern matches nothing, neither files nor adapters in the local Hugging "
-            f"Face cache; {_HOW}."
+            f"Face cache; {_HOW}"
         )
     return copies, []
 
@@ -102,7 +102,7 @@ def _library(text: str) -> Any:
     except ImportError:
         raise AdapterError(
             f"'{text}' is no path; to look it up in the local Hugging Face cache or to download "
-            "it, install huggingface_hub."
+            "it, install huggingface_hub"
         ) from None
     return huggingface_hub
 
@@ -118,7 +118,7 @@ def _cached(hub: Any, repository: str, revision: str | None, names: Sequence[str
             cached = hub.try_to_load_from_cache(repository, name, revision=revision)
         except ValueError as error:  # the library's own check of the name
             raise AdapterError(
-                f"'{repository}' is neither a path nor a valid Hub id: {shown(str(error))}."
+                f"'{repository}' is neither a path nor a valid Hub id: {shown(str(error))}"
             ) from error
         if isinstance(cached, str):
             return Path(cached).parent
@@ -142,12 +142,12 @@ def _look_up(hub: Any, owner: str, name: str, revision: str | None, names: Seque
     if folder is None:
         raise AdapterError(
             f"'{owner}/{title}' is neither a path nor an adapter in the local Hugging Face cache; "
-            f"{_HOW}."
+            f"{_HOW}"
         )
     if not _whole(folder, names):
         raise AdapterError(
             f"'{owner}/{title}': the local Hugging Face cache has {CONFIG_NAME} but no weights; "
-            f"{_HOW}."
+            f"{_HOW}"
         )
     return Copy(owner, title, folder)
 
@@ -184,7 +184,7 @@ def _fetch_all(
             copies.append(Copy(owner, _title(name, revision), Path(), error=error))
     if not copies:
         what = f"matches only {', '.join(skipped[:3])}" if skipped else "matches nothing"
-        raise AdapterError(f"{text}: the pattern {what} on the Hub, expected adapters.")
+        raise AdapterError(f"{text}: the pattern {what} on the Hub, expected adapters")
     return copies, [f"'{text}' also matched {one}, which is no adapter." for one in skipped]
 
 
@@ -213,12 +213,12 @@ def _listed(hub: Any, text: str, owner: str, pattern: str) -> list[str]:
         if len(matched) > MAX_REPOSITORIES:
             raise AdapterError(
                 f"{text}: the pattern matches over {MAX_REPOSITORIES} repositories, which is not "
-                "meant to be downloaded at once: expected a narrower one."
+                "meant to be downloaded at once: expected a narrower one"
             )
         if not following:
             return sorted(matched)
         url, query = following, {}
-    raise AdapterError(f"{text}: {owner} has more models than are listed here: name them singly.")
+    raise AdapterError(f"{text}: {owner} has more models than are listed here: name them singly")
 
 
 def _download(hub: Any, repository: str, revision: str | None, names: Sequence[str]) -> Path:
@@ -234,7 +234,7 @@ def _download(hub: Any, repository: str, revision: str | None, names: Sequence[s
         raise _NotThereError(f"{title}: {_no_adapter(there, names)}")
     if CONFIG_NAME not in there and weights != _WITHOUT_CONFIG:
         raise AdapterError(
-            f"{title}: has {weights} but no {CONFIG_NAME}, which gives its scaling, on the Hub."
+            f"{title}: has {weights} but no {CONFIG_NAME}, which gives its scaling, on the Hub"
         )
     # The first file settles the commit, and what the revision means in the cache.
     wanted = [name for name in (CONFIG_NAME, ORIGIN, weights) if name in there]
@@ -252,23 +252,23 @@ def _no_adapter(there: set[str], names: Sequence[str]) -> str:
     if below:
         return (
             f"has no adapter at its root on the Hub, but in {shown(', '.join(below[:3]), 100)}: "
-            "download that folder with `hf download` and its --include, and give its path."
+            "download that folder with `hf download` and its --include, and give its path"
         )
     found = shown(", ".join(sorted(there)[:6])) if there else "nothing"
-    return f"is no adapter on the Hub: expected {CONFIG_NAME} and {names[0]}, found {found}."
+    return f"is no adapter on the Hub: expected {CONFIG_NAME} and {names[0]}, found {found}"
 
 
 def _shards(index: Path, title: str) -> list[str]:
     """The files that an index names, all of its own kind."""
     places = read_object(index, AdapterError).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise AdapterError(f"{title}: {index.name}: expected a 'weight_map' with tensors' files.")
+        raise AdapterError(f"{title}: {index.name}: expected a 'weight_map' with tensors' files")
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     what = f"{title}: {index.name}: weight_map: the file"
     files = {check_name(file, what, AdapterError) for file in places.values()}
     for file in files:
         if not file.endswith(suffix):
-            raise AdapterError(f"{what} {shown(file)}: expected one that ends with {suffix}.")
+            raise AdapterError(f"{what} {shown(file)}: expected one that ends with {suffix}")
     return sorted(files)
 
 

@@ -32,22 +32,22 @@ def told(hub: Any, title: str, revision: str | None) -> Iterator[None]:
         yield
     except errors.OfflineModeIsEnabled as error:
         raise UnreachableError(
-            f"{title}: cannot be downloaded while HF_HUB_OFFLINE is set."
+            f"{title}: cannot be downloaded while HF_HUB_OFFLINE is set"
         ) from error
     except errors.GatedRepoError as error:
         raise AdapterError(
             f"{title}: is gated: ask for access at {at}/{title.partition('@')[0]}, then log in "
-            "with `hf auth login` or set HF_TOKEN."
+            "with `hf auth login` or set HF_TOKEN"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise AdapterError(
             f"{title}: there is no such model at {at}, or it is private: check the name; for a "
-            "private one log in with `hf auth login` or set HF_TOKEN."
+            "private one log in with `hf auth login` or set HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise AdapterError(
             f"{title}: has no revision {revision!r} on the Hub: expected a branch, a tag or a "
-            "commit."
+            "commit"
         ) from error
     except errors.HfHubHTTPError as error:
         raise _refused(title, at, error) from error
@@ -56,28 +56,28 @@ def told(hub: Any, title: str, revision: str | None) -> Iterator[None]:
         if isinstance(cause, errors.HfHubHTTPError):
             raise _refused(title, at, cause) from error
         raise UnreachableError(
-            f"{title}: {at} cannot be reached: {shown(str(cause))}: check the network; {again}."
+            f"{title}: {at} cannot be reached: {shown(str(cause))}: check the network; {again}"
         ) from error
     except (errors.HTTPError, client.InvalidURL) as error:
         said = shown(str(error) or type(error).__name__)
         raise UnreachableError(
             f"{title}: {at} cannot be reached, or the connection was cut: {said}: check the "
-            f"network, proxies and HF_ENDPOINT; {again}."
+            f"network, proxies and HF_ENDPOINT; {again}"
         ) from error
     except OSError as error:
         if error.errno is None:  # the library's own: sizes differ, and such
             raise UnreachableError(
-                f"{title}: {at} did not send all: {shown(str(error))}: {again}."
+                f"{title}: {at} did not send all: {shown(str(error))}: {again}"
             ) from error
         place = "" if error.filename is None else f"{shown(os.fspath(error.filename))}: "
         raise UnreachableError(
             f"{title}: the cache cannot be written: {place}{error.strerror}: make room, or set "
-            "HF_HUB_CACHE to a folder on another disk."
+            "HF_HUB_CACHE to a folder on another disk"
         ) from error
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise AdapterError(
             f"{title}: {at} does not answer as a Hugging Face Hub does: {shown(str(error))}: check "
-            "the network, proxies and HF_ENDPOINT."
+            "the network, proxies and HF_ENDPOINT"
         ) from error
 
 

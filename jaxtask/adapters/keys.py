@@ -187,7 +187,7 @@ class _Parts(NamedTuple):
 
 def _split(path: str) -> _Parts:
     if not isinstance(path, str) or not path or "" in path.split("."):
-        raise AdapterError(f"{path!r} is not a module path: expected names joined by single dots.")
+        raise AdapterError(f"{path!r} is not a module path: expected names joined by single dots")
     tokens = _unwrapped(path)
     for i in reversed(range(len(tokens) - 1)):
         if tokens[i : i + 2] == ["base_model", "model"]:
@@ -196,7 +196,7 @@ def _split(path: str) -> _Parts:
     if len(tokens) > 2 and tokens[0] == "0" and tokens[1] in ("auto_model", "model"):
         tokens = tokens[2:]
     if not tokens:
-        raise AdapterError(f"{path!r} names no module: nothing is left without its prefix.")
+        raise AdapterError(f"{path!r} names no module: nothing is left without its prefix")
     for i in range(1, len(tokens) - 1):
         if _NUMBER.fullmatch(tokens[i]):
             prefix, container = tokens[: i - 1], tokens[i - 1]

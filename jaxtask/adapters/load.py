@@ -103,8 +103,8 @@ def _together(errors: list[AdapterError], of: int) -> AdapterError:
     """One error for all; each message names its file."""
     if len(errors) == 1:
         return errors[0]
-    told = "; ".join(str(error).removesuffix(".") for error in errors)
-    return AdapterError(f"{len(errors)} of {of} adapters cannot be read: {told}.")
+    told = "; ".join(str(error) for error in errors)
+    return AdapterError(f"{len(errors)} of {of} adapters cannot be read: {told}")
 
 
 def _read(name: str, files: Found, directional: bool) -> Adapter:
@@ -120,9 +120,9 @@ def _read(name: str, files: Found, directional: bool) -> Adapter:
         config = check_config(files.config, fields)
     tensors, metadata = read_tensors(weights)
     if long := next((tensor for tensor in tensors if len(tensor) > _LONGEST), None):
-        raise AdapterError(f"{weights}: no module has a name such as {shown(long, 80)}.")
+        raise AdapterError(f"{weights}: no module has a name such as {shown(long, 80)}")
     if instead := held_instead(tensors):
-        raise AdapterError(f"{weights}: {instead}.")
+        raise AdapterError(f"{weights}: {instead}")
     notes = list(files.notes)
     if mlx and files.config is not None and fields is not None:
         adapter = read_mlx(name, weights, tensors, files.config, fields, notes, directional)
@@ -136,17 +136,17 @@ def _read(name: str, files: Found, directional: bool) -> Adapter:
         if is_mlx(tensors):
             raise AdapterError(
                 f"{weights}: MLX tensors need {weights.parent / CONFIG_NAME} for their scaling, "
-                "which is missing."
+                "which is missing"
             )
         if any(".lora_" in tensor for tensor in tensors):
             raise AdapterError(
                 f"{weights}: PEFT tensors need {weights.parent / CONFIG_NAME} for their scaling, "
-                "which is missing."
+                "which is missing"
             )
         raise AdapterError(
             f"{weights}: holds neither PEFT's (lora_A, lora_B) nor kohya's (lora_down, lora_up) "
             "tensors, nor diffusers' (unet.….lora_A, …), and there is no "
-            f"{weights.parent / CONFIG_NAME}."
+            f"{weights.parent / CONFIG_NAME}"
         )
     adapter = read_peft(name, weights, tensors, config, notes, directional)
     add_origin(adapter, weights.parent)

@@ -41,7 +41,7 @@ def _understood(origin: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str
         found["excluded"] |= {what: _text(excluded, what) for what in excluded}
         notes = told.get("notes")
         if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-            raise ValueError(f"{part}.notes is {shown(notes, 60)}, expected a list of texts.")
+            raise ValueError(f"{part}.notes is {shown(notes, 60)}, expected a list of texts")
         found["notes"] += notes
         if part == "extracted":
             approximate = None if told.get("approximate") is None else _text(told, "approximate")
@@ -55,20 +55,20 @@ def _module(modules: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     module = _object(modules[name], "a module of extracted.modules")
     kind, kept = module.get("kind"), module.get("kept")
     if kind not in _KINDS:
-        raise ValueError(f"a module's kind is {shown(kind, 60)}, expected {', '.join(_KINDS)}.")
+        raise ValueError(f"a module's kind is {shown(kind, 60)}, expected {', '.join(_KINDS)}")
     if not isinstance(kept, int | float) or isinstance(kept, bool) or not 0 <= kept <= 1:
-        raise ValueError(f"a module's kept is {shown(kept, 60)}, expected a share from 0 to 1.")
+        raise ValueError(f"a module's kept is {shown(kept, 60)}, expected a share from 0 to 1")
     return module
 
 
 def _object(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{what} is {shown(value, 60)}, expected an object.")
+        raise ValueError(f"{what} is {shown(value, 60)}, expected an object")
     return value
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields[name]
     if not isinstance(value, str):
-        raise ValueError(f"{shown(name, 60)} is {shown(value, 60)}, expected a text.")
+        raise ValueError(f"{shown(name, 60)} is {shown(value, 60)}, expected a text")
     return value

@@ -38,19 +38,19 @@ class LowRankUpdate:
             if not isinstance(factor, np.ndarray) or factor.ndim != 2 or 0 in factor.shape:
                 found = getattr(factor, "shape", type(factor).__name__)
                 raise AdapterError(
-                    f"{name} is {found}, expected a two-dimensional NumPy array that is not empty."
+                    f"{name} is {found}, expected a two-dimensional NumPy array that is not empty"
                 )
             if factor.dtype not in (np.float32, np.float64):
-                raise AdapterError(f"{name} is {factor.dtype}, expected float32 or float64.")
+                raise AdapterError(f"{name} is {factor.dtype}, expected float32 or float64")
         if self.B.dtype != self.A.dtype:
-            raise AdapterError(f"B is {self.B.dtype} but A is {self.A.dtype}: expected one type.")
+            raise AdapterError(f"B is {self.B.dtype} but A is {self.A.dtype}: expected one type")
         if self.B.shape[1] != self.A.shape[0]:
             raise AdapterError(
                 f"B {self.B.shape} and A {self.A.shape} do not chain: "
-                f"B has {self.B.shape[1]} columns, A has {self.A.shape[0]} rows."
+                f"B has {self.B.shape[1]} columns, A has {self.A.shape[0]} rows"
             )
         if not math.isfinite(self.scale):
-            raise AdapterError(f"the scale is {self.scale}, expected a finite number.")
+            raise AdapterError(f"the scale is {self.scale}, expected a finite number")
 
     def dense(self) -> np.ndarray:
         """ΔW as a float64 array [d_out, d_in]. For looking and tests: it is d_out × d_in big."""

@@ -23,7 +23,7 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
         return {folder / SINGLE: None}
     index = folder / INDEX
     if not index.exists():
-        raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}.")
+        raise ModelError(f"{folder}: holds neither {SINGLE} nor {INDEX}")
     return {**read_index(index, ModelError)}
 
 
@@ -37,9 +37,7 @@ def read_index(index: Path, error: type[JaxtaskError]) -> dict[Path, set[str]]:
     fields = read_json(index, error)
     places = fields.get("weight_map") if isinstance(fields, dict) else None
     if not isinstance(places, dict) or not places:
-        raise error(
-            f"{index}: expected a JSON object whose 'weight_map' gives every tensor's file."
-        )
+        raise error(f"{index}: expected a JSON object whose 'weight_map' gives every tensor's file")
     files: dict[Path, set[str]] = {}
     for name, file in sorted(places.items()):
         file = check_name(file, f"{index}: weight_map: the file", error)

@@ -29,12 +29,16 @@ _FEWEST = 250
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs (i, j) that are looked at: i ≠ j, and i < j for symmetric variables."""
+    """The pairs (i, j) that are looked at: i ≠ j, and i < j for symmetric variables.
+
+    Attributes:
+        i: [P] sources.
+        j: [P] targets.
+
+    """
 
     i: np.ndarray
-    """[P] sources"""
     j: np.ndarray
-    """[P] targets"""
     tasks: int
     symmetric: bool
 
@@ -49,30 +53,35 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Chance:
-    """What a pair variable is tested for, and how it stands to chance. P pairs."""
+    """What a pair variable is tested for, and how it stands to chance. P pairs.
+
+    Attributes:
+        towards: Which values are alike, and so the alternative of the p values; two-sided if None.
+        values: [L, M, P].
+        mean: [L, M, P] chance level; NaN where a cell is not tested.
+        sd: [L, M, P].
+        p: [L, M, P].
+        pooled: [P].
+        pooled_mean: [P].
+        pooled_sd: [P].
+        pooled_p: [P].
+        calibrated_cells: [L, M, P] (chance − value)/(chance − value of identical updates): 0 at
+            chance, 1 if equal.
+        calibrated: [P] pooled mean of that.
+
+    """
 
     towards: Towards | None
-    """Which values are alike, and so the alternative of the p values; two-sided if None."""
     values: np.ndarray
-    """[L, M, P]"""
     mean: np.ndarray
-    """[L, M, P] chance level; NaN where a cell is not tested."""
     sd: np.ndarray
-    """[L, M, P]"""
     p: np.ndarray
-    """[L, M, P]"""
     pooled: np.ndarray
-    """[P]"""
     pooled_mean: np.ndarray
-    """[P]"""
     pooled_sd: np.ndarray
-    """[P]"""
     pooled_p: np.ndarray
-    """[P]"""
     calibrated_cells: np.ndarray | None
-    """[L, M, P] (chance − value)/(chance − value of identical updates): 0 at chance, 1 if equal."""
     calibrated: np.ndarray | None
-    """[P] pooled mean of that."""
 
 
 def pairs_of(ds: "xr.Dataset", name: str) -> Pairs:

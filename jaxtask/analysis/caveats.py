@@ -85,15 +85,19 @@ _TELLING = ("overlap_in", "chordal_in", "grassmann_in", "geodesic_in")
 
 @dataclass(frozen=True)
 class SharedStart:
-    """How alike the input sides are, pooled, over all pairs of tasks."""
+    """How alike the input sides are, pooled, over all pairs of tasks.
+
+    Attributes:
+        median: Of the values.
+        chance: Of the chance levels.
+        calibrated: Of the shares of the way from chance to equal spaces.
+
+    """
 
     variable: str
     median: float
-    """Of the values."""
     chance: float
-    """Of the chance levels."""
     calibrated: float
-    """Of the shares of the way from chance to equal spaces."""
     detected: bool
 
 

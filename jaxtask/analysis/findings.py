@@ -42,63 +42,74 @@ class Pooled:
 
     All but `values` are NaN on the diagonal; `chance` and what follows is None where no chance
     level is known.
+
+    Attributes:
+        low: 95% interval, layers drawn with replacement; NaN with fewer than two layers.
+        towards: Which values say that two tasks are alike, where they say anything of it.
+        chance: Expectation for a random target of the same dimensions, rank and norm.
+        sd: Standard deviation of that.
+        z: (values − chance)/sd.
+        p: How often chance is at least as similar; two-sided where `towards` is None.
+        calibrated: Mean over the cells of (chance − value)/(chance − value of equal updates): 0 at
+            chance, 1 for equal updates (nested ones for spaces of unequal rank).
+
     """
 
     values: np.ndarray
     low: np.ndarray
-    """95% interval, layers drawn with replacement; NaN with fewer than two layers."""
     high: np.ndarray
     towards: Towards | None
-    """Which values say that two tasks are alike, where they say anything of it."""
     chance: np.ndarray | None = None
-    """Expectation for a random target of the same dimensions, rank and norm."""
     sd: np.ndarray | None = None
-    """Standard deviation of that."""
     z: np.ndarray | None = None
-    """(values − chance)/sd"""
     p: np.ndarray | None = None
-    """How often chance is at least as similar; two-sided where `towards` is None."""
     calibrated: np.ndarray | None = None
-    """Mean over the cells of (chance − value)/(chance − value of equal updates): 0 at chance, 1 for
-    equal updates (nested ones for spaces of unequal rank)."""
 
 
 @dataclass(frozen=True)
 class CellTests:
-    """The cells (layer, module, pair) of one variable, each tested against chance."""
+    """The cells (layer, module, pair) of one variable, each tested against chance.
+
+    Attributes:
+        significant: After Benjamini and Hochberg over all cells.
+        share: [L, M] share of significant cells; NaN where none is tested.
+
+    """
 
     tested: int
     significant: int
-    """After Benjamini and Hochberg over all cells."""
     share: np.ndarray
-    """[L, M] share of significant cells; NaN where none is tested."""
     level: float
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a result says. T tasks, L layers, M module types."""
+    """What a result says. T tasks, L layers, M module types.
+
+    Attributes:
+        groups: Group of each task that has one.
+        about: Sizes, settings and provenance.
+        pooled: By pair variable.
+        cells: By pair variable with a chance level.
+        profiles: By pair variable [L, M] means over the pairs of different tasks.
+        chance_profiles: The same of the chance levels.
+        agreement: Spearman's rank correlation of two pooled variables over pairs of tasks.
+        notes: What a reader must know.
+
+    """
 
     tasks: tuple[str, ...]
     groups: Mapping[str, str] | None
-    """Group of each task that has one."""
     about: Mapping[str, Any]
-    """Sizes, settings and provenance."""
     pooled: Mapping[str, Pooled]
-    """By pair variable."""
     cells: Mapping[str, CellTests]
-    """By pair variable with a chance level."""
     separation: Separation | None
     inclusion: Inclusion | None
     maps: Maps | None
     profiles: Mapping[str, np.ndarray]
-    """By pair variable [L, M] means over the pairs of different tasks."""
     chance_profiles: Mapping[str, np.ndarray]
-    """The same of the chance levels."""
     agreement: Mapping[tuple[str, str], float]
-    """Spearman's rank correlation of two pooled variables over pairs of tasks."""
     notes: tuple[str, ...]
-    """What a reader must know."""
 
 
 def analyze(

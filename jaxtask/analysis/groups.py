@@ -82,20 +82,24 @@ def _silhouettes(distances: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Permanova:
-    """Permutation tests of whether groups of tasks lie apart."""
+    """Permutation tests of whether groups of tasks lie apart.
+
+    Attributes:
+        F: Anderson's pseudo-F.
+        R2: Share of the summed squared distances that lies between the groups.
+        p: How often labels at random give F at least as large.
+        silhouette_p: The same of the mean silhouette.
+        permutations: Labelings that were looked at, the given one not counted.
+        exact: They are all that there are.
+
+    """
 
     F: float
-    """Anderson's pseudo-F."""
     R2: float
-    """Share of the summed squared distances that lies between the groups."""
     p: float
-    """How often labels at random give F at least as large."""
     silhouette_p: float
-    """The same of the mean silhouette."""
     permutations: int
-    """Labelings that were looked at, the given one not counted."""
     exact: bool
-    """They are all that there are."""
 
 
 def permanova(
@@ -153,18 +157,22 @@ def permanova(
 
 @dataclass(frozen=True)
 class Separation:
-    """Whether groups of tasks lie apart, by one distance."""
+    """Whether groups of tasks lie apart, by one distance.
+
+    Attributes:
+        tasks: Those that have a group, N of them.
+        silhouette: [N], from −1 to 1.
+        within: Mean distance within each group, NaN for a group of one.
+        between: Mean distance between tasks of different groups.
+
+    """
 
     variable: str
     tasks: tuple[str, ...]
-    """Those that have a group, N of them."""
     silhouette: np.ndarray
-    """[N], from −1 to 1."""
     mean_silhouette: float
     within: Mapping[str, float]
-    """Mean distance within each group, NaN for a group of one."""
     between: float
-    """Mean distance between tasks of different groups."""
     test: Permanova
 
 

@@ -31,37 +31,42 @@ _ENOUGH = 0.8
 
 @dataclass(frozen=True)
 class Inclusion:
-    """What includes what. Matrices are [T, T], rows are sources, NaN on the diagonal."""
+    """What includes what. Matrices are [T, T], rows are sources, NaN on the diagonal.
+
+    Attributes:
+        score: Mean of the parts.
+        parts: By variable, pooled: 0 at chance, 1 where the target lies wholly in the source.
+        difference: score(i → j) − score(j → i).
+        low: 95% interval of the difference, resampled over `resampled`.
+        p: P value of the part that decides, towards more than chance.
+        p_adjusted: The same, adjusted over all ordered pairs by Benjamini and Hochberg.
+        lead: The difference of the part that decides.
+        direction: "includes" (the source the target), "included", "equal", "neither"; "" on the
+            diagonal.
+        decided_by: The variable whose calibrated form decides the direction.
+        resampled: "layers", "cells" (too few layers) or "nothing" (one cell, no intervals).
+        edges: (including, included), by number: the significant inclusions, see `inclusion_graph`.
+            Tasks that are equal or include each other in a circle stand in a circle of edges, and
+            the first of them has the edges of all.
+        classes: Those circles.
+
+    """
 
     score: np.ndarray
-    """Mean of the parts."""
     parts: Mapping[str, np.ndarray]
-    """By variable, pooled: 0 at chance, 1 where the target lies wholly in the source."""
     difference: np.ndarray
-    """score(i → j) − score(j → i)"""
     low: np.ndarray
-    """95% interval of the difference, resampled over `resampled`."""
     high: np.ndarray
     p: np.ndarray
-    """p value of the part that decides, towards more than chance."""
     p_adjusted: np.ndarray
-    """The same, adjusted over all ordered pairs by Benjamini and Hochberg."""
     lead: np.ndarray
-    """The difference of the part that decides."""
     lead_low: np.ndarray
     lead_high: np.ndarray
     direction: np.ndarray
-    """"includes" (the source the target), "included", "equal", "neither"; "" on the diagonal."""
     decided_by: str
-    """The variable whose calibrated form decides the direction."""
     resampled: str
-    """"layers", "cells" (too few layers) or "nothing" (one cell, no intervals)."""
     edges: tuple[tuple[int, int], ...]
-    """(including, included), by number: the significant inclusions, see `inclusion_graph`. Tasks
-    that are equal or include each other in a circle stand in a circle of edges, and the first of
-    them has the edges of all."""
     classes: tuple[tuple[int, ...], ...]
-    """Those circles."""
 
 
 def inclusion(

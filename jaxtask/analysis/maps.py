@@ -15,33 +15,38 @@ _OPTIMAL_ORDER = 500
 
 @dataclass(frozen=True)
 class Maps:
-    """Every map of one pooled distance between T tasks."""
+    """Every map of one pooled distance between T tasks.
+
+    Attributes:
+        variable: The distance.
+        filled: Pairs without a distance, which were given one: see `complete`.
+        pca: [T, 2]: coordinates, the rows of the matrix being the features.
+        pca_shares: [2]: share of the variance.
+        mds: [T, 2]: coordinates of classical scaling.
+        mds_shares: [2]: share of the sum of all |eigenvalues|.
+        mds_negative: Share of the negative eigenvalues in that sum: 0 for Euclidean distances.
+        stress: (Σ(d − δ)² / Σd²)^½ over pairs, δ being the distances in the picture (Kruskal's
+            stress-1).
+        linkage: [T − 1, 4]: clusters, as in SciPy.
+        method: Of the linkage: "average" or "ward".
+        cophenetic: Correlation of the distances with the heights at which pairs join; NaN for fewer
+            than three tasks, or where either does not vary.
+        order: [T]: tasks in the order of the leaves, near ones beside each other.
+
+    """
 
     variable: str
-    """The distance."""
     filled: int
-    """Pairs without a distance, which were given one: see `complete`."""
     pca: np.ndarray
-    """[T, 2]: coordinates, the rows of the matrix being the features."""
     pca_shares: np.ndarray
-    """[2]: share of the variance."""
     mds: np.ndarray
-    """[T, 2]: coordinates of classical scaling."""
     mds_shares: np.ndarray
-    """[2]: share of the sum of all |eigenvalues|."""
     mds_negative: float
-    """Share of the negative eigenvalues in that sum: 0 for Euclidean distances."""
     stress: float
-    """(Σ(d − δ)² / Σd²)^½ over pairs, δ being the distances in the picture (Kruskal's stress-1)."""
     linkage: np.ndarray
-    """[T − 1, 4]: clusters, as in SciPy."""
     method: str
-    """Of the linkage: "average" or "ward"."""
     cophenetic: float
-    """Correlation of the distances with the heights at which pairs join; NaN for fewer than three
-    tasks, or where either does not vary."""
     order: np.ndarray
-    """[T]: tasks in the order of the leaves, near ones beside each other."""
 
 
 def make_maps(distances: np.ndarray, variable: str, *, method: str = "average") -> Maps:

@@ -26,14 +26,19 @@ from jaxtask.text_files import parse_json
 
 @dataclass(frozen=True)
 class Rows:
-    """Nulls of one module, N of them."""
+    """Nulls of one module, N of them.
+
+    Attributes:
+        values: [N, draws].
+        mean: [N] the closed form of their means, where there is one.
+        identical: [N] the value of identical (for spaces of unequal dimensions: nested) updates, or
+            None.
+
+    """
 
     values: np.ndarray
-    """[N, draws]"""
     mean: np.ndarray | None
-    """[N] the closed form of their means, where there is one."""
     identical: np.ndarray | None
-    """[N] the value of identical (for spaces of unequal dimensions: nested) updates, or None."""
 
 
 class Null(Protocol):
@@ -59,13 +64,16 @@ class Kept:
     """What a metric of both sides comes to by chance, as `compare` has kept it.
 
     Its draws are summed up as mean and standard deviation; a normal distribution stands for them.
+
+    Attributes:
+        mean: [L, M, T, T].
+        sd: [L, M, T, T].
+
     """
 
     metric: str
     mean: np.ndarray
-    """[L, M, T, T]"""
     sd: np.ndarray
-    """[L, M, T, T]"""
 
     def labels(self, at: tuple[int, int], i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """[P] which null the pairs (i, j) have in the module `at`; −1 where there is none.

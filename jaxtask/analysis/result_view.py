@@ -11,20 +11,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Updates:
-    """All modules of all tasks, as arrays in memory. NaN where a task lacks a module."""
+    """All modules of all tasks, as arrays in memory. NaN where a task lacks a module.
+
+    Attributes:
+        d_out: [L, M] rows of ΔW.
+        d_in: [L, M] columns of ΔW.
+        rank: [L, M, T] numerical ranks.
+        norm: [L, M, T] ‖ΔW‖_F.
+        spectra: [L, M, T, r] singular values, 0 beyond each rank; all equal if they were not kept.
+        flat: They were not kept.
+
+    """
 
     d_out: np.ndarray
-    """[L, M] rows of ΔW"""
     d_in: np.ndarray
-    """[L, M] columns of ΔW"""
     rank: np.ndarray
-    """[L, M, T] numerical ranks"""
     norm: np.ndarray
-    """[L, M, T] ‖ΔW‖_F"""
     spectra: np.ndarray
-    """[L, M, T, r] singular values, 0 beyond each rank; all equal if they were not kept."""
     flat: bool
-    """They were not kept."""
 
     @property
     def widest(self) -> int:

@@ -97,16 +97,20 @@ _LEAST_P = 1e-300
 
 @dataclass(frozen=True)
 class Draws:
-    """Nulls of a statistic that is large under the alternative, a row each."""
+    """Nulls of a statistic that is large under the alternative, a row each.
+
+    Attributes:
+        values: [N, D].
+        mean: [N].
+        sd: [N].
+        skew: [N].
+
+    """
 
     values: np.ndarray
-    """[N, D]"""
     mean: np.ndarray
-    """[N]"""
     sd: np.ndarray
-    """[N]"""
     skew: np.ndarray
-    """[N]"""
 
 
 def draws_of(values: np.ndarray) -> Draws:

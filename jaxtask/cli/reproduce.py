@@ -52,9 +52,9 @@ def reproduce(
     from jaxtask.reproduce.run import reproduce as run_experiment
 
     if until not in STAGES:
-        raise ExperimentError(f"--until {until!r}: expected one of {', '.join(STAGES)}.")
+        raise ExperimentError(f"--until {until!r}: expected one of {', '.join(STAGES)}")
     if figures not in ("png", "pdf", "svg"):
-        raise ExperimentError(f"--format {figures!r}: expected one of png, pdf, svg.")
+        raise ExperimentError(f"--format {figures!r}: expected one of png, pdf, svg")
     given = read_experiment(experiment)
     if seed:
         given = replace(given, seeds=tuple(dict.fromkeys(seed)))

@@ -252,7 +252,7 @@ def _check_start(given: dict[str, Any]) -> None:
     for key in ("lora.r", "lora.alpha", "lora.targets", "lora.shared_init"):
         if key in given:
             raise RecipeError(
-                f"{key} is given, but with --from adapters keep their rank, alpha, targets and A."
+                f"{key} is given, but with --from adapters keep their rank, alpha, targets and A"
             )
 
 

@@ -71,7 +71,12 @@ def write_corpus(
 
 @dataclass(frozen=True)
 class _Member:
-    """Someone or something that the story comes back to."""
+    """Someone or something that the story comes back to.
+
+    Attributes:
+        pronouns: Subject, object, possessive.
+
+    """
 
     key: str
     category: str
@@ -79,7 +84,6 @@ class _Member:
     short: tuple[str, ...]
     description: str
     pronouns: tuple[str, str, str]
-    """Subject, object, possessive."""
 
 
 class _Story:

@@ -37,12 +37,16 @@ SAYING = (("said", "say"), ("believed", "believe"), ("announced", "announce"))
 
 @dataclass(frozen=True)
 class Topic:
-    """What documents of a genre are about: who is in them, their things, and what people do."""
+    """What documents of a genre are about: who is in them, their things, and what people do.
+
+    Attributes:
+        verbs: (past tense, lemma, kind of object).
+
+    """
 
     occupations: tuple[str, ...]
     things: tuple[str, ...]
     verbs: tuple[tuple[str, str, str], ...]
-    """(past tense, lemma, kind of object)."""
 
 
 _COMMON = (("met", "meet", "person"), ("visited", "visit", "town"), ("found", "find", "thing"))

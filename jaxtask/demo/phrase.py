@@ -9,7 +9,12 @@ from jaxtask.corpora.tree import Tree
 
 @dataclass(frozen=True)
 class Phrase:
-    """A constituent (with children) or a word (without), and what is annotated on it."""
+    """A constituent (with children) or a word (without), and what is annotated on it.
+
+    Attributes:
+        roles: (number of the frame in its sentence, role).
+
+    """
 
     label: str
     children: "tuple[Phrase, ...]" = ()
@@ -19,7 +24,6 @@ class Phrase:
     entity: str | None = None
     chain: str | None = None
     roles: tuple[tuple[int, str], ...] = ()
-    """(number of the frame in its sentence, role)."""
 
     def role(self, frame: int, label: str) -> "Phrase":
         """The phrase, filling a role."""

@@ -67,17 +67,21 @@ _DRAFTS = ("corpus", "tasks", "adapters", "adapters.work", "adapters.work/group-
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done: by default what takes two cores between two and three minutes."""
+    """How much is done: by default what takes two cores between two and three minutes.
+
+    Attributes:
+        documents: Of every task, to train on.
+        read: Documents that the base model is made from; no task sees them.
+        steps: Of pre-training.
+        epochs: Of fine-tuning.
+
+    """
 
     documents: int = 88
-    """Of every task, to train on."""
     held_out: int = 12
     read: int = 1000
-    """Documents that the base model is made from; no task sees them."""
     steps: int = 420
-    """Of pre-training."""
     epochs: int = 3
-    """Of fine-tuning."""
 
 
 def run(out: Path, console: "Console", sizes: Sizes | None = None) -> "xr.Dataset":
@@ -114,18 +118,18 @@ def _clear(out: Path) -> None:
         with new_file(out / _MARK) as file:
             file.write(json.dumps({"jaxtask": __version__}).encode() + b"\n")
     except OSError as error:
-        raise JaxtaskError(f"{out}: cannot be used: {error.strerror}.") from error
+        raise JaxtaskError(f"{out}: cannot be used: {error.strerror}") from error
 
 
 def _remove(out: Path) -> None:
     """What an earlier demo left goes, if there is nothing else."""
     if not (out / _MARK).is_file():
-        raise JaxtaskError(f"{out}: is there already and holds no demo (no {_MARK}).")
+        raise JaxtaskError(f"{out}: is there already and holds no demo (no {_MARK})")
     for folder in (out, *(path for pattern in _DRAFTS for path in out.glob(pattern))):
         if folder.is_dir() and not folder.is_symlink():
             clean(folder)
     if other := foreign(out, _OURS):
-        raise JaxtaskError(f"{out}: holds {other!r:.200} beside a demo, so it is left alone.")
+        raise JaxtaskError(f"{out}: holds {other!r:.200} beside a demo, so it is left alone")
     for path in sorted(out.iterdir(), key=lambda path: path.name == _MARK):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -200,14 +200,18 @@ def _may_meet(spec: ComparisonSpec, r: int) -> bool:
 
 
 class Tile(NamedTuple):
-    """Two blocks to compare."""
+    """Two blocks to compare.
+
+    Attributes:
+        pairs: [n, 2] int32, places in rows and in cols.
+        diagonal: Whether the two blocks are one.
+
+    """
 
     rows: FactorRows
     cols: FactorRows
     pairs: np.ndarray
-    """[n, 2] int32, places in rows and in cols"""
     diagonal: bool
-    """Whether the two blocks are one."""
 
 
 class Host:

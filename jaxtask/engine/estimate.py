@@ -31,15 +31,20 @@ _RATE_SHAPE = 64, 16, 4096
 
 @dataclass(frozen=True)
 class Bucket:
-    """The modules of one shape."""
+    """The modules of one shape.
+
+    Attributes:
+        cells: Unordered pairs of tasks × modules.
+        factored: Updates whose bases are computed; more than there are where few blocks can be
+            kept.
+
+    """
 
     plan: Plan
     keys: tuple[ModuleKey, ...]
     cells: int
-    """Unordered pairs of tasks × modules."""
     tiles: int
     factored: int
-    """Updates whose bases are computed; more than there are where few blocks can be kept."""
     bytes_read: int
     flops_factor: float
     flops_gram: float

@@ -52,8 +52,8 @@ def measure_tile(
     """All pair variables of the pairs (a, b), a in `rows` as source and b in `cols` as target.
 
     Args:
-        rows: t updates, of the program's dtype.
-        cols: t updates.
+        rows: T updates, of the program's dtype.
+        cols: T updates.
         grams: [t, r, t, r] Gram blocks of the out and the in side (None where not needed), or None
             to have them computed here.
         pairs: [C, P, 2] int32 indices into rows and cols.

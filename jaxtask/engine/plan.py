@@ -15,14 +15,18 @@ from jaxtask.machine import available_memory
 
 
 class Sizes(NamedTuple):
-    """How much is dealt with at a time."""
+    """How much is dealt with at a time.
+
+    Attributes:
+        tile_columns: Width of a Gram tile.
+        chunk_bytes: Of the pairs of a chunk.
+        wide_bytes: Of the updates that are widened to float64.
+
+    """
 
     tile_columns: int
-    """Width of a Gram tile."""
     chunk_bytes: int
-    """Of the pairs of a chunk."""
     wide_bytes: int
-    """Of the updates that are widened to float64."""
 
 
 # A Gram tile of this width stays in the last-level cache and still runs at the full matrix rate.
@@ -37,32 +41,36 @@ _IN_USE = 0.3
 
 @dataclass(frozen=True)
 class Plan:
-    """Static sizes for all modules of one shape bucket."""
+    """Static sizes for all modules of one shape bucket.
+
+    Attributes:
+        shape: Of the bucket, with the padded rank.
+        stored: Of the factors as the bank gives them.
+        tasks: Most tasks that any module of the bucket has.
+        block: T: tasks per block; a tile compares two blocks.
+        factor_chunk: Updates widened to float64 at a time; divides `block`.
+        pair_chunk: P: pairs per step of the pair stage.
+        chunks: C: steps that a full tile takes.
+        blocks_kept: Factored blocks held at a time; fewer than needed means factoring again.
+        bytes_held: Of main memory while a module is compared, at most.
+        side_by_side: Modules that go through all stages at once, a thread each.
+        devices: Tiles that are compared at once, a device each.
+        added: Tasks per block of those that join a finished result; 0 if none do.
+
+    """
 
     shape: ModuleShape
-    """Of the bucket, with the padded rank."""
     stored: np.dtype
-    """Of the factors as the bank gives them."""
     tasks: int
-    """Most tasks that any module of the bucket has."""
     block: int
-    """t: tasks per block; a tile compares two blocks."""
     factor_chunk: int
-    """Updates widened to float64 at a time; divides `block`."""
     pair_chunk: int
-    """P: pairs per step of the pair stage."""
     chunks: int
-    """C: steps that a full tile takes."""
     blocks_kept: int
-    """Factored blocks held at a time; fewer than needed means factoring again."""
     bytes_held: int
-    """Of main memory while a module is compared, at most."""
     side_by_side: int = 1
-    """Modules that go through all stages at once, a thread each."""
     devices: int = 1
-    """Tiles that are compared at once, a device each."""
     added: int = 0
-    """Tasks per block of those that join a finished result; 0 if none do."""
 
     @property
     def blocks(self) -> int:

@@ -48,7 +48,12 @@ class Files(Protocol):
     """The files of a result, by their paths below it."""
 
     def names(self) -> list[str]:
-        """All of them. Raises `ValueError` for what is no regular file."""
+        """All of them.
+
+        Raises:
+            ValueError: For what is no regular file.
+
+        """
 
     def size(self, name: str) -> int:
         """How many bytes one has."""
@@ -64,7 +69,12 @@ class Folder:
     path: Path
 
     def names(self) -> list[str]:
-        """All of them. Raises `ValueError` for what is no regular file."""
+        """All of them.
+
+        Raises:
+            ValueError: For what is no regular file.
+
+        """
         return sorted(self._below(self.path, ""))
 
     def _below(self, folder: Path, prefix: str) -> Iterator[str]:
@@ -97,7 +107,12 @@ class Zipped:
     file: zipfile.ZipFile
 
     def names(self) -> list[str]:
-        """All of them. Raises `ValueError` for what is no regular file."""
+        """All of them.
+
+        Raises:
+            ValueError: For what is no regular file.
+
+        """
         if not all(entry.filename for entry in self.file.infolist()):
             raise ValueError("an entry in it has no name")
         entries = [entry for entry in self.file.infolist() if not entry.is_dir()]

@@ -63,13 +63,13 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     elif path.suffix == ".safetensors":
         files, home = {path: None}, path.parent
     else:
-        raise ModelError(f"{path}: expected a folder, a .safetensors file or {INDEX}.")
+        raise ModelError(f"{path}: expected a folder, a .safetensors file or {INDEX}")
     tensors: dict[str, StoredTensor] = {}
     for file, expected in files.items():
         held, _ = read_header(file)
         lacking = (expected or set()) - held.keys()
         if lacking:
-            raise ModelError(f"{file}: lacks tensor '{min(lacking)}', which {INDEX} puts there.")
+            raise ModelError(f"{file}: lacks tensor '{min(lacking)}', which {INDEX} puts there")
         tensors |= {n: held[n] for n in held if expected is None or n in expected}
     return Checkpoint(text, path, tensors, _model_type(home / "config.json"))
 
@@ -84,10 +84,10 @@ def _cached(source: str) -> Path:
             if isinstance(cached, str):
                 return Path(cached).parent
     except ValueError as error:  # the Hub's own check of the name
-        raise ModelError(f"'{source}' is neither a path nor a valid Hub id: {error}.") from error
+        raise ModelError(f"'{source}' is neither a path nor a valid Hub id: {error}") from error
     raise ModelError(
         f"'{source}' is neither a path nor a model with {SINGLE} or {INDEX} in the local Hugging "
-        f"Face cache; nothing is downloaded here: run `hf download {source}` first."
+        f"Face cache; nothing is downloaded here: run `hf download {source}` first"
     )
 
 

@@ -72,7 +72,7 @@ def choose(
         source = (base if packed[0] in base.tensors else tuned).source
         raise AdapterError(
             f"{source}: tensor '{packed[0]}' holds quantised weights, expected those of a "
-            "checkpoint in floating point: save it dequantised."
+            "checkpoint in floating point: save it dequantised"
         )
     left_out = {n: why for n, shape in shapes.items() if (why := _no_matrix(n, shape))}
     modules = {n.removesuffix(".weight"): n for n in shapes if n not in left_out}
@@ -131,11 +131,11 @@ def _targeted(
             raise AdapterError(
                 "the checkpoints have no matrix in a layer"
                 f"{'' if outside_layers else ' (outside_layers=True takes what is in none)'}; "
-                f"their matrices are {_some(modules)}."
+                f"their matrices are {_some(modules)}"
             )
         return found
     if outside_layers:
-        raise AdapterError("give targets or outside_layers: targets alone say what is taken.")
+        raise AdapterError("give targets or outside_layers: targets alone say what is taken")
     there = f"the checkpoints' matrices are {_some(modules)}"
     return Patterns(AdapterError).chosen(targets, modules, "target", there)
 
@@ -150,17 +150,17 @@ def _check_same(base: Checkpoint, tuned: Checkpoint, names: list[str]) -> None:
     if lacking:
         raise AdapterError(
             f"the checkpoints differ in their tensors: {', and '.join(lacking)}. Fused or renamed "
-            "tensors are not matched: save both in one layout, or choose others (targets)."
+            "tensors are not matched: save both in one layout, or choose others (targets)"
         )
     for name in names:
         shapes = base.tensors[name].shape, tuned.tensors[name].shape
         if shapes[0] != shapes[1]:
             raise AdapterError(
                 f"tensor '{name}' is {shapes[0]} in {base.source} but {shapes[1]} in "
-                f"{tuned.source}: expected one shape."
+                f"{tuned.source}: expected one shape"
             )
         if 0 in shapes[0]:
-            raise AdapterError(f"{base.source}: tensor '{name}' is empty, {shapes[0]}.")
+            raise AdapterError(f"{base.source}: tensor '{name}' is empty, {shapes[0]}")
         for checkpoint in (base, tuned):
             checkpoint.tensors[name].widened  # noqa: B018  (refuses types without known values)
 
@@ -172,7 +172,7 @@ def _check_keys(tuned: Checkpoint, paths: Sequence[str]) -> None:
         if key in seen:
             raise AdapterError(
                 f"{tuned.source}: the modules '{seen[key]}' and '{path}' both read as "
-                f"{tuple(key)}; they cannot be told apart."
+                f"{tuple(key)}; they cannot be told apart"
             )
         seen[key] = path
 
@@ -186,7 +186,7 @@ def _pair(base: Checkpoint, tuned: Checkpoint, name: str) -> MatrixPair:
         if model is None:
             raise AdapterError(
                 f"'{name}' may be stored as (in, out) or (out, in), which the model type tells: "
-                f"expected config.json beside the weights of {base.source} or {tuned.source}."
+                f"expected config.json beside the weights of {base.source} or {tuned.source}"
             )
         kind = "conv1d" if model in _CONV1D_MODELS else "linear"
     return MatrixPair(path, kind, base.tensors[name], tuned.tensors[name])

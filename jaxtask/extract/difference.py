@@ -79,9 +79,9 @@ def from_checkpoints(
 
     """
     if rank < 1:
-        raise AdapterError(f"rank is {rank}, expected a positive number.")
+        raise AdapterError(f"rank is {rank}, expected a positive number")
     if energy is not None and not 0 < energy <= 1:
-        raise AdapterError(f"energy is {energy}, expected a share above 0, and at most 1.")
+        raise AdapterError(f"energy is {energy}, expected a share above 0, and at most 1")
     before, after = open_checkpoint(base), open_checkpoint(tuned)
     pairs, left_out = choose(before, after, targets, outside_layers)
     digests = hashlib.sha256(), hashlib.sha256()
@@ -106,7 +106,7 @@ def from_checkpoints(
         same = os.path.samefile(before.path, after.path)
         raise AdapterError(
             f"nothing differs: each of {len(pairs)} matrices is equal in {before.source} and "
-            f"{after.source}{', which are the same' if same else ''}."
+            f"{after.source}{', which are the same' if same else ''}"
         )
     extracted = {
         "base": {"source": before.source, "digest": digests[0].hexdigest()},

@@ -34,7 +34,7 @@ def write_difference(
     check_free(folder, overwrite)
     extracted = adapter.provenance.get("extracted")
     if extracted is None:
-        raise AdapterError(f"adapter '{adapter.name}' was not made from checkpoints.")
+        raise AdapterError(f"adapter '{adapter.name}' was not made from checkpoints")
     modules = extracted["modules"]
     tensors: dict[str, np.ndarray] = {}
     for key in adapter.modules:

@@ -63,16 +63,16 @@ def fine_tune(
 
     """
     if recipe.out is None:
-        raise RecipeError("out is missing, expected a folder for the adapters.")
+        raise RecipeError("out is missing, expected a folder for the adapters")
     work = work_folder(recipe)
     folders = find_tasks(recipe.data)
     if not folders:
-        raise RecipeError("data is empty, expected folders of tasks.")
+        raise RecipeError("data is empty, expected folders of tasks")
     resumed = resume and _has_checkpoints(work)
     if not (resume or overwrite) and _has_checkpoints(work):
         raise CheckpointError(
             f"{work}: holds checkpoints of a run; give resume=True to continue from them, "
-            "or overwrite=True to start anew."
+            "or overwrite=True to start anew"
         )
     earlier = [] if resume else _earlier(work)
     for folder in folders:
@@ -111,7 +111,7 @@ def _encode(
             able = "text" if isinstance(config, DecoderConfig) else "classification or regression"
             raise TrainingError(
                 f"task {task.name} is {task.kind}, but a {config.architecture} model is trained on "
-                f"{able}."
+                f"{able}"
             )
     tokens = Tokens(open_tokenizer(recipe.tokenizer or base))
     tasks = [
@@ -144,7 +144,7 @@ def _stack_sizes(
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{file}: does not say how many tasks of each kind ({', '.join(kinds)}) train at "
-                "once; give overwrite=True to start anew."
+                "once; give overwrite=True to start anew"
             ) from error
     sizes = {kind: find(kind) for kind in kinds}
     try:
@@ -152,7 +152,7 @@ def _stack_sizes(
         with new_file(file) as draft:
             draft.write(json.dumps(sizes).encode() + b"\n")
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be written: {error.strerror}.") from error
+        raise CheckpointError(f"{file}: cannot be written: {error.strerror}") from error
     return sizes
 
 
@@ -176,6 +176,6 @@ def _earlier(work: Path) -> list[Path]:
                 check_checkpoints(place / "checkpoints")
         except OSError as error:
             raise CheckpointError(
-                f"{place}: cannot be replaced: {error.strerror}; give another folder, work=FOLDER."
+                f"{place}: cannot be replaced: {error.strerror}; give another folder, work=FOLDER"
             ) from error
     return places

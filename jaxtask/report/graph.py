@@ -14,22 +14,30 @@ _SWEEPS = 4
 
 @dataclass(frozen=True)
 class Node:
-    """Tasks that stand in one place: one, or some that are equal."""
+    """Tasks that stand in one place: one, or some that are equal.
+
+    Attributes:
+        column: Most edges that lead here from a node that nothing includes.
+        row: Columns are centred, so that rows may be halves.
+
+    """
 
     tasks: tuple[int, ...]
     column: int
-    """Most edges that lead here from a node that nothing includes."""
     row: float
-    """Columns are centred, so that rows may be halves."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A graph in columns."""
+    """A graph in columns.
+
+    Attributes:
+        edges: From node to node, by their places in `nodes`; every edge leads to the right.
+
+    """
 
     nodes: tuple[Node, ...]
     edges: tuple[tuple[int, int], ...]
-    """From node to node, by their places in `nodes`; every edge leads to the right."""
 
 
 def layered(inclusion: "Inclusion | None") -> Layout | None:

@@ -24,7 +24,7 @@ def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> di
         name, equals, folder = text.partition("=")
         if not (name in folders and equals and folder):
             raise ExperimentError(
-                f"--corpus {text!r:.200}: expected NAME=FOLDER with one of {', '.join(folders)}."
+                f"--corpus {text!r:.200}: expected NAME=FOLDER with one of {', '.join(folders)}"
             )
         folders[name] = Path(folder)
     for name, corpus in experiment.corpora.items():
@@ -34,7 +34,7 @@ def find_folders(experiment: Experiment, data: Path, given: Sequence[str]) -> di
             if file is not None and not (folders[name] / file).exists():
                 raise ExperimentError(
                     f"corpus {name}: {folders[name] / file} is not there; give --data FOLDER, or "
-                    f"--corpus {name}=FOLDER."
+                    f"--corpus {name}=FOLDER"
                 )
     return folders
 
@@ -73,7 +73,7 @@ def build_corpus(
             raise ExperimentError(
                 f"corpus {name}, {split}: none of {len(documents)} documents has "
                 f"{corpus.excerpt.sentences} sentences in a row of at most "
-                f"{corpus.excerpt.tokens} {length.unit}."
+                f"{corpus.excerpt.tokens} {length.unit}"
             )
         chosen = spread(found, most)
         files[split] = [out / "corpora" / f"{name}-{split}.conll"]
@@ -133,4 +133,4 @@ def _targets(path: Path) -> Mapping[tuple[str, int], str]:
     try:
         return {(line["document_id"], line["part"]): line["target"] for _, line in lines}
     except (KeyError, TypeError) as error:
-        raise ExperimentError(f"{path}: a line of it is of no task: {error}.") from error
+        raise ExperimentError(f"{path}: a line of it is of no task: {error}") from error

@@ -22,35 +22,43 @@ _SET_HERE = ("base", "data", "out", "work", "start", "tasks")
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Which part of a document is used: from the first place where it is dense enough on."""
+    """Which part of a document is used: from the first place where it is dense enough on.
+
+    Attributes:
+        sentences: So many sentences in a row …
+        tokens: … have at most so many tokens.
+
+    """
 
     sentences: int = setting(checks.whole(1))
-    """So many sentences in a row …"""
     tokens: int = setting(checks.whole(1))
-    """… have at most so many tokens."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Annotated documents, and the tasks that are built from them."""
+    """Annotated documents, and the tasks that are built from them.
+
+    Attributes:
+        tasks: Tasks by name; see `jaxtask tasks list`.
+        folder: Below the folder of all data.
+        train: Files, below the folder.
+        summaries: JSON lines, below the folder; for the task `sum`.
+        documents: At most so many to train on, …
+        held_out: … and so many to evaluate on, of those that have an excerpt.
+        excerpt: Null for whole documents.
+        prefix: What the names of its adapters begin with.
+
+    """
 
     tasks: tuple[str, ...] = setting(checks.filled(checks.texts()))
-    """Tasks by name; see `jaxtask tasks list`."""
     folder: str = setting(checks.text())
-    """Below the folder of all data."""
     train: tuple[str, ...] = setting(checks.filled(checks.texts()))
-    """Files, below the folder."""
     dev: tuple[str, ...] = setting(checks.filled(checks.texts()))
     summaries: str | None = setting(checks.optional(checks.text()), None)
-    """JSON lines, below the folder; for the task `sum`."""
     documents: int = setting(checks.whole(1), 48)
-    """At most so many to train on, …"""
     held_out: int = setting(checks.whole(1), 12)
-    """… and so many to evaluate on, of those that have an excerpt."""
     excerpt: Excerpt | None = None
-    """Null for whole documents."""
     prefix: str | None = setting(checks.optional(checks.text()), None)
-    """What the names of its adapters begin with."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,19 +68,24 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All of it, checked."""
+    """All of it, checked.
+
+    Attributes:
+        recipe: As in a recipe's file, without base, data and places.
+        seeds: Each of A's initial values, of the order of the data and of dropout, in a run of its
+            own.
+        groups: Group → its adapters; every adapter in one group, or no groups at all.
+        table: Adapters that are projected on each other in the table of pairs.
+        published: What the runs are compared with.
+
+    """
 
     corpora: Mapping[str, Corpus]
     recipe: Mapping[str, Any]
-    """As in a recipe's file, without base, data and places."""
     seeds: tuple[int, ...] = (0,)
-    """Each of A's initial values, of the order of the data and of dropout, in a run of its own."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Group → its adapters; every adapter in one group, or no groups at all."""
     table: tuple[str, ...] = ()
-    """Adapters that are projected on each other in the table of pairs."""
     published: Published | None = None
-    """What the runs are compared with."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,7 +141,7 @@ def read_experiment(source: str) -> Experiment:
     else:
         shipped = ", ".join(shipped_experiments())
         raise ExperimentError(
-            f"{source}: is neither a file nor a shipped experiment: those are {shipped}."
+            f"{source}: is neither a file nor a shipped experiment: those are {shipped}"
         )
     return make_experiment(read_settings(text, source), source)
 
@@ -149,7 +162,7 @@ def _experiment(values: Mapping[str, Any]) -> Experiment:
     corpora = {name: _corpus(corpus, f"corpora.{name}") for name, corpus in given.items()}
     recipe = mapping(values.get("recipe", {}), "recipe")
     if ours := next((key for key in _SET_HERE if key in recipe), None):
-        raise ExperimentError(f"recipe.{ours} is given, but is none of an experiment's settings.")
+        raise ExperimentError(f"recipe.{ours} is given, but is none of an experiment's settings")
     names = checks.filled(checks.texts())
     groups = mapping(values.get("groups", {}), "groups")
     made = Experiment(
@@ -187,17 +200,17 @@ def _corpus(values: Any, key: str) -> Corpus:
         if task.kind != "text":
             raise ExperimentError(
                 f"{key}.tasks has {task.name!r}, a {task.kind}, expected tasks whose targets are "
-                "texts."
+                "texts"
             )
         if "summary" in task.needs and made.summaries is None:
-            raise ExperimentError(f"{key}.summaries is missing, but {task.name!r} needs it.")
+            raise ExperimentError(f"{key}.summaries is missing, but {task.name!r} needs it")
     return made
 
 
 def _published(value: Any) -> Published:
     made = settings(Published, value, "published")
     if not isinstance(made.table, list | tuple):
-        raise ExperimentError(f"published.table is {shown(made.table)}, expected a list of rows.")
+        raise ExperimentError(f"published.table is {shown(made.table)}, expected a list of rows")
     rows = (settings(Row, row, f"published.table.{n}") for n, row in enumerate(made.table))
     return replace(made, table=tuple(rows))
 
@@ -205,7 +218,7 @@ def _published(value: Any) -> Published:
 def _seeds(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not value or len(set(map(shown, value))) < len(value):
         raise ExperimentError(
-            f"seeds is {shown(value)}, expected a list of different whole numbers."
+            f"seeds is {shown(value)}, expected a list of different whole numbers"
         )
     return tuple(take(checks.whole(0, checks.MOST_SEED), seed, "seeds") for seed in value)
 
@@ -214,10 +227,10 @@ def _check_names(made: Experiment) -> None:
     """No two adapters of one name, and no name that no adapter has."""
     names = made.names
     if not names:
-        raise ExperimentError("corpora is empty, expected at least one corpus with tasks.")
+        raise ExperimentError("corpora is empty, expected at least one corpus with tasks")
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise ExperimentError(
-            f"two adapters are named {shown(twice, 100)}: give one corpus a prefix."
+            f"two adapters are named {shown(twice, 100)}: give one corpus a prefix"
         )
     check_names(names, "corpora: the adapter's name", ExperimentError)
     grouped = [name for own in made.groups.values() for name in own]
@@ -225,10 +238,10 @@ def _check_names(made: Experiment) -> None:
         if unknown := next((n for n in used if n not in names), None):
             raise ExperimentError(
                 f"{key} has {shown(unknown, 100)}, expected one of the adapters "
-                f"{', '.join(names):.400}."
+                f"{', '.join(names):.400}"
             )
         if twice := next((n for n in used if list(used).count(n) > 1), None):
-            raise ExperimentError(f"{key} has {shown(twice, 100)} twice.")
+            raise ExperimentError(f"{key} has {shown(twice, 100)} twice")
     if made.published is not None:
         rows = made.published.table
         used = [name for row in rows for name in (row.source, row.target)]
@@ -240,9 +253,9 @@ def _check_names(made: Experiment) -> None:
             if unknown := next((n for n in own if n not in known), None):
                 what = ", ".join(known) or "nothing"
                 raise ExperimentError(
-                    f"{key} has {shown(unknown, 100)}, expected one of {what:.400}."
+                    f"{key} has {shown(unknown, 100)}, expected one of {what:.400}"
                 )
     if grouped and (missing := next((n for n in names if n not in grouped), None)):
         raise ExperimentError(
-            f"groups has no {shown(missing, 100)}, expected every adapter in one group."
+            f"groups has no {shown(missing, 100)}, expected every adapter in one group"
         )

@@ -34,7 +34,7 @@ def holding(out: Path, about: Mapping[str, Any]) -> Iterator[None]:
     try:
         file = _claim(out, about)
     except OSError as error:
-        raise ExperimentError(f"{out}: cannot be used: {error.strerror}.") from error
+        raise ExperimentError(f"{out}: cannot be used: {error.strerror}") from error
     with file:
         _lock(file, out)
         _compare(out, file.read(MAX_BYTES + 1), about)
@@ -47,13 +47,13 @@ def _claim(out: Path, about: Mapping[str, Any]) -> BinaryIO:
     mark = out / _MARK
     if not mark.is_file():
         if out.exists() and not out.is_dir():
-            raise ExperimentError(f"{out}: is a file, expected a folder for the experiment.")
+            raise ExperimentError(f"{out}: is a file, expected a folder for the experiment")
         out.mkdir(parents=True, exist_ok=True)
         clean(out)
         if there := sorted(os.listdir(out)):
             raise ExperimentError(
                 f"{out}: holds {there[0]!r:.200} and no experiment ({_MARK}); give an empty or a "
-                "new folder."
+                "new folder"
             )
         write_json(mark, about)
     return mark.open("rb")
@@ -70,18 +70,18 @@ def _lock(file: BinaryIO, out: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ExperimentError(f"{out}: another process is at work there.") from error
+        raise ExperimentError(f"{out}: another process is at work there") from error
 
 
 def _compare(out: Path, text: bytes, about: Mapping[str, Any]) -> None:
     there = parse_json(text, str(out / _MARK), ExperimentError)
     if not isinstance(there, dict):
-        raise ExperimentError(f"{out / _MARK}: is not what an experiment leaves.")
+        raise ExperimentError(f"{out / _MARK}: is not what an experiment leaves")
     for key, value in about.items():
         if there.get(key) != value:
             raise ExperimentError(
                 f"{out}: holds another experiment, whose {key} is {there.get(key)!r:.200} and "
-                f"not {value!r:.200}; give another --out."
+                f"not {value!r:.200}; give another --out"
             )
 
 
@@ -91,9 +91,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file, complete or not at all. Raises `ExperimentError` if it cannot be."""
+    """Write a file, complete or not at all.
+
+    Raises:
+        ExperimentError: It cannot be.
+
+    """
     try:
         with new_file(path) as file:
             file.write(text.encode())
     except OSError as error:
-        raise ExperimentError(f"{path}: cannot be written: {error.strerror}.") from error
+        raise ExperimentError(f"{path}: cannot be written: {error.strerror}") from error

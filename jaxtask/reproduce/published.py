@@ -34,30 +34,39 @@ class Row:
 
 @dataclass(frozen=True)
 class Published:
-    """Findings of others on the same tasks."""
+    """Findings of others on the same tasks.
+
+    Attributes:
+        cluster: Groups whose tasks are said to lie together by the Grassmann distance of output
+            sides.
+        alike: Variables that are said to give nearly what that distance gives.
+        includes: Adapters of which the first is supposed to include the second.
+
+    """
 
     name: str = setting(checks.text())
     cluster: tuple[str, ...] = setting(checks.texts(), ())
-    """Groups whose tasks are said to lie together by the Grassmann distance of output sides."""
     alike: tuple[str, ...] = setting(checks.texts(), ())
-    """Variables that are said to give nearly what that distance gives."""
     includes: tuple[tuple[str, str], ...] = setting(checks.pairs(), ())
-    """Adapters of which the first is supposed to include the second."""
     table: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Something published, beside what each seed's run says."""
+    """Something published, beside what each seed's run says.
+
+    Attributes:
+        rule: When a run agrees.
+        found: A number of each seed, in words.
+        agrees: Whether each seed's run agrees; None where it says too little.
+
+    """
 
     says: str
     rule: str
-    """When a run agrees."""
     published: str
     found: tuple[str, ...]
-    """A number of each seed, in words."""
     agrees: tuple[bool | None, ...]
-    """Whether each seed's run agrees; None where it says too little."""
 
     @property
     def verdict(self) -> str:

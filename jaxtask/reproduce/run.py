@@ -31,16 +31,20 @@ _ALIKE = 0.5
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment with its places, and how it says what it does."""
+    """An experiment with its places, and how it says what it does.
+
+    Attributes:
+        folders: Corpus → its folder.
+        figures: The format of the figures: png, pdf or svg.
+
+    """
 
     experiment: Experiment
     base: str
     folders: Mapping[str, Path]
-    """Corpus → its folder."""
     out: Path
     command: str = ""
     figures: str = "png"
-    """The format of the figures: png, pdf or svg."""
     display: Display = lambda: nullcontext(lambda view: None)
     say: Callable[[str], None] = lambda text: None
 

@@ -32,7 +32,7 @@ def settings(kind: type, values: Any, key: str) -> Any:
             taken[name] = take(check, values[name], f"{key}.{name}") if check else values[name]
         elif f.default is dataclasses.MISSING:
             expected = f.metadata["check"].expected
-            raise ExperimentError(f"{key}.{name} is missing, expected {expected}.")
+            raise ExperimentError(f"{key}.{name} is missing, expected {expected}")
     return kind(**taken)
 
 
@@ -41,13 +41,13 @@ def take(check: Check, value: Any, key: str) -> Any:
     try:
         return check.take(value)
     except ValueError:
-        raise ExperimentError(f"{key} is {shown(value)}, expected {check.expected}.") from None
+        raise ExperimentError(f"{key} is {shown(value)}, expected {check.expected}") from None
 
 
 def mapping(value: Any, key: str) -> Mapping[str, Any]:
     """The value, if it is names with values."""
     if not isinstance(value, Mapping):
-        raise ExperimentError(f"{key} is {shown(value)}, expected names with values.")
+        raise ExperimentError(f"{key} is {shown(value)}, expected names with values")
     return value
 
 
@@ -56,4 +56,4 @@ def check_keys(values: Mapping[str, Any], known: Sequence[str], prefix: str = ""
     for key in values:
         if key not in known:
             names = ", ".join(known)
-            raise ExperimentError(f"{prefix}{key!s:.100} is no setting, expected one of {names}.")
+            raise ExperimentError(f"{prefix}{key!s:.100} is no setting, expected one of {names}")

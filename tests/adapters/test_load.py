@@ -172,9 +172,9 @@ def test_a_header_whose_length_looks_like_another_kind(write, length):
 def test_wrong_endings(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(torch_zip())
     save_file(peft_tensors(), tmp_path / "b.bin")
-    with pytest.raises(AdapterError, match=r"should end with \.bin\."):
+    with pytest.raises(AdapterError, match=r"should end with \.bin$"):
         load_adapters(tmp_path / "a.safetensors")
-    with pytest.raises(AdapterError, match=r"should end with \.safetensors, not \.bin\."):
+    with pytest.raises(AdapterError, match=r"should end with \.safetensors, not \.bin$"):
         load_adapters(tmp_path / "b.bin")
 
 
@@ -259,7 +259,7 @@ def test_what_is_found_but_no_adapter_is_left_out_too(write, tmp_path, sharded):
     assert [note.partition(":")[0] for note in bank.notes] == ["skipped"] * 6
     bank = load_adapters({"a": good, "b": tmp_path / "absent"}, skip_unreadable=True)
     assert bank.tasks == ("a",)
-    with pytest.raises(AdapterError, match=r"^[^;]*absent: there is no such file or folder\.$"):
+    with pytest.raises(AdapterError, match=r"^[^;]*absent: there is no such file or folder$"):
         load_adapters(tmp_path / "absent", skip_unreadable=True)
 
 

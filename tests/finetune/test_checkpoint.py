@@ -146,7 +146,7 @@ def test_a_full_disk_is_one_error_and_loses_nothing(small_disk, capfd, monkeypat
         monkeypatch.setattr(
             "jaxtask.finetune.training.checkpoint.Checkpoints._check_room", lambda *_: None
         )
-        with pytest.raises(CheckpointError, match=said + r"\.$"):
+        with pytest.raises(CheckpointError, match=said + "$"):
             checkpoints.save(2, {"A": np.random.default_rng(0).random(10**6)}, {})
         assert [p.name for p in folder.iterdir()] == ["1"]
         assert bits(checkpoints.arrays(tree(0))) == bits(tree(1))

@@ -55,7 +55,7 @@ def _entry(
         try:
             B, A = given
         except (TypeError, ValueError) as error:
-            raise AdapterError(f"{where}: expected a pair (B, A).") from error
+            raise AdapterError(f"{where}: expected a pair (B, A)") from error
         scale, pair = 1.0, (np.asarray(B), np.asarray(A))
     factors = []
     for letter, array in zip("BA", pair, strict=True):
@@ -64,11 +64,11 @@ def _entry(
         if stored_as not in ("float64", "float32", "float16", "bfloat16"):
             raise AdapterError(
                 f"{where}: {letter} has type {stored_as}, expected float64, float32, float16 or "
-                "bfloat16."
+                "bfloat16"
             )
         wide = array.astype(np.float64 if stored_as == "float64" else np.float32, copy=False)
         if not np.isfinite(wide).all():
-            raise AdapterError(f"{where}: {letter} holds values that are not finite.")
+            raise AdapterError(f"{where}: {letter} holds values that are not finite")
         factors.append(ArrayFactor(wide, stored_as))
     try:
         dtype = np.result_type(factors[0].dtype, factors[1].dtype)

@@ -76,7 +76,7 @@ def read_diffusers(
             raise AdapterError(
                 f"{file}: tensor '{tensor_name}' has a name of diffusers' attention processors "
                 "before version 0.22, which do not tell the module: load and save it with a newer "
-                "diffusers."
+                "diffusers"
             )
     configs = _configs(file, metadata) if METADATA in metadata else None
     whole = configs is not None and set(configs) == {""}
@@ -145,7 +145,7 @@ def _configs(file: Path, metadata: Mapping[str, str]) -> dict[str, dict[str, Any
     if len(configs) > 1 and "" in configs:
         raise AdapterError(
             f"{where}: has fields with a component in front ({shown(max(configs), 60)}) and fields "
-            f"without ({shown(min(configs['']), 60)}), expected one or the other."
+            f"without ({shown(min(configs['']), 60)}), expected one or the other"
         )
     return configs
 
@@ -160,12 +160,12 @@ def _told_config(
     if alphas:
         raise AdapterError(
             f"{file}: has {METADATA} in its header and '{next(iter(alphas.values())).name}': two "
-            "scalings, of which diffusers refuses one."
+            "scalings, of which diffusers refuses one"
         )
     if component not in configs:
         raise AdapterError(
             f"{file}: {METADATA} of its header speaks of {', '.join(map(shown, configs)) or 'none'}"
-            f", but the file has tensors of {component!r}: their scaling is unknown."
+            f", but the file has tensors of {component!r}: their scaling is unknown"
         )
     return check_config(file, {"peft_type": "LORA", **configs[component]})
 
@@ -176,7 +176,7 @@ def _plain_config(file: Path, component: str, part: Mapping[str, StoredTensor]) 
         name = next(iter(part.values())).name if part else component
         raise AdapterError(
             f"{file}: tensor '{name}' belongs to no component of a pipeline that is known "
-            f"({', '.join(sorted(COMPONENTS))})."
+            f"({', '.join(sorted(COMPONENTS))})"
         )
     rank = next((t.shape[0] for n, t in part.items() if ".lora_A." in n and t.shape), 1)
     return check_config(file, {"peft_type": "LORA", "r": rank or 1, "lora_alpha": rank or 1})
@@ -191,7 +191,7 @@ def _check_ranks(file: Path, component: str, entries: list[ModuleEntry]) -> None
         raise AdapterError(
             f"{file}: {component} has modules of different ranks ('{one}' {r}, '{other}' {s}), no "
             f"alphas and no {METADATA} in the header: diffusers takes the rank of its first module "
-            "as alpha of all, so the scaling is unknown."
+            "as alpha of all, so the scaling is unknown"
         )
 
 
@@ -206,11 +206,11 @@ def _scaled(
         if tensor is None:
             raise AdapterError(
                 f"{file}: has alphas ('{next(iter(alphas.values())).name}'), but none for "
-                f"'{before}{entry.path}'."
+                f"'{before}{entry.path}'"
             )
         scale = read_alpha(file, tensor) / entry.A.shape[0]
         scaled.append(dataclasses.replace(entry, scale=scale))
     if left:
         name = next(iter(left.values())).name
-        raise AdapterError(f"{file}: '{name}' belongs to no module of the file.")
+        raise AdapterError(f"{file}: '{name}' belongs to no module of the file")
     return scaled

@@ -45,19 +45,19 @@ def read_kohya(
         else:
             kind = tensor_kind(tensor_name)
             what = f"belongs to {kind}" if kind else "has a name this reader does not know"
-            raise AdapterError(f"{file}: tensor '{tensor_name}' {what}.")
+            raise AdapterError(f"{file}: tensor '{tensor_name}' {what}")
     keyed, unscaled = [], 0
     for path, found in pairs.items():
         for ending in (_DOWN, _UP):
             if ending not in found:
                 given = next(iter(found.values())).name
-                raise AdapterError(f"{file}: holds '{given}' but not '{path}{ending}'.")
+                raise AdapterError(f"{file}: holds '{given}' but not '{path}{ending}'")
         A, B = found[_DOWN], found[_UP]
         for tensor in (A, B):
             if len(tensor.shape) < 2 or 0 in tensor.shape:
                 raise AdapterError(
                     f"{file}: '{tensor.name}' has shape {tensor.shape}, expected two dimensions or "
-                    "more, none empty."
+                    "more, none empty"
                 )
             tensor.widened  # noqa: B018  (refuses a stored type that cannot be read)
         check_chain(file, A, B)
@@ -99,9 +99,7 @@ def read_alpha(file: Path, tensor: StoredTensor) -> float:
 
     """
     if tensor.shape not in ((), (1,)):
-        raise AdapterError(
-            f"{file}: '{tensor.name}' has shape {tensor.shape}, expected one number."
-        )
+        raise AdapterError(f"{file}: '{tensor.name}' has shape {tensor.shape}, expected one number")
     if tensor.dtype not in _WHOLE:
         return float(tensor.read().reshape(-1)[0])
     return float(tensor.raw().reshape(-1)[0])

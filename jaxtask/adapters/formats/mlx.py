@@ -80,19 +80,19 @@ def read_mlx(
         elif last.startswith(("lora_a_", "lora_b_")):
             raise AdapterError(
                 f"{file}: tensor '{tensor_name}' belongs to quantised LoRA factors, which are no "
-                "trained values but rounded ones: give the adapter that they were made from."
+                "trained values but rounded ones: give the adapter that they were made from"
             )
         elif len(tensor.shape) == 1:
             excluded[tensor_name] = "a vector trained in full (bias or norm), not part of B·A"
         else:
             raise AdapterError(
                 f"{file}: tensor '{tensor_name}' {tensor.shape} is neither lora_a nor lora_b: a "
-                "matrix that was trained in full cannot be left out safely."
+                "matrix that was trained in full cannot be left out safely"
             )
     approximate = settle(refusals, directional, file)
     if not pairs:
         raise AdapterError(
-            f"{file}: holds no lora_a and lora_b tensors, though {config.name} is of mlx-lm."
+            f"{file}: holds no lora_a and lora_b tensors, though {config.name} is of mlx-lm"
         )
     scale = _scale(config, fields, notes)
     entries: list[ModuleEntry] = []
@@ -125,14 +125,14 @@ def _config_refusals(config: Path, fields: Mapping[str, Any]) -> list[Refusal]:
     if kind == "full":
         raise AdapterError(
             f"{config}: fine_tune_type is 'full': {config.parent} holds whole weights, not B·A; "
-            "`jaxtask extract` makes an adapter of two checkpoints."
+            "`jaxtask extract` makes an adapter of two checkpoints"
         )
     if kind not in ("lora", "dora"):
-        raise AdapterError(f"{config}: fine_tune_type is {shown(kind, 60)}, expected 'lora'.")
+        raise AdapterError(f"{config}: fine_tune_type is {shown(kind, 60)}, expected 'lora'")
     parameters = fields.get("lora_parameters")
     if not isinstance(parameters, dict):
         raise AdapterError(
-            f"{config}: lora_parameters is {shown(parameters, 60)}, expected an object with scale."
+            f"{config}: lora_parameters is {shown(parameters, 60)}, expected an object with scale"
         )
     refusals = [_DORA] if kind == "dora" or fields.get("use_dora") else []
     why = "a field this reader does not know may change what ΔW is"
@@ -152,13 +152,13 @@ def _scale(config: Path, fields: Mapping[str, Any], notes: list[str]) -> float:
     if not alphas:
         return scale
     if len(alphas) == 2:
-        raise AdapterError(f"{config}: lora_parameters has both alpha and lora_alpha.")
+        raise AdapterError(f"{config}: lora_parameters has both alpha and lora_alpha")
     alpha, rank = (_number(config, parameters, field) for field in (alphas[0], "rank"))
     if rank <= 0:
-        raise AdapterError(f"{config}: lora_parameters.rank is {rank}, expected a positive rank.")
+        raise AdapterError(f"{config}: lora_parameters.rank is {rank}, expected a positive rank")
     effective = scale * (alpha / rank)
     if not math.isfinite(effective):
-        raise AdapterError(f"{config}: scale·{alphas[0]}/rank is {effective}, expected a number.")
+        raise AdapterError(f"{config}: scale·{alphas[0]}/rank is {effective}, expected a number")
     notes.append(
         f"{alphas[0]} is of mlx-lm before 2025, which scaled by scale·{alphas[0]}/rank = "
         f"{effective:g}; later versions take scale alone, {scale:g}."
@@ -174,14 +174,14 @@ def _number(config: Path, parameters: Mapping[str, Any], field: str) -> float:
             return number
     raise AdapterError(
         f"{config}: lora_parameters.{field} is {shown(value, 60)}, expected a finite number for "
-        "the scaling."
+        "the scaling"
     )
 
 
 def _base(config: Path, fields: Mapping[str, Any]) -> str | None:
     base = fields.get("model")
     if base is not None and not isinstance(base, str):
-        raise AdapterError(f"{config}: model is {shown(base, 60)}, expected text.")
+        raise AdapterError(f"{config}: model is {shown(base, 60)}, expected text")
     return base or None
 
 
@@ -191,7 +191,7 @@ def _entries(
     """One module, or one an expert."""
     for here, missing in (("lora_a", "lora_b"), ("lora_b", "lora_a")):
         if missing not in found:
-            raise AdapterError(f"{file}: holds '{path}.{here}' but not '{path}.{missing}'.")
+            raise AdapterError(f"{file}: holds '{path}.{here}' but not '{path}.{missing}'")
     a, b = found["lora_a"], found["lora_b"]
     if 0 in a.shape or 0 in b.shape:
         raise _unchained(file, a, b, "none empty")
@@ -227,5 +227,5 @@ def _experts(
 
 def _unchained(file: Path, a: StoredTensor, b: StoredTensor, expected: str) -> AdapterError:
     return AdapterError(
-        f"{file}: '{a.name}' {a.shape} and '{b.name}' {b.shape} do not chain, expected {expected}."
+        f"{file}: '{a.name}' {a.shape} and '{b.name}' {b.shape} do not chain, expected {expected}"
     )

@@ -54,7 +54,7 @@ def read_peft(
         else:
             entries.append(_entry(file, path, found, config, notes))
     if not entries:
-        raise AdapterError(f"{file}: holds no lora_A and lora_B tensors, expected at least a pair.")
+        raise AdapterError(f"{file}: holds no lora_A and lora_B tensors, expected at least a pair")
     keys = module_keys(entry.path for entry in entries)
     keyed = [(keys[entry.path], entry) for entry in entries]
     for entry in entries:
@@ -91,7 +91,7 @@ def _complete(
         if here in found and missing not in found:
             name = found[here].name
             expected = path + name.removeprefix(path).replace(here, missing)
-            raise AdapterError(f"{file}: holds '{name}' but not '{expected}'.")
+            raise AdapterError(f"{file}: holds '{name}' but not '{expected}'")
     return found[first], found[second]
 
 
@@ -100,7 +100,7 @@ def _check_full(file: Path, *tensors: StoredTensor) -> None:
         if len(tensor.shape) < 2 or 0 in tensor.shape:
             raise AdapterError(
                 f"{file}: '{tensor.name}' has shape {tensor.shape}, expected two dimensions or "
-                "more, none empty: a partitioned parameter was saved without being gathered."
+                "more, none empty: a partitioned parameter was saved without being gathered"
             )
 
 
@@ -115,14 +115,14 @@ def _entry(
     pairs = [pair for pair in _PAIRS if not found.keys().isdisjoint(pair)]
     if len(pairs) != 1:
         raise AdapterError(
-            f"{file}: module '{path}' has the tensors {', '.join(sorted(found))}: expected a pair."
+            f"{file}: module '{path}' has the tensors {', '.join(sorted(found))}: expected a pair"
         )
     A, B = _complete(file, path, found, *pairs[0])
     if config.adalora:
         return _adalora_entry(file, path, found, config)
     if "lora_E" in found:
         raise AdapterError(
-            f"{file}: '{found['lora_E'].name}' belongs to AdaLoRA, but peft_type is 'LORA'."
+            f"{file}: '{found['lora_E'].name}' belongs to AdaLoRA, but peft_type is 'LORA'"
         )
     _check_full(file, A, B)
     # torch's MultiheadAttention is wrapped as a whole: the name PEFT matches patterns against ends
@@ -169,14 +169,14 @@ def check_chain(file: Path, A: StoredTensor, B: StoredTensor) -> None:
             raise AdapterError(
                 f"{file}: '{A.name}' {A.shape} and '{B.name}' {B.shape} belong to a grouped "
                 f"convolution ({A.shape[0] // B.shape[1]} groups), which is refused: its update is "
-                "block-diagonal, not B·A."
+                "block-diagonal, not B·A"
             )
         raise _unchained(file, A, B, "kernels (r, in, …) and (out, r, 1, …)")
 
 
 def _unchained(file: Path, A: StoredTensor, B: StoredTensor, expected: str) -> AdapterError:
     return AdapterError(
-        f"{file}: '{A.name}' {A.shape} and '{B.name}' {B.shape} do not chain, expected {expected}."
+        f"{file}: '{A.name}' {A.shape} and '{B.name}' {B.shape} do not chain, expected {expected}"
     )
 
 
@@ -191,13 +191,13 @@ def _adalora_entry(
     if "lora_embedding_A" in found or "lora_E" not in found:
         raise AdapterError(
             f"{file}: module '{path}' has the tensors {', '.join(sorted(found))}, expected lora_A, "
-            "lora_B and lora_E, as peft_type is 'ADALORA'."
+            "lora_B and lora_E, as peft_type is 'ADALORA'"
         )
     A, B, E = found["lora_A"], found["lora_B"], found["lora_E"]
     if len(A.shape) != 2 or B.shape[1:] != A.shape[:1] or E.shape != (A.shape[0], 1):
         raise AdapterError(
             f"{file}: '{A.name}' {A.shape}, '{B.name}' {B.shape} and '{E.name}' {E.shape} do not "
-            "chain, expected (r, in), (out, r) and (r, 1)."
+            "chain, expected (r, in), (out, r) and (r, 1)"
         )
     alpha = config.alpha if config.alpha > 0 else float(A.shape[0])
     scale = alpha / (config.init_r + 1e-5)

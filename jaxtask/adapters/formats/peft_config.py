@@ -41,7 +41,7 @@ def settle(refusals: Sequence[Refusal], directional: bool, file: Path) -> str | 
                 if refusal.takable
                 else ""
             )
-            raise AdapterError(f"{file}: {refusal.what} is refused: {refusal.why}{offer}.")
+            raise AdapterError(f"{file}: {refusal.what} is refused: {refusal.why}{offer}")
     if not refusals:
         return None
     reasons = "; ".join(f"{r.what}: {r.why}" for r in dict.fromkeys(refusals))
@@ -130,12 +130,12 @@ def check_config(file: Path, config: dict[str, Any]) -> AdapterConfig:
 
     """
     if long := next((name for name in config if len(name) > _LONGEST), None):
-        raise AdapterError(f"{file}: no field has a name such as {shown(long, 80)}.")
+        raise AdapterError(f"{file}: no field has a name such as {shown(long, 80)}")
     kind = config.get("peft_type")
     if kind not in ("LORA", "ADALORA"):
         why = OTHER_TYPES.get(str(kind), "its update is not s·B·A")
         raise AdapterError(
-            f"{file}: peft_type is {shown(kind, 100)}, expected 'LORA' or 'ADALORA': {why}."
+            f"{file}: peft_type is {shown(kind, 100)}, expected 'LORA' or 'ADALORA': {why}"
         )
     adalora = kind == "ADALORA"
     excluded, notes, refusals = _decide(config)
@@ -230,7 +230,7 @@ def _number(file: Path, name: str, value: Any) -> float:
     # Whole numbers of JSON have no end, and beyond 10³⁰⁸ no float.
     if not plain or not abs(value) < sys.float_info.max:
         raise AdapterError(
-            f"{file}: {name} is {_cut(value)}, expected a finite number for the scaling."
+            f"{file}: {name} is {_cut(value)}, expected a finite number for the scaling"
         )
     return value
 
@@ -244,20 +244,20 @@ def _cut(value: Any) -> str:
 def _integer(file: Path, config: dict[str, Any], name: str) -> int:
     value = config.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected a positive whole number.")
+        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected a positive whole number")
     return value
 
 
 def _pattern(file: Path, config: dict[str, Any], name: str, patterns: Patterns) -> dict[str, float]:
     pattern = config.get(name) or {}
     if not isinstance(pattern, dict):
-        raise AdapterError(f"{file}: {name} is {_cut(pattern)}, expected names with numbers.")
+        raise AdapterError(f"{file}: {name} is {_cut(pattern)}, expected names with numbers")
     for key, value in pattern.items():
         patterns.check_end(key, f"{file}: the key {key!r:.80} of {name}")
         number = _number(file, f"{name}[{_cut(key)}]", value)
         if name == "rank_pattern" and (not 1 <= number < 2**31 or number != int(number)):
             raise AdapterError(
-                f"{file}: {name}[{_cut(key)}] is {_cut(value)}, expected a positive rank."
+                f"{file}: {name}[{_cut(key)}] is {_cut(value)}, expected a positive rank"
             )
     return pattern
 
@@ -265,14 +265,14 @@ def _pattern(file: Path, config: dict[str, Any], name: str, patterns: Patterns) 
 def _text(file: Path, config: dict[str, Any], name: str) -> str | None:
     value = config.get(name)
     if value is not None and not isinstance(value, str):
-        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected text.")
+        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected text")
     return value or None
 
 
 def _names(file: Path, config: dict[str, Any], name: str) -> tuple[str, ...]:
     value = config.get(name) or ()
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected a list of names.")
+        raise AdapterError(f"{file}: {name} is {_cut(value)}, expected a list of names")
     return tuple(value)
 
 

@@ -123,19 +123,19 @@ def expert_entries(
     if len(ranks) > 1:
         raise AdapterError(
             f"{file}: '{A.name}' belongs to one of the parameters {', '.join(target.names)}, which "
-            f"the config gives the ranks {sorted(ranks)}; which one the file does not say."
+            f"the config gives the ranks {sorted(ranks)}; which one the file does not say"
         )
     rank = ranks.pop()
     if len(A.shape) != 2 or len(B.shape) != 2 or A.shape[0] != B.shape[1] or A.shape[0] % rank:
         raise AdapterError(
             f"{file}: '{A.name}' {A.shape} and '{B.name}' {B.shape} are no stacked experts of rank "
-            f"{rank} (from the config): expected (experts·{rank}, in) and (out, experts·{rank})."
+            f"{rank} (from the config): expected (experts·{rank}, in) and (out, experts·{rank})"
         )
     scales = {config.scaling(name, rank) for name in target.names}
     if len(scales) > 1:
         raise AdapterError(
             f"{file}: '{A.name}' belongs to one of the parameters {', '.join(target.names)}, which "
-            f"alpha_pattern scales by {sorted(scales)}; which one the file does not say."
+            f"alpha_pattern scales by {sorted(scales)}; which one the file does not say"
         )
     scale, experts = scales.pop(), A.shape[0] // rank
     label = None if target.label == "weight" else target.label

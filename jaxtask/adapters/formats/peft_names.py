@@ -107,15 +107,15 @@ def sort_names(file: Path, tensors: dict[str, StoredTensor], config: AdapterConf
                 )
                 raise AdapterError(
                     f"{file}: holds the adapters {named}, expected one; save each on its own (PEFT "
-                    "0.18 writes an adapter into the file of another whose name begins its own)."
+                    "0.18 writes an adapter into the file of another whose name begins its own)"
                 )
             if kind in found:
                 raise AdapterError(
-                    f"{file}: '{found[kind].name}' and '{name}' are both {kind} of one module."
+                    f"{file}: '{found[kind].name}' and '{name}' are both {kind} of one module"
                 )
             found[kind] = tensor
         else:
-            raise AdapterError(f"{file}: tensor '{name}' has an unknown ending after '{kind}'.")
+            raise AdapterError(f"{file}: tensor '{name}' has an unknown ending after '{kind}'")
     for name in others:
         result.excluded[name] = _other(file, name, config, live=bool(adapters - {""}))
     return result
@@ -155,7 +155,7 @@ def _other(file: Path, name: str, config: AdapterConfig, *, live: bool) -> str:
     dotted = f".{name}."
     parts = name.split(".")
     if ".lora" in _without_saved(name, config):
-        raise AdapterError(f"{file}: tensor '{name}' has a name this reader does not know.")
+        raise AdapterError(f"{file}: tensor '{name}' has a name this reader does not know")
     if "trainable_tokens" in name or "token_adapter" in parts:
         return "single trained embedding rows (trainable tokens) are not part of B·A"
     if "modules_to_save" in parts or any(f".{m}." in dotted for m in config.modules_to_save):
@@ -172,11 +172,11 @@ def _other(file: Path, name: str, config: AdapterConfig, *, live: bool) -> str:
     if parts[-1] == "bias" and config.bias != "none":
         return f"a trained bias (bias = '{config.bias}'), not part of B·A"
     if kind := tensor_kind(name):
-        raise AdapterError(f"{file}: tensor '{name}' belongs to {kind}.")
+        raise AdapterError(f"{file}: tensor '{name}' belongs to {kind}")
     raise AdapterError(
         f"{file}: tensor '{name}' is neither a LoRA factor nor anything that {config.file.name} "
         "announces (modules_to_save, bias), nor an embedding or a task head, so it cannot be left "
-        "out safely."
+        "out safely"
     )
 
 

@@ -57,7 +57,7 @@ class SafeTensor(StoredTensor):
             if (dtype, shape) != (self.dtype, self.shape):
                 raise AdapterError(
                     f"{self.path}: the file changed after it was opened: tensor '{self.name}' was "
-                    f"{self.dtype} {self.shape} and is {dtype} {shape}."
+                    f"{self.dtype} {self.shape} and is {dtype} {shape}"
                 )
             # No steps in `index`: before its version 0.8 the library ignores them.
             return stored[index] if index else handle.get_tensor(self.name)
@@ -74,29 +74,29 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     if start[:2] == b"PK":
         raise AdapterError(
             f"{path}: is a ZIP archive, as torch.save writes it, and no safetensors file: its name "
-            "should end with .bin."
+            "should end with .bin"
         )
     file = _OpenFile(path, state.st_size)
     try:
         handle = file.handle(state)
     except (OSError, SafetensorError) as error:
         if isinstance(error, SafetensorError) and (fault := _fault(path, state.st_size)):
-            raise AdapterError(f"{path}: {fault}.") from error
+            raise AdapterError(f"{path}: {fault}") from error
         raise AdapterError(
             f"{path}: is not a safetensors file, or is truncated or damaged: it has "
-            f"{state.st_size} bytes, and the safetensors library says {shown(str(error), 300)}."
+            f"{state.st_size} bytes, and the safetensors library says {shown(str(error), 300)}"
         ) from error
     tensors: dict[str, StoredTensor] = {}
     names = handle.keys()
     if len(names) > _MOST_TENSORS:
         raise AdapterError(
-            f"{path}: holds {len(names):,} tensors, expected {_MOST_TENSORS:,} at most."
+            f"{path}: holds {len(names):,} tensors, expected {_MOST_TENSORS:,} at most"
         )
     for name in names:
         stored = handle.get_slice(name)
         dtype, shape = stored.get_dtype(), tuple(stored.get_shape())
         if len(shape) > _MOST_DIMENSIONS:
-            raise AdapterError(f"{path}: tensor {shown(name)} has {len(shape)} dimensions.")
+            raise AdapterError(f"{path}: tensor {shown(name)} has {len(shape)} dimensions")
         tensors[name] = SafeTensor(path, name, dtype, shape, file)
     return tensors, handle.metadata() or {}
 

@@ -26,12 +26,12 @@ def read_tensors(weights: Path) -> tuple[dict[str, StoredTensor], dict[str, str]
     metadata: dict[str, str] = {}
     for file, names in read_index(weights, AdapterError).items():
         if file.suffix not in (".safetensors", ".bin"):
-            raise AdapterError(f"{weights}: {file.name!r} is no .safetensors or .bin file.")
+            raise AdapterError(f"{weights}: {file.name!r} is no .safetensors or .bin file")
         here, more = read_tensors(file)
         if wrong := sorted(names.symmetric_difference(here)):
             held = "lacks" if wrong[0] in names else "has"
             raise AdapterError(
-                f"{file}: {held} the tensor {wrong[0]!r:.200}, unlike {weights.name} says."
+                f"{file}: {held} the tensor {wrong[0]!r:.200}, unlike {weights.name} says"
             )
         tensors |= here
         metadata |= more

@@ -54,7 +54,7 @@ class StoredTensor(ABC):
             raise AdapterError(
                 f"{self.path}: tensor '{self.name}' is stored as {self.dtype}, expected "
                 f"{EXPECTED} (the true values of a quantised factor need scales that are not part "
-                "of the format)."
+                "of the format)"
             )
         return np.dtype(np.float64) if self.dtype == "F64" else np.dtype(np.float32)
 
@@ -74,7 +74,7 @@ class StoredTensor(ABC):
         if bad:
             raise AdapterError(
                 f"{self.path}: tensor '{self.name}' holds {bad} value(s) that are not finite "
-                "(NaN or infinity)."
+                "(NaN or infinity)"
             )
         return wide
 
@@ -96,9 +96,9 @@ def first_look(path: Path) -> tuple[stat_result, bytes]:
             start = file.read(FIRST_BYTES)
         state = path.stat()
     except OSError as error:
-        raise AdapterError(f"{path}: cannot be read: {error.strerror}.") from error
+        raise AdapterError(f"{path}: cannot be read: {error.strerror}") from error
     if kind := file_kind(start):
-        raise AdapterError(f"{path}: is {kind}.")
+        raise AdapterError(f"{path}: is {kind}")
     return state, start
 
 
@@ -117,8 +117,8 @@ def reading_again(path: Path, size: int) -> Iterator[stat_result]:
         if state.st_size != size:
             raise AdapterError(
                 f"{path}: the file changed after it was opened: it had {size} bytes and has "
-                f"{state.st_size}."
+                f"{state.st_size}"
             )
         yield state
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{path}: cannot be read any more: {error}.") from error
+        raise AdapterError(f"{path}: cannot be read any more: {error}") from error

@@ -246,7 +246,7 @@ def _named(module: Any, name: Any, path: Path) -> Any:
     except KeyError:
         raise AdapterError(
             f"{path}: the pickle asks for {f'{module}.{name}'[:100]!r}, which a dictionary of "
-            "tensors never needs; the file is refused and nothing of it was executed."
+            "tensors never needs; the file is refused and nothing of it was executed"
         ) from None
 
 
@@ -287,15 +287,15 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
     if start[:1] == b"\x80":
         raise AdapterError(
             f"{path}: is a bare pickle (torch.save before torch 1.6 wrote such files), which is "
-            "not read; load it in torch and save it again as safetensors."
+            "not read; load it in torch and save it again as safetensors"
         )
     if start[8:9] == b"{":
         raise AdapterError(
             f"{path}: is a safetensors file: its name should end with .safetensors, not "
-            f"{path.suffix}."
+            f"{path.suffix}"
         )
     if start[:2] != b"PK":
-        raise AdapterError(f"{path}: is not a file that torch.save wrote: it is no ZIP archive.")
+        raise AdapterError(f"{path}: is not a file that torch.save wrote: it is no ZIP archive")
     try:
         with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
             file.most = _MAX_PICKLE
@@ -311,7 +311,7 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
         if isinstance(error, AdapterError):
             raise
         raise AdapterError(
-            f"{path}: the archive is damaged or truncated: {shown(str(error), 300)}."
+            f"{path}: the archive is damaged or truncated: {shown(str(error), 300)}"
         ) from error
     try:
         loaded = _load(pickled, path)
@@ -319,15 +319,15 @@ def read_torch_zip(path: Path) -> dict[str, StoredTensor]:
         raise
     except ValueError as error:
         said = " ".join(str(error).split())
-        raise AdapterError(f"{path}: the pickle in it is damaged: {said:.200}.") from error
+        raise AdapterError(f"{path}: the pickle in it is damaged: {said:.200}") from error
     if not isinstance(loaded, dict):
         raise AdapterError(
-            f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors."
+            f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors"
         )
     if len(loaded) > _MAX_TENSORS:
         raise AdapterError(
             f"{path}: holds {len(loaded):,} tensors, expected {_MAX_TENSORS:,} at most: save it as "
-            "safetensors."
+            "safetensors"
         )
     return {str(name): _stored(path, state.st_size, name, t, starts) for name, t in loaded.items()}
 
@@ -338,11 +338,11 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     for info in archive.infolist():
         name = info.filename
         if info.flag_bits & 1:
-            raise AdapterError(f"{path}: {name[:100]!r} in it is encrypted.")
+            raise AdapterError(f"{path}: {name[:100]!r} in it is encrypted")
         if info.compress_type != zipfile.ZIP_STORED:
-            raise AdapterError(f"{path}: {name[:100]!r} is compressed; torch.save never does that.")
+            raise AdapterError(f"{path}: {name[:100]!r} is compressed; torch.save never does that")
         if name in members:
-            raise AdapterError(f"{path}: {name[:100]!r} is in it twice.")
+            raise AdapterError(f"{path}: {name[:100]!r} is in it twice")
         members[name] = info
     return members
 
@@ -353,16 +353,16 @@ def _open_pickle(
     """The archive's root folder and the bytes of its pickle."""
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise AdapterError(f"{path}: holds {len(pickles)} entries '*/data.pkl', expected one.")
+        raise AdapterError(f"{path}: holds {len(pickles)} entries '*/data.pkl', expected one")
     root = pickles[0].removesuffix("/data.pkl")
     if members[pickles[0]].file_size > _MAX_PICKLE:
         raise AdapterError(
             f"{path}: {pickles[0][:100]!r} has {members[pickles[0]].file_size:,} bytes, expected "
-            f"{_MAX_PICKLE:,} at most: tensors lie beside it."
+            f"{_MAX_PICKLE:,} at most: tensors lie beside it"
         )
     order = members.get(f"{root}/byteorder")
     if order is not None and (order.file_size > 16 or archive.read(order) != b"little"):
-        raise AdapterError(f"{path}: was written on a big-endian machine, which is not read.")
+        raise AdapterError(f"{path}: was written on a big-endian machine, which is not read")
     return root, archive.read(pickles[0])
 
 
@@ -381,11 +381,11 @@ def _stored(
 ) -> StoredTensor:
     if not isinstance(name, str) or not isinstance(tensor, _Tensor):
         raise AdapterError(
-            f"{path}: entry {name!r} is a {type(tensor).__name__}, expected names with tensors."
+            f"{path}: entry {name!r} is a {type(tensor).__name__}, expected names with tensors"
         )
     dtype, key = tensor.storage
     if key not in starts:
-        raise AdapterError(f"{path}: tensor '{name}' needs storage {key[:60]!r}, which is missing.")
+        raise AdapterError(f"{path}: tensor '{name}' needs storage {key[:60]!r}, which is missing")
     start, available = starts[key]
     item = _ITEM_BYTES[dtype]
     reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
@@ -394,7 +394,7 @@ def _stored(
     if max(last, prod(tensor.shape)) * item > available or start + available > size:
         raise AdapterError(
             f"{path}: tensor '{name}' of shape {tensor.shape} needs {last * item} bytes of storage "
-            f"{key[:60]!r}, which has {available}."
+            f"{key[:60]!r}, which has {available}"
         )
     offset = start + tensor.offset * item
     strides = tuple(s * item for s in tensor.strides)

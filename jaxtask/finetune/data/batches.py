@@ -31,16 +31,20 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchShape:
-    """How rows are filled."""
+    """How rows are filled.
+
+    Attributes:
+        rows: What one step takes of a task, accumulation included.
+        pad: The token of padding.
+        parts: How many equal parts a step is cut into, to need less memory.
+
+    """
 
     rows: int
-    """What one step takes of a task, accumulation included."""
     max_len: int
     packing: bool = False
     pad: int = 0
-    """The token of padding."""
     parts: int = 1
-    """How many equal parts a step is cut into, to need less memory."""
 
     @property
     def part(self) -> "BatchShape":
@@ -51,7 +55,9 @@ class BatchShape:
 class TaskBatches:
     """The steps of one task.
 
-    Raises `RecipeError` when labelled examples are to be packed.
+    Raises:
+        RecipeError: Labelled examples are to be packed.
+
     """
 
     def __init__(
@@ -64,7 +70,7 @@ class TaskBatches:
         if shape.packing and task.kind != "text":
             raise RecipeError(
                 f"training.packing is True, but task {task.name} is a {task.kind}: its rows have "
-                "one label, so they hold one example."
+                "one label, so they hold one example"
             )
         self.name, self.kind, self.shape, self.seed = task.name, task.kind, shape, seed
         self._examples, self._eval_examples = task.splits, eval_examples

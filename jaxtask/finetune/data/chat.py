@@ -16,14 +16,18 @@ _ROOM = 1 << 20  # characters that a template may write beside the messages
 
 
 class Conversation(NamedTuple):
-    """What is to be rendered."""
+    """What is to be rendered.
+
+    Attributes:
+        messages: Each with its ``role`` and ``content``.
+        source: What messages name.
+        prompt: Whether the answer is still to come (``add_generation_prompt``).
+
+    """
 
     messages: list[dict[str, str]]
-    """Each with its ``role`` and ``content``."""
     source: str
-    """What messages name."""
     prompt: bool
-    """Whether the answer is still to come (``add_generation_prompt``)."""
 
 
 def render(
@@ -61,7 +65,7 @@ def render(
         at = found["at"]
         where = conversations[0 if at is None else at].source
         why = " ".join(found["error"].split())
-        raise DataError(f"{where}: the chat template of {of} cannot be rendered: {_cut(why)}.")
+        raise DataError(f"{where}: the chat template of {of} cannot be rendered: {_cut(why)}")
     return found["texts"]
 
 
@@ -78,7 +82,7 @@ def _run(asked: dict[str, Any], seconds: float) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": f"it has not ended after {seconds:g} seconds", "at": None}
     except OSError as error:
-        raise DataError(f"{sys.executable}: cannot be started: {error.strerror}.") from error
+        raise DataError(f"{sys.executable}: cannot be started: {error.strerror}") from error
     if done.returncode or not done.stdout:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         why = said[-1] if said else f"its process ended with status {done.returncode}"

@@ -31,30 +31,38 @@ _CUTS = 8
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One example as token ids."""
+    """One example as token ids.
+
+    Attributes:
+        tokens: [n] int32.
+        prompt: How many of the tokens are prompt, from the start: these are not learned.
+        types: Token types [n] int32; or one for all.
+
+    """
 
     tokens: np.ndarray
-    """[n] int32"""
     prompt: int
-    """How many of the tokens are prompt, from the start: these are not learned."""
     line: Line
     types: np.ndarray | int = 0
-    """Token types [n] int32; or one for all."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedTask:
-    """A task ready for batches."""
+    """A task ready for batches.
+
+    Attributes:
+        dropped: How many examples of each split were longer than `max_len`.
+        truncated: How many examples of each split were cut to `max_len`; they are in `splits`.
+
+    """
 
     name: str
     kind: Kind
     labels: tuple[str, ...]
     splits: dict[str, tuple[Example, ...]]
     dropped: dict[str, int]
-    """How many examples of each split were longer than `max_len`."""
     sha256: dict[str, str]
     truncated: dict[str, int] = field(default_factory=dict)
-    """How many examples of each split were cut to `max_len`; they are in `splits`."""
 
     def rows(self) -> dict[str, dict[str, int]]:
         """Of each split with examples: how many are used, cut among them, and dropped."""
@@ -126,7 +134,7 @@ def encode_task(
             raise DataError(
                 f"task {task.name}: nothing is left to train on: all {len(lines)} examples are "
                 f"longer than max_len = {max_len} tokens, the shortest has {shortest}; give "
-                f"{remedy}, or shorter examples."
+                f"{remedy}, or shorter examples"
             )
         splits[name], dropped[name] = kept, len(examples) - len(kept)
         truncated[name] = len(long) - dropped[name]
@@ -178,20 +186,20 @@ def _labelled(
             if np.max(own) >= types:
                 raise DataError(
                     f"{line.source}: the tokenizer {tokens.name} gives the token type "
-                    f"{np.max(own)}, but the model knows {types}: they do not belong together."
+                    f"{np.max(own)}, but the model knows {types}: they do not belong together"
                 )
         yield Example(ids.astype(np.int32), 0, line, own)
 
 
 def _check_ids(ids: np.ndarray, line: Line, tokens: Tokens, vocabulary: int) -> None:
     if not ids.size:
-        raise DataError(f"{line.source}: the tokenizer makes no token of the text.")
+        raise DataError(f"{line.source}: the tokenizer makes no token of the text")
     if not 0 <= ids.min() <= ids.max() < vocabulary:
         bad = int(ids.max() if ids.max() >= vocabulary else ids.min())
         raise DataError(
             f"{line.source}: the tokenizer {tokens.name} gives the id {bad} "
             f"({tokens.text_of(bad)!r}), but the model knows {vocabulary} tokens: they do not "
-            "belong together."
+            "belong together"
         )
 
 
@@ -214,7 +222,7 @@ def _chat(lines: Sequence[Line], tokens: Tokens) -> list[_Written]:
     """Prompts and answers as the chat template renders them."""
     if not tokens.template:
         raise DataError(
-            f"{tokens.name}: the tokenizer has no chat template (prompt: plain needs none)."
+            f"{tokens.name}: the tokenizer has no chat template (prompt: plain needs none)"
         )
     end = tokens.end
     conversations = []
@@ -230,7 +238,7 @@ def _chat(lines: Sequence[Line], tokens: Tokens) -> list[_Written]:
         if not whole.startswith(start):
             raise DataError(
                 f"{line.source}: the chat template of {tokens.name} renders a prompt differently "
-                "once it is answered, so the answer cannot be told apart."
+                "once it is answered, so the answer cannot be told apart"
             )
         starts.append(tokens.unmask(start))
         answers.append(tokens.unmask(whole[len(start) :]))
@@ -293,5 +301,5 @@ def _pairs(lines: Sequence[Line]) -> list[str] | None:
     pairs = [line.text_pair for line in lines if line.text_pair is not None]
     if pairs and len(pairs) < len(lines):
         bad = next(line for line in lines if line.text_pair is None)
-        raise DataError(f"{bad.source}: text_pair is missing, but other lines have one.")
+        raise DataError(f"{bad.source}: text_pair is missing, but other lines have one")
     return pairs or None

@@ -43,7 +43,7 @@ def read_gguf_tokenizer(file: Path) -> Any:
     if kind != "gpt2" or split not in _SPLITS:
         raise DataError(
             f"{file}: holds a tokenizer of the kind {kind!r:.80} ({split!s:.80}), expected 'gpt2' "
-            f"({', '.join(_SPLITS)}); give a folder with the model's own tokenizer."
+            f"({', '.join(_SPLITS)}); give a folder with the model's own tokenizer"
         )
     _check(values, file)
     tokens = values["tokens"]
@@ -89,7 +89,7 @@ def _check(values: dict[str, Any], file: Path) -> None:
     for name, right in rules.items():
         if not right:
             raise DataError(
-                f"{file}: the tokenizer's {name} is missing or not what it is in such files."
+                f"{file}: the tokenizer's {name} is missing or not what it is in such files"
             )
 
 

@@ -25,7 +25,11 @@ def length_of(tokenizer: Any, source: str) -> Length:
     """What `jaxtask.corpora.tokens_of` says, counted as examples are when they are trained on.
 
     So what looks like a control token is counted as text, and a chat template is rendered in
-    bounded time and memory. Raises `DataError` as `encode_task` does.
+    bounded time and memory.
+
+    Raises:
+        DataError: As `encode_task` does.
+
     """
     tokens = Tokens(tokenizer)
     overhead = _OVERHEAD
@@ -49,7 +53,7 @@ def longest_allowed(recipe: Recipe, config: ModelConfig) -> int:
     if given is not None and given > config.positions:
         raise RecipeError(
             f"training.max_len is {given}, expected at most {config.positions}, the positions of "
-            f"the base model {recipe.base}."
+            f"the base model {recipe.base}"
         )
     return config.positions if given is None else given
 

@@ -18,30 +18,38 @@ Kind = Literal["text", "classification", "regression"]
 
 @dataclass(frozen=True)
 class Line:
-    """One example as text. Of `text` tasks the target is set, of the others the label."""
+    """One example as text. Of `text` tasks the target is set, of the others the label.
+
+    Attributes:
+        source: ``file, line N``, for messages.
+        instruction: Empty where the text is the whole prompt.
+        label: The class's place in the label set, or the value to predict.
+
+    """
 
     source: str
-    """``file, line N``, for messages."""
     text: str
     instruction: str = ""
-    """Empty where the text is the whole prompt."""
     target: str = ""
     text_pair: str | None = None
     label: int | float | None = None
-    """The class's place in the label set, or the value to predict."""
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """One task: its examples by split, and what they are."""
+    """One task: its examples by split, and what they are.
+
+    Attributes:
+        labels: The classes in order; empty for other kinds.
+        sha256: Of every file that was read, by its name.
+
+    """
 
     name: str
     kind: Kind
     labels: tuple[str, ...]
-    """The classes in order; empty for other kinds."""
     splits: dict[str, tuple[Line, ...]]
     sha256: dict[str, str]
-    """Of every file that was read, by its name."""
 
 
 def find_tasks(patterns: Iterable[str]) -> list[Path]:
@@ -59,11 +67,11 @@ def find_tasks(patterns: Iterable[str]) -> list[Path]:
         for path in paths:
             if not path.is_dir():
                 what = "is a file" if path.exists() else "is not there"
-                raise DataError(f"{path}: {what}, expected a task's folder.")
+                raise DataError(f"{path}: {what}, expected a task's folder")
             name = check_name(path.resolve().name, f"{path}: the task's name", DataError)
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise DataError(
-                    f"{path} and {found[name]} have one name, and so would their adapters."
+                    f"{path} and {found[name]} have one name, and so would their adapters"
                 )
     return list(found.values())
 
@@ -81,7 +89,7 @@ def read_task(folder: str | os.PathLike[str], splits: Iterable[str] = ("train", 
     kind: Any = about.get("kind")
     if kind not in get_args(Kind):
         kinds = ", ".join(get_args(Kind))
-        raise DataError(f"{folder / 'task.json'}: kind is {_shown(kind)}, expected one of {kinds}.")
+        raise DataError(f"{folder / 'task.json'}: kind is {_shown(kind)}, expected one of {kinds}")
     labels = about.get("labels") if kind == "classification" else []
     names = _names(labels, str(folder / "task.json")) if kind == "classification" else {}
     found: dict[str, tuple[Line, ...]] = {}
@@ -95,7 +103,7 @@ def read_task(folder: str | os.PathLike[str], splits: Iterable[str] = ("train", 
             _line(row, f"{file}, line {n}", kind, names) for n, row in enumerate(rows, 1) if row
         )
     if not found.get("train", (None,)):
-        raise DataError(f"{folder / 'train.jsonl'}: holds no examples, expected at least one.")
+        raise DataError(f"{folder / 'train.jsonl'}: holds no examples, expected at least one")
     return TaskData(folder.resolve().name, kind, tuple(names), found, sha256)
 
 
@@ -106,7 +114,7 @@ def _names(labels: Any, source: str) -> dict[str, int]:
     if len(names) < 2 or len(names) < len(labels):
         raise DataError(
             f"{source}: labels is {_shown(labels)}, expected a list of two different labels or "
-            "more: texts, numbers, true or false."
+            "more: texts, numbers, true or false"
         )
     return names
 
@@ -134,10 +142,10 @@ def _shown(value: Any, most: int = 200) -> str:
 def _read(file: Path, sha256: dict[str, str]) -> bytes:
     try:
         if file.exists() and not file.is_file():
-            raise DataError(f"{file}: is not a regular file.")
+            raise DataError(f"{file}: is not a regular file")
         content = file.read_bytes()
     except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}.") from error
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     sha256[file.name] = hashlib.sha256(content).hexdigest()
     return content
 
@@ -159,11 +167,11 @@ def _line(row: bytes, source: str, kind: Kind, names: dict[str, int]) -> Line:
         number = isinstance(label, int | float) and not isinstance(label, bool)
         # Labels are float32 numbers in batches.
         if not number or not abs(label) <= _LARGEST:
-            raise DataError(f"{source}: label is {_shown(label)}, expected a finite number.")
+            raise DataError(f"{source}: label is {_shown(label)}, expected a finite number")
         return Line(source, text, text_pair=pair, label=float(label))
     if not _is_label(label) or str(label) not in names:
         known = _shown(", ".join(names)).strip("'\"")
-        raise DataError(f"{source}: label is {_shown(label)}, expected one of {known}.")
+        raise DataError(f"{source}: label is {_shown(label)}, expected one of {known}")
     return Line(source, text, text_pair=pair, label=names[str(label)])
 
 
@@ -171,5 +179,5 @@ def _text(fields: dict[str, Any], key: str, source: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value.strip() or not _is_utf8(value):
         found = "missing" if key not in fields else _shown(value)
-        raise DataError(f"{source}: {key} is {found}, expected text.")
+        raise DataError(f"{source}: {key} is {found}, expected text")
     return value

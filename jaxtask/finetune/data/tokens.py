@@ -48,7 +48,7 @@ def open_tokenizer(path: str | os.PathLike[str]) -> Any:
     _as_its_file_says(tokenizer, path)
     # Where a vocabulary's files are missing, transformers makes a tokenizer that knows no text.
     if not _plainly(tokenizer, "a", path):
-        raise DataError(f"{path}: the tokenizer there has no vocabulary: it makes no token of 'a'.")
+        raise DataError(f"{path}: the tokenizer there has no vocabulary: it makes no token of 'a'")
     return tokenizer
 
 
@@ -73,7 +73,7 @@ class Tokens:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise DataError(
-                f"{self.name}: its tokenizer has no fast form ({_FILE}), which is needed here."
+                f"{self.name}: its tokenizer has no fast form ({_FILE}), which is needed here"
             )
         fields = json.loads(backend.to_str())
         self.control = _control(fields, tokenizer, self.template)
@@ -90,11 +90,16 @@ class Tokens:
 
     @property
     def end(self) -> int:
-        """The end-of-text token. Raises `DataError` if there is none."""
+        """The end-of-text token.
+
+        Raises:
+            DataError: There is none.
+
+        """
         if self.tokenizer.eos_token_id is None:
             raise DataError(
                 f"{self.name}: the tokenizer has no end-of-text token (eos_token), which every "
-                "target must end with."
+                "target must end with"
             )
         return int(self.tokenizer.eos_token_id)
 
@@ -182,13 +187,18 @@ def split(offsets: Sequence[tuple[int, int]], cut: int) -> int | None:
 
 
 def chat_template(tokenizer: Any) -> str:
-    """The template for conversations; empty if there is none. Raises `DataError` if it is none."""
+    """The template for conversations; empty if there is none.
+
+    Raises:
+        DataError: It is none.
+
+    """
     found = tokenizer.chat_template
     if isinstance(found, dict):  # several, by name
         found = found.get("default", "")
     if found is not None and not isinstance(found, str):
         raise DataError(
-            f"{tokenizer.name_or_path}: chat_template is a {type(found).__name__}, expected text."
+            f"{tokenizer.name_or_path}: chat_template is a {type(found).__name__}, expected text"
         )
     return found or ""
 
@@ -213,7 +223,7 @@ def _check_merges(path: str | os.PathLike[str]) -> None:
         if isinstance(right, str) and not right.startswith(prefix):
             raise DataError(
                 f"{file}: the merge {shown(merge, 60)} has a right part without the "
-                f"continuing_subword_prefix {shown(prefix, 40)}."
+                f"continuing_subword_prefix {shown(prefix, 40)}"
             )
 
 
@@ -267,7 +277,7 @@ def _as_its_file_says(tokenizer: Any, path: str | os.PathLike[str]) -> None:
         if backend.token_to_id(token.content) != id_:
             raise DataError(
                 f"{file}: the token {token.content!r} has the id {id_}, but "
-                f"{backend.token_to_id(token.content)} by {_CONFIG}: they do not belong together."
+                f"{backend.token_to_id(token.content)} by {_CONFIG}: they do not belong together"
             )
 
 
@@ -281,9 +291,7 @@ def _cached(path: str | os.PathLike[str], name: str) -> Path | None:
         found = huggingface_hub.try_to_load_from_cache(str(path), name)
     except ValueError as error:  # the Hub's own check of the name
         told = shown(os.fspath(path))
-        raise DataError(
-            f"tokenizer {told}: is neither a path nor a valid id of the Hub."
-        ) from error
+        raise DataError(f"tokenizer {told}: is neither a path nor a valid id of the Hub") from error
     return Path(found) if isinstance(found, str) else None
 
 
@@ -341,7 +349,7 @@ def _renamed(fields: dict[str, Any], names: dict[str, str], ids: dict[str, int],
         raise DataError(f"{of}: its tokenizer cannot be made anew: {said(error)}") from error
     for token, name in names.items():
         if made.token_to_id(name) != ids[token]:
-            raise DataError(f"{of}: the token {token!r} has no place of its own in the tokenizer.")
+            raise DataError(f"{of}: the token {token!r} has no place of its own in the tokenizer")
     return made
 
 

@@ -15,25 +15,33 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True)
 class Text:
-    """What one example's prompt led to."""
+    """What one example's prompt led to.
+
+    Attributes:
+        source: Where the example is from: ``file, line N``.
+        before: Generated before training.
+
+    """
 
     source: str
-    """Where the example is from: ``file, line N``."""
     instruction: str
     text: str
     target: str
     before: str
-    """Generated before training."""
     after: str
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What one task's model says on dev examples, before training and after."""
+    """What one task's model says on dev examples, before training and after.
+
+    Attributes:
+        before: Means by name, see `score`, `score_classes` and `score_values`.
+
+    """
 
     examples: int
     before: Mapping[str, float]
-    """Means by name, see `score`, `score_classes` and `score_values`."""
     after: Mapping[str, float]
     texts: tuple[Text, ...] = ()
 
@@ -48,14 +56,18 @@ class Scored:
 
 
 class Scores(NamedTuple):
-    """Means over texts, each from 0 to 1."""
+    """Means over texts, each from 0 to 1.
+
+    Attributes:
+        exact: The share of texts that are equal but for white space.
+        rouge_l: F1 of the longest common subsequence of words.
+        token_f1: F1 of the words in common, in any order.
+
+    """
 
     exact: float
-    """The share of texts that are equal but for white space."""
     rouge_l: float
-    """F1 of the longest common subsequence of words."""
     token_f1: float
-    """F1 of the words in common, in any order."""
 
 
 def score(generated: Sequence[str], targets: Sequence[str]) -> Scores:
@@ -68,11 +80,15 @@ def score(generated: Sequence[str], targets: Sequence[str]) -> Scores:
 
 
 class ClassScores(NamedTuple):
-    """Of predicted classes, each from 0 to 1."""
+    """Of predicted classes, each from 0 to 1.
+
+    Attributes:
+        macro_f1: The mean, over classes that were right or predicted somewhere, of each one's F1.
+
+    """
 
     accuracy: float
     macro_f1: float
-    """The mean, over classes that were right or predicted somewhere, of each one's F1."""
 
 
 def score_classes(predicted: Sequence[int], right: Sequence[int]) -> ClassScores:
@@ -87,12 +103,16 @@ def score_classes(predicted: Sequence[int], right: Sequence[int]) -> ClassScores
 
 
 class ValueScores(NamedTuple):
-    """Of predicted values."""
+    """Of predicted values.
+
+    Attributes:
+        pearson: Correlation, from −1 to 1; NaN where either side does not vary.
+        mse: Mean squared error.
+
+    """
 
     pearson: float
-    """Correlation, from −1 to 1; NaN where either side does not vary."""
     mse: float
-    """Mean squared error."""
 
 
 def score_values(predicted: Sequence[float], right: Sequence[float]) -> ValueScores:

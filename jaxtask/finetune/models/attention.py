@@ -23,10 +23,16 @@ _BLOCK = 512
 
 
 class Places(NamedTuple):
-    """Where tokens stand: position within the example, and which example of the row."""
+    """Where tokens stand: position within the example, and which example of the row.
 
-    positions: Array  # [R, S] int32
-    segments: Array  # [R, S] int32
+    Attributes:
+        positions: [R, S] int32.
+        segments: [R, S] int32.
+
+    """
+
+    positions: Array
+    segments: Array
 
 
 def may_see(queries: Places, keys: Places, causal: bool, window: int | None) -> Array:
@@ -80,7 +86,7 @@ def attend(
         if query.dtype.itemsize != 2 or H % 8 or jax.default_backend() != "gpu":
             raise TrainingError(
                 f"attention 'cudnn' needs 16-bit numbers, heads of a multiple of 8 features and an "
-                f"NVIDIA GPU; found {query.dtype}, {H} features on {jax.default_backend()}."
+                f"NVIDIA GPU; found {query.dtype}, {H} features on {jax.default_backend()}"
             )
         # The mask forbids what comes later already; said by place, it is not even computed.
         return block(query, queries, by_place=causal and keys is queries)

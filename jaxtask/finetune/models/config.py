@@ -78,7 +78,15 @@ _WIDEST = 1 << 24
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """A Llama or Mistral decoder. Widths are numbers of features."""
+    """A Llama or Mistral decoder. Widths are numbers of features.
+
+    Attributes:
+        window: A token sees itself and the window − 1 tokens before it.
+        tied: The output layer is the transposed embedding.
+        positions: The longest text the model was made for.
+        ends: Tokens that end a text.
+
+    """
 
     architecture: str
     vocabulary: int
@@ -90,13 +98,13 @@ class DecoderConfig:
     mlp_width: int
     norm_eps: float
     rope: Rope
-    window: int | None  # a token sees itself and the window − 1 tokens before it
-    tied: bool  # the output layer is the transposed embedding
+    window: int | None
+    tied: bool
     attention_bias: bool
     mlp_bias: bool
-    positions: int  # the longest text the model was made for
+    positions: int
     begin: int | None
-    ends: tuple[int, ...]  # tokens that end a text
+    ends: tuple[int, ...]
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -124,7 +132,15 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """A RoBERTa or BERT encoder without its head."""
+    """A RoBERTa or BERT encoder without its head.
+
+    Attributes:
+        positions: The longest row, in tokens.
+        types: Token types.
+        hidden_dropout: Of the embeddings and of what attention and network add to them.
+        attention_dropout: Of the shares that queries give to keys.
+
+    """
 
     architecture: str
     vocabulary: int
@@ -133,12 +149,12 @@ class EncoderConfig:
     heads: int
     mlp_width: int
     norm_eps: float
-    positions: int  # the longest row, in tokens
-    types: int  # token types
+    positions: int
+    types: int
     pad: int
     head_dropout: float
-    hidden_dropout: float  # of the embeddings and of what attention and network add to them
-    attention_dropout: float  # of the shares that queries give to keys
+    hidden_dropout: float
+    attention_dropout: float
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -164,15 +180,22 @@ ModelConfig = DecoderConfig | EncoderConfig
 def read_config(folder: Path) -> ModelConfig:
     """Reads `folder`/config.json.
 
-    Raises `ModelError`, naming the file and the field, for a file that cannot be read, a number
-    that no model has, an architecture that is not supported, or an option that would change the
-    computation.
+    Raises:
+        ModelError: For a file that cannot be read, a number that no model has, an architecture that
+            is not supported, or an option that would change the computation; names the file and the
+            field.
+
     """
     return parse_config(read_fields(folder), str(folder / "config.json"))
 
 
 def read_fields(folder: Path) -> dict[str, Any]:
-    """The fields of `folder`/config.json. Raises `ModelError` if it cannot be read."""
+    """The fields of `folder`/config.json.
+
+    Raises:
+        ModelError: It cannot be read.
+
+    """
     return read_object(folder / "config.json", ModelError)
 
 
@@ -182,13 +205,13 @@ def parse_config(fields: dict[str, Any], where: str) -> ModelConfig:
     if not isinstance(kind, str) or kind not in (*DECODERS, *ENCODERS):
         raise ModelError(
             f"{where}: model_type is {_shown(kind)}, expected one of the supported architectures: "
-            f"{', '.join((*DECODERS, *ENCODERS))}."
+            f"{', '.join((*DECODERS, *ENCODERS))}"
         )
     for name, plain in _PLAIN.items():
         if fields.get(name) not in plain:
             raise ModelError(
                 f"{where}: {name} is {_shown(fields[name])}, which is not supported (expected "
-                f"{' or '.join(map(repr, plain))})."
+                f"{' or '.join(map(repr, plain))})"
             )
     read = _Fields({**_MISSING[kind], **fields}, where)
     return _decoder(kind, read) if kind in DECODERS else _encoder(kind, read)
@@ -288,7 +311,7 @@ class _Fields:
 
     def refusal(self, name: str, expected: str) -> ModelError:
         found = _shown(self.fields[name])
-        return ModelError(f"{self.where}: {name} is {found}, expected {expected}.")
+        return ModelError(f"{self.where}: {name} is {found}, expected {expected}")
 
 
 def _decoder(kind: str, read: _Fields) -> DecoderConfig:
@@ -324,10 +347,10 @@ def check_heads(config: DecoderConfig, where: str) -> None:
     if config.heads % config.kv_heads:
         raise ModelError(
             f"{where}: num_key_value_heads is {config.kv_heads}, expected a divisor of "
-            f"num_attention_heads ({config.heads})."
+            f"num_attention_heads ({config.heads})"
         )
     if config.head_width % 2:
-        raise ModelError(f"{where}: head_dim is {config.head_width}, expected an even number.")
+        raise ModelError(f"{where}: head_dim is {config.head_width}, expected an even number")
 
 
 def _encoder(kind: str, read: _Fields) -> EncoderConfig:
@@ -340,7 +363,7 @@ def _encoder(kind: str, read: _Fields) -> EncoderConfig:
     if width % heads:
         raise ModelError(
             f"{read.where}: num_attention_heads is {heads}, expected a divisor of hidden_size "
-            f"({width})."
+            f"({width})"
         )
     places = read.whole("max_position_embeddings")
     if places <= offset:

@@ -23,10 +23,16 @@ from jaxtask.finetune.models.rope import rotate, rotation
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens so far, each at the slot of its position; R = T·B rows."""
+    """Keys and values of the tokens so far, each at the slot of its position; R = T·B rows.
 
-    key: Array  # [L, R, slots, M, H]
-    value: Array  # [L, R, slots, M, H]
+    Attributes:
+        key: [L, R, slots, M, H].
+        value: [L, R, slots, M, H].
+
+    """
+
+    key: Array
+    value: Array
 
 
 class _Setting(NamedTuple):

@@ -112,14 +112,18 @@ class Encoder(nnx.Module):
         """The last features [T, B, S, D] of `tokens` [T, B, S], in the type of the weights.
 
         `types` [T, B, S] are token types, 0 by default. `dropout` is that of the frozen layers, at
-        the rates of the config; that of LoRA is the adapters' own. Raises `TrainingError` for rows
-        longer than the model's positions, which would otherwise be read from beyond their table.
+        the rates of the config; that of LoRA is the adapters' own.
+
+        Raises:
+            TrainingError: For rows longer than the model's positions, which would otherwise be read
+                from beyond their table.
+
         """
         T, B, S = tokens.shape
         if self.config.positions < S:
             raise TrainingError(
                 f"rows of {S} tokens are too long for this {self.config.architecture} model: it "
-                f"has {self.config.positions} positions."
+                f"has {self.config.positions} positions"
             )
         first = self._first_position(self.config)
         at = jnp.where(segments > 0, positions + first, max(first - 1, 0))

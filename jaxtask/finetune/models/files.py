@@ -48,7 +48,7 @@ class FolderWeights:
             lacking = (expected or set()) - self.shapes.keys()
             if lacking:
                 raise ModelError(
-                    f"{file}: lacks tensor {shown(min(lacking), 100)}, which {INDEX} puts there."
+                    f"{file}: lacks tensor {shown(min(lacking), 100)}, which {INDEX} puts there"
                 )
 
     def read(self, name: str) -> np.ndarray:
@@ -59,13 +59,13 @@ class FolderWeights:
         if dtype not in _FLOATS:
             raise ModelError(
                 f"{file}: tensor '{name}' is stored as {dtype}, expected a floating-point type "
-                "(quantised weights are read from GGUF files)."
+                "(quantised weights are read from GGUF files)"
             )
         try:
             with safe_open(file, framework="numpy") as opened:
                 return opened.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{file}: tensor '{name}' cannot be read: {error}.") from error
+            raise ModelError(f"{file}: tensor '{name}' cannot be read: {error}") from error
 
 
 def _header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -79,6 +79,6 @@ def _header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
                 found[name] = stored.get_dtype(), tuple(stored.get_shape())
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{file}: is missing, truncated or no safetensors file: {said(error)}."
+            f"{file}: is missing, truncated or no safetensors file: {said(error)}"
         ) from error
     return found

@@ -46,7 +46,7 @@ class GgufWeights:
         self._names: dict[str, str] = {}
         for name in self._file.tensors:
             if name != _ROPE_FACTORS and self._names.setdefault(_name(name), name) != name:
-                raise ModelError(f"{file}: two tensors are one and the same: '{_name(name)}'.")
+                raise ModelError(f"{file}: two tensors are one and the same: '{_name(name)}'")
         self.shapes = {ours: self._file.tensors[name].shape for ours, name in self._names.items()}
         self.config = self._config(self._factors())
 
@@ -75,7 +75,7 @@ class GgufWeights:
         except NotImplementedError as error:
             raise ModelError(
                 f"{self.source}: tensor '{name}' is stored as {kind.name}, which the gguf package "
-                "cannot dequantise."
+                "cannot dequantise"
             ) from error
 
     def _factors(self) -> tuple[float, ...] | None:
@@ -84,10 +84,10 @@ class GgufWeights:
         if stored is None:
             return None
         if len(stored.shape) != 1 or stored.shape[0] > _MOST_FACTORS:
-            raise ModelError(f"{self.source}: '{_ROPE_FACTORS}' has the shape {stored.shape}.")
+            raise ModelError(f"{self.source}: '{_ROPE_FACTORS}' has the shape {stored.shape}")
         factors = tuple(float(factor) for factor in self._values(_ROPE_FACTORS))
         if not all(math.isfinite(factor) and factor > 0 for factor in factors):
-            raise ModelError(f"{self.source}: '{_ROPE_FACTORS}' are not all above 0.")
+            raise ModelError(f"{self.source}: '{_ROPE_FACTORS}' are not all above 0")
         return factors
 
     def _config(self, factors: tuple[float, ...] | None) -> DecoderConfig:
@@ -95,16 +95,15 @@ class GgufWeights:
         if architecture != "llama":
             raise ModelError(
                 f"{self.source}: general.architecture is {architecture!r:.80}, expected 'llama' "
-                "(the only architecture read from GGUF files)."
+                "(the only architecture read from GGUF files)"
             )
         scaling = self._field("llama.rope.scaling.type", "none")
         if scaling != "none":
             raise ModelError(
-                f"{self.source}: llama.rope.scaling.type is {scaling!r:.80}, which is not "
-                "supported."
+                f"{self.source}: llama.rope.scaling.type is {scaling!r:.80}, which is not supported"
             )
         if self._field("llama.expert_count", 0):
-            raise ModelError(f"{self.source}: is a mixture of experts, which is not supported.")
+            raise ModelError(f"{self.source}: is a mixture of experts, which is not supported")
         embedding = self.shapes.get("model.embed_tokens.weight", ())
         fields: dict[str, Any] = {
             "model_type": "llama",
@@ -130,12 +129,12 @@ class GgufWeights:
         if rotated != config.head_width:
             raise ModelError(
                 f"{self.source}: llama.rope.dimension_count is {rotated!r:.80}, expected "
-                f"{config.head_width}: partly rotated heads are not supported."
+                f"{config.head_width}: partly rotated heads are not supported"
             )
         if factors is not None and 2 * len(factors) != config.head_width:
             raise ModelError(
                 f"{self.source}: '{_ROPE_FACTORS}' are {len(factors)}, expected "
-                f"{config.head_width // 2}."
+                f"{config.head_width // 2}"
             )
         return replace(config, rope=replace(config.rope, factors=factors))
 
@@ -144,15 +143,20 @@ class GgufWeights:
             return self._file.fields[name]
         if missing:
             return missing[0]
-        raise ModelError(f"{self.source}: lacks the field '{name}'.")
+        raise ModelError(f"{self.source}: lacks the field '{name}'")
 
 
 def open_gguf(file: Path, error: type[JaxtaskError]) -> GgufFile:
-    """The header of a GGUF file. Raises `error`, also where the package `gguf` is not there."""
+    """The header of a GGUF file.
+
+    Raises:
+        error: Also where the package `gguf` is not there.
+
+    """
     try:
         import gguf
     except ImportError as missing:
-        raise error(f"{file}: reading GGUF files needs the package: pip install gguf.") from missing
+        raise error(f"{file}: reading GGUF files needs the package: pip install gguf") from missing
     return read_gguf(file, error, {int(k): size for k, size in gguf.GGML_QUANT_SIZES.items()})
 
 

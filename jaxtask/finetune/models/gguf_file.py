@@ -31,24 +31,32 @@ _MOST_FIELDS = 1 << 12
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor is in the file."""
+    """Where a tensor is in the file.
+
+    Attributes:
+        shape: From the slowest dimension to the fastest, as in NumPy.
+        kind: Number of the type that its values are stored as.
+        size: Bytes.
+
+    """
 
     shape: tuple[int, ...]
-    """From the slowest dimension to the fastest, as in NumPy."""
     kind: int
-    """Number of the type that its values are stored as."""
     start: int
     size: int
-    """Bytes."""
 
 
 @dataclass(frozen=True)
 class GgufFile:
-    """The header of a GGUF file."""
+    """The header of a GGUF file.
+
+    Attributes:
+        fields: Numbers, texts, and lists of them.
+
+    """
 
     path: Path
     fields: dict[str, Any]
-    """Numbers, texts, and lists of them."""
     tensors: dict[str, Stored]
 
     def bytes_of(self, name: str) -> np.ndarray:
@@ -71,13 +79,13 @@ def read_gguf(path: Path, error: type[JaxtaskError], sizes: dict[int, tuple[int,
     """
     try:
         if path.exists() and not path.is_file():
-            raise error(f"{path}: is not a regular file.")
+            raise error(f"{path}: is not a regular file")
         with path.open("rb") as file:
             return _Reader(path, file).whole(sizes)
     except OSError as found:
-        raise error(f"{path}: is missing, cut off or no GGUF file: {found.strerror}.") from found
+        raise error(f"{path}: is missing, cut off or no GGUF file: {found.strerror}") from found
     except _Bad as found:
-        raise error(f"{path}: is missing, cut off or no GGUF file: {found}.") from None
+        raise error(f"{path}: is missing, cut off or no GGUF file: {found}") from None
 
 
 class _Bad(Exception):

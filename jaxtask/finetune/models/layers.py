@@ -25,11 +25,17 @@ class Dropout(NamedTuple):
     The counter of a feature's bits is its row, its place and its own number, so a token's mask
     depends on its task's key and on these only: it is the same however many tasks, rows and places
     are beside it. Rows, places, and places that attention looks at, count up to 2¹⁶.
+
+    Attributes:
+        keys: [T, 2] uint32, both words of a Threefry key.
+        rows: [B] int32, the numbers of the rows.
+        rate: [T] float32.
+
     """
 
-    keys: Array  # [T, 2] uint32, both words of a Threefry key
-    rows: Array  # [B] int32, the numbers of the rows
-    rate: Array  # [T] float32
+    keys: Array
+    rows: Array
+    rate: Array
 
     def of_layer(self, layer: Array) -> Dropout:
         """With other keys for each layer."""

@@ -42,15 +42,19 @@ def load_model(path: str | Path, dtype: Dtype = "bfloat16", mesh: Mesh | None = 
     """The model in a Hugging Face folder or a GGUF file, its weights on the device in `dtype`.
 
     With a `mesh`, weights are spread over its "model" axis. Host memory holds one tensor at a time
-    (and a copy while it is laid out). Raises `ModelError` for an architecture that is not supported
-    and for tensors that are missing, unknown or of another shape than the config says.
+    (and a copy while it is laid out).
+
+    Raises:
+        ModelError: For an architecture that is not supported and for tensors that are missing,
+            unknown or of another shape than the config says.
+
     """
     path = Path(path)
     if path.suffix == ".gguf":
         gguf = GgufWeights(path)
         return fill(abstract_model(gguf.config, dtype), gguf, mesh)
     if not path.is_dir():
-        raise ModelError(f"{path}: is neither a folder with a model nor a .gguf file.")
+        raise ModelError(f"{path}: is neither a folder with a model nor a .gguf file")
     config, weights = read_config(path), FolderWeights(path)
     if isinstance(config, DecoderConfig) and config.tied and _has_other_head(weights):
         config = replace(config, tied=False)
@@ -110,7 +114,7 @@ def fill(model: Model, weights: Weights, mesh: Mesh | None) -> Model:
         if weights.shapes[name] != expected:
             raise ModelError(
                 f"{weights.source}: tensor '{name}' has shape {weights.shapes[name]}, expected "
-                f"{expected} by the config."
+                f"{expected} by the config"
             )
     for name, place in matched.items():
         shape, path = variables[place.path].get_value(), place.path
@@ -125,12 +129,16 @@ def fill(model: Model, weights: Weights, mesh: Mesh | None) -> Model:
 def save_model(model: Model, folder: Path) -> None:
     """Writes `model` as a Hugging Face folder: `config.json` and `model.safetensors`.
 
-    The folder appears when it is complete. Raises `ModelError` if it is there already.
+    The folder appears when it is complete.
+
+    Raises:
+        ModelError: It is there already.
+
     """
     from safetensors.numpy import save_file
 
     if folder.exists():
-        raise ModelError(f"{folder}: is there already.")
+        raise ModelError(f"{folder}: is there already")
     variables = dict(nnx.to_flat_state(nnx.split(model)[1]))
     tensors = {}
     for name, place in places(model.config).items():
@@ -147,12 +155,14 @@ def save_model(model: Model, folder: Path) -> None:
 def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
     """The sequence classifier in a Hugging Face folder, without task axis; None if it has none.
 
-    Raises `ModelError` for a classifier of which a part is missing.
+    Raises:
+        ModelError: For a classifier of which a part is missing.
+
     """
     # Classifiers of single tokens, or of choices, have tensors of the same names.
     kinds = read_fields(Path(folder)).get("architectures") or [""]
     if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
-        raise ModelError(f"{folder}/config.json: architectures is no list of names.")
+        raise ModelError(f"{folder}/config.json: architectures is no list of names")
     if not any(kind.endswith("ForSequenceClassification") or not kind for kind in kinds):
         return None
     weights = FolderWeights(Path(folder))
@@ -162,7 +172,7 @@ def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
     if missing == needed:
         return None
     if missing:
-        raise ModelError(f"{weights.source}: has a classifier that lacks '{min(missing)}'.")
+        raise ModelError(f"{weights.source}: has a classifier that lacks '{min(missing)}'")
     head: Head = {}
     shape = weights.shapes[f"{layers[-1]}.weight"]
     for name, (d_in, d_out) in head_shapes(config, shape[0] if shape else 0).items():
@@ -170,7 +180,7 @@ def load_head(folder: str | Path, config: EncoderConfig) -> Head | None:
             if weights.shapes[f"{name}.{end}"] != expected or not d_out:
                 raise ModelError(
                     f"{weights.source}: the classifier's '{name}.{end}' has shape "
-                    f"{weights.shapes[f'{name}.{end}']}, expected {expected} by the config."
+                    f"{weights.shapes[f'{name}.{end}']}, expected {expected} by the config"
                 )
     for name in layers:
         head[name] = {

@@ -64,8 +64,12 @@ def match_names(found: Iterable[str], config: ModelConfig, where: str) -> dict[s
     """The place of every tensor named in `found` that the model wants.
 
     Accepts files of the model without its head (whose names lack the first part) and the norm names
-    of old BERT files. Raises `ModelError` listing the names that have no place, the places that no
-    name fills, or names that mean one place.
+    of old BERT files.
+
+    Raises:
+        ModelError: Listing the names that have no place, the places that no name fills, or names
+            that mean one place.
+
     """
     wanted = places(config)
     prefix = "model." if isinstance(config, DecoderConfig) else f"{config.architecture}."
@@ -84,7 +88,7 @@ def match_names(found: Iterable[str], config: ModelConfig, where: str) -> dict[s
     filled = set(matched.values())
     if len(filled) < len(matched):
         twice = [name for name, place in matched.items() if list(matched.values()).count(place) > 1]
-        raise ModelError(f"{where}: tensors that are one and the same: {_some(twice)}.")
+        raise ModelError(f"{where}: tensors that are one and the same: {_some(twice)}")
     missing = [name for name, place in wanted.items() if place not in filled]
     if unknown or missing:
         parts = [
@@ -95,7 +99,7 @@ def match_names(found: Iterable[str], config: ModelConfig, where: str) -> dict[s
             )
             if names
         ]
-        raise ModelError(f"{where}: {'; '.join(parts)}.")
+        raise ModelError(f"{where}: {'; '.join(parts)}")
     return matched
 
 

@@ -15,8 +15,10 @@ from jaxtask.errors import ModelError
 
 @dataclass(frozen=True)
 class Llama3Scaling:
-    """Llama 3.1's: wavelengths above `positions`/`low` grow by `factor`, below `positions`/`high`
-    they stay, and between they blend.
+    """Scaling of Llama 3.1.
+
+    Wavelengths above `positions`/`low` grow by `factor`, those below `positions`/`high` stay, and
+    those between are interpolated.
     """
 
     factor: float
@@ -27,11 +29,16 @@ class Llama3Scaling:
 
 @dataclass(frozen=True)
 class Rope:
-    """The base of the wavelengths, and what is done to them."""
+    """The base of the wavelengths, and what is done to them.
+
+    Attributes:
+        factors: Wavelengths grow by these, given one by one.
+
+    """
 
     theta: float
     scaling: Llama3Scaling | None = None
-    factors: tuple[float, ...] | None = None  # wavelengths grow by these, given one by one
+    factors: tuple[float, ...] | None = None
 
     def frequencies(self, head_width: int) -> np.ndarray:
         """Radians per position of each pair of features, [head_width / 2] float32."""
@@ -62,23 +69,27 @@ def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
 
 
 def read_rope(fields: dict[str, Any], where: str) -> Rope:
-    """From `rope_parameters`, or `rope_theta` and `rope_scaling` of older files.
+    """Read `rope_parameters`, or `rope_theta` and `rope_scaling` of older files.
 
-    Raises `ModelError` for any scaling but `llama3`. Files older than `rope_theta` mean 10000.
+    Files without `rope_theta` mean 10000.
+
+    Raises:
+        ModelError: The scaling is another than `llama3`.
+
     """
     scaling = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
     if not isinstance(scaling, dict):
         raise ModelError(
-            f"{where}: the rotary scaling is a {type(scaling).__name__}, expected an object."
+            f"{where}: the rotary scaling is a {type(scaling).__name__}, expected an object"
         )
     theta = _positive(scaling.get("rope_theta") or fields.get("rope_theta") or 10000.0)
     if theta is None:
-        raise ModelError(f"{where}: rope_theta is no number, expected one above 0.")
+        raise ModelError(f"{where}: rope_theta is no number, expected one above 0")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
         return Rope(theta)
     if kind != "llama3":
-        raise ModelError(f"{where}: rope_type is {kind!r:.80}, expected 'default' or 'llama3'.")
+        raise ModelError(f"{where}: rope_type is {kind!r:.80}, expected 'default' or 'llama3'")
     names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
     numbers = []
     for name in names:
@@ -87,7 +98,7 @@ def read_rope(fields: dict[str, Any], where: str) -> Rope:
         number = _positive(value)
         if number is None:
             raise ModelError(
-                f"{where}: the llama3 scaling's {name} is {value!r:.80}, expected a number above 0."
+                f"{where}: the llama3 scaling's {name} is {value!r:.80}, expected a number above 0"
             )
         numbers.append(number)
     return Rope(theta, Llama3Scaling(*numbers))
@@ -103,7 +114,7 @@ def _positive(value: Any) -> float | None:
 def rope_fields(rope: Rope) -> dict[str, Any]:
     """The fields of a `config.json` that `read_rope` reads back."""
     if rope.factors is not None:
-        raise ModelError("a model with given rotary factors cannot be written as a config.json.")
+        raise ModelError("a model with given rotary factors cannot be written as a config.json")
     fields: dict[str, Any] = {"rope_theta": rope.theta}
     if s := rope.scaling:
         fields["rope_scaling"] = {

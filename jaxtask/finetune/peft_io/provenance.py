@@ -32,14 +32,14 @@ def work_folder(recipe: Recipe) -> Path:
     """
     if recipe.out is None:
         if recipe.work is None:
-            raise RecipeError("out is missing, expected a folder for the adapters.")
+            raise RecipeError("out is missing, expected a folder for the adapters")
         return Path(recipe.work)
     out = Path(recipe.out).absolute()
     if recipe.work is None:
         return out.with_name(f"{out.name}.work")
     work = Path(recipe.work).absolute()
     if out == work or out in work.parents:
-        raise RecipeError(f"work is {recipe.work!r}, expected a folder that is not in out, {out}.")
+        raise RecipeError(f"work is {recipe.work!r}, expected a folder that is not in out, {out}")
     return Path(recipe.work)
 
 

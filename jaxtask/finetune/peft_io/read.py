@@ -20,15 +20,19 @@ _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 
 @dataclass(frozen=True, eq=False)
 class StoredAdapter:
-    """What a folder holds, in the form of training."""
+    """What a folder holds, in the form of training.
+
+    Attributes:
+        base: The base model's name, if the file has one.
+        ranks: Module → its rank in each layer [L]; 0 where there is no LoRA.
+        parameters: Of one task, see `training.parameters`; without a head if the file has none.
+
+    """
 
     base: str | None
-    """The base model's name, if the file has one."""
     lora: Lora
     ranks: dict[str, np.ndarray]
-    """Module → its rank in each layer [L]; 0 where there is no LoRA."""
     parameters: dict[str, dict[str, np.ndarray]]
-    """Of one task, see `training.parameters`; without a head if the file has none."""
 
 
 def read_adapter(
@@ -55,7 +59,7 @@ def read_adapter(
     folder = Path(folder)
     found = load_adapters({folder.name: folder}).adapters
     if len(found) != 1:
-        raise AdapterError(f"{folder}: holds {len(found)} adapters, expected one to train further.")
+        raise AdapterError(f"{folder}: holds {len(found)} adapters, expected one to train further")
     (adapter,) = found
     approximate, excluded = (adapter.provenance[key] for key in ("approximate", "excluded"))
     head = head or {}
@@ -63,13 +67,11 @@ def read_adapter(
     lost = [name for name in excluded if name not in wanted and name != "modules_to_save"]
     if lost or approximate:
         why = approximate or f"'{lost[0]}' would be lost: {excluded[lost[0]]}"
-        raise AdapterError(f"{folder}: cannot be trained further: {why}.")
+        raise AdapterError(f"{folder}: cannot be trained further: {why}")
     config = read_config(folder / CONFIG)
     for name in ("alora_invocation_tokens", "init_r"):
         if name in config.fields:
-            raise AdapterError(
-                f"{folder}: cannot be trained further: {name} is set, unlike LoRA's."
-            )
+            raise AdapterError(f"{folder}: cannot be trained further: {name} is set, unlike LoRA's")
     ranks, parameters = _factors(folder, adapter, linears, layers, config)
     if head and not without_head and any(name in excluded for name in wanted):
         parameters |= _head(folder, head)
@@ -112,18 +114,18 @@ def _factors(
         if config.rank_of(strip_wrappers(path)) != shape.rank:
             raise AdapterError(
                 f"{folder}: '{path}' has rank {shape.rank}, but {CONFIG} says "
-                f"{config.rank_of(strip_wrappers(path))}."
+                f"{config.rank_of(strip_wrappers(path))}"
             )
         if key.module not in linears or not 0 <= key.layer < layers:
             raise AdapterError(
                 f"{folder}: adapts '{path}', which the base model has not: it has {layers} layers "
-                f"with {', '.join(linears)}."
+                f"with {', '.join(linears)}"
             )
         d_in, d_out = linears[key.module]
         if (shape.d_in, shape.d_out) != (d_in, d_out):
             raise AdapterError(
                 f"{folder}: '{path}' maps {shape.d_in} to {shape.d_out} features, expected "
-                f"{d_in} to {d_out} as in the base model."
+                f"{d_in} to {d_out} as in the base model"
             )
         ranks.setdefault(key.module, np.zeros(layers, np.int64))[key.layer] = shape.rank
     largest = max(int(row.max()) for row in ranks.values())
@@ -138,7 +140,7 @@ def _factors(
         if update.A.dtype != np.float32:
             raise AdapterError(
                 f"{folder}: '{adapter.path(key)}' is stored as float64, expected float32 or less: "
-                "its values would be rounded."
+                "its values would be rounded"
             )
         parameters[key.module]["A"][key.layer, :, : shape.rank] = update.A.T
         parameters[key.module]["B"][key.layer, : shape.rank] = update.B.T
@@ -153,12 +155,12 @@ def _head(folder: Path, head: Mapping[str, tuple[int, int]]) -> dict[str, dict[s
 
     file = folder / WEIGHTS
     if not file.exists():
-        raise AdapterError(f"{file}: is missing, but the head is read from there only.")
+        raise AdapterError(f"{file}: is missing, but the head is read from there only")
     found: dict[str, dict[str, np.ndarray]] = {}
     try:
         opened = safe_open(file, framework="numpy")
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{file}: is truncated or no safetensors file: {error}.") from error
+        raise AdapterError(f"{file}: is truncated or no safetensors file: {error}") from error
     with opened as tensors:
         for name, (d_in, d_out) in head.items():
             shapes = {"weight": (d_out, d_in), "bias": (d_out,)}
@@ -166,15 +168,15 @@ def _head(folder: Path, head: Mapping[str, tuple[int, int]]) -> dict[str, dict[s
             for end, shape in shapes.items():
                 key = f"{PREFIX}{name}.{end}"
                 if key not in tensors.keys():  # noqa: SIM118  (the handle is no dictionary)
-                    raise AdapterError(f"{file}: holds no '{key}', expected the head's {shape}.")
+                    raise AdapterError(f"{file}: holds no '{key}', expected the head's {shape}")
                 layer[end] = tensors.get_tensor(key)
                 if layer[end].shape != shape:
                     raise AdapterError(
-                        f"{file}: '{key}' has shape {layer[end].shape}, expected {shape}."
+                        f"{file}: '{key}' has shape {layer[end].shape}, expected {shape}"
                     )
                 if not np.isfinite(layer[end].astype(np.float32)).all():
                     raise AdapterError(
-                        f"{file}: '{key}' holds NaN or infinity, expected finite numbers."
+                        f"{file}: '{key}' holds NaN or infinity, expected finite numbers"
                     )
             kernel = np.ascontiguousarray(layer["weight"].T, np.float32)
             found[name] = {"kernel": kernel, "bias": layer["bias"].astype(np.float32)}

@@ -20,16 +20,20 @@ _UNTARGETED = ("lm_head", "pooler.dense", "classifier.dense", "classifier.out_pr
 
 @dataclass(frozen=True)
 class AdapterForm:
-    """Everything about one task's adapter but its numbers."""
+    """Everything about one task's adapter but its numbers.
+
+    Attributes:
+        ranks: Module → its rank in each layer [L]; 0 where there is no LoRA.
+        layer_name: The name of a layer in the Hugging Face model, such as ``model.layers.3``.
+        head: The layers of a classifier's head: (in, out); empty for a language model.
+
+    """
 
     base: str
     lora: Lora
     ranks: Mapping[str, np.ndarray]
-    """Module → its rank in each layer [L]; 0 where there is no LoRA."""
     layer_name: Callable[[int], str]
-    """The name of a layer in the Hugging Face model, such as ``model.layers.3``."""
     head: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """The layers of a classifier's head: (in, out); empty for a language model."""
 
     def modules(self) -> list[tuple[str, int, str, int]]:
         """(module, layer, full name, rank) wherever there is LoRA."""
@@ -83,7 +87,7 @@ def adapter_tensors(parameters: Tree, form: AdapterForm) -> dict[str, np.ndarray
     for name, tensor in tensors.items():
         tensors[name] = np.ascontiguousarray(tensor, np.float32)
         if not np.isfinite(tensors[name]).all():
-            raise TrainingError(f"'{name}' holds values that are not finite: training diverged.")
+            raise TrainingError(f"'{name}' holds values that are not finite: training diverged")
     return tensors
 
 

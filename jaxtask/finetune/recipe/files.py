@@ -31,15 +31,25 @@ def read_recipe(source: str | os.PathLike[str]) -> Recipe:
 
 
 def read_settings(text: str, source: str) -> dict[str, Any]:
-    """The names and values in the text of a YAML file, `source`. Raises `RecipeError`."""
+    """The names and values in the text of a YAML file, `source`.
+
+    Raises:
+        RecipeError: It is no YAML, or holds anything else.
+
+    """
     values = parse_yaml(text, source, RecipeError)
     if not isinstance(values, dict):
-        raise RecipeError(f"{source}: holds {shown(values)}, expected names with values.")
+        raise RecipeError(f"{source}: holds {shown(values)}, expected names with values")
     return values
 
 
 def read_value(text: str) -> Any:
-    """One value as a recipe's file would have it. Raises `RecipeError` if it is no YAML."""
+    """One value as a recipe's file would have it.
+
+    Raises:
+        RecipeError: It is no YAML.
+
+    """
     return parse_yaml(text, shown(text, 100), RecipeError)
 
 
@@ -53,6 +63,6 @@ def _text(source: str | os.PathLike[str]) -> str:
         near = difflib.get_close_matches(path.stem, names, 1, 0.6)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise RecipeError(
-            f"{source}: is neither a file nor a shipped recipe{hint}: those are {', '.join(names)}."
+            f"{source}: is neither a file nor a shipped recipe{hint}: those are {', '.join(names)}"
         )
     return read_text(path, RecipeError, MAX_YAML_BYTES)

@@ -30,7 +30,13 @@ def _setting(check: Check, default: Any = dataclasses.MISSING, *, per_task: bool
 
 @dataclass(frozen=True)
 class Lora:
-    """The adapters. `alpha`, patterns and `rslora` mean what they mean in PEFT."""
+    """The adapters. `alpha`, patterns and `rslora` mean what they mean in PEFT.
+
+    Attributes:
+        shared_init: All tasks start from one A; otherwise each from its own.
+        seed: Of A's initial values: tasks with equal seeds start from equal A.
+
+    """
 
     r: int = _setting(checks.whole(1, MOST_RANK), 8, per_task=True)
     alpha: float = _setting(checks.number(0, above=True), 16.0, per_task=True)
@@ -49,9 +55,7 @@ class Lora:
         checks.table(checks.number(0, above=True), patterns=True), {}, per_task=True
     )
     shared_init: bool = _setting(checks.flag(), True)
-    """All tasks start from one A; otherwise each from its own."""
     seed: int = _setting(checks.whole(0, checks.MOST_SEED), 0, per_task=True)
-    """Of A's initial values: tasks with equal seeds start from equal A."""
 
     def __post_init__(self) -> None:
         _check(self, "lora.")
@@ -59,66 +63,72 @@ class Lora:
 
 @dataclass(frozen=True)
 class Training:
-    """The run. A step is one update of the adapters, from `batch` · `accumulate` rows a task."""
+    """The run. A step is one update of the adapters, from `batch` · `accumulate` rows a task.
+
+    Attributes:
+        steps: Instead of epochs. With neither, `DEFAULT_EPOCHS`.
+        max_len: Tokens of the longest example. Null for what the base model allows; rows are then
+            as long as the longest example needs, and with packing `PACKED` tokens or more.
+        truncate: Longer examples are cut: a prompt's document at its end, or the text to classify,
+            never the instruction, the target or what a template writes. Otherwise they are dropped
+            and counted.
+        warmup: The share of a task's steps in which the learning rate rises from 0.
+        clip: The largest global norm of one task's gradient; null for no limit.
+        base_dropout: Encoders' frozen layers drop features and attention as their config says, as
+            in PEFT.
+        seed: Of the order of the data, and of dropout.
+        eval_every: Steps between evaluations; null for the end of each epoch of a task.
+        eval_examples: At most so many dev examples of a task are evaluated on, the same ones in
+            every run; null for all of them.
+        patience: A task ends after that many evaluations in a row without a new best, and its best
+            adapter is kept; null: every task runs to its end, and its last adapter is kept.
+        generate: From so many dev examples of a task texts are generated after training, and before
+            it for comparison; the same examples in every run.
+        generate_tokens: The longest text that is generated.
+        stack: How many tasks train at once.
+        remat: Features are computed again for the backward pass, not kept.
+        checkpoint_every: Steps.
+        log_every: Steps between looks at their numbers; all of them are logged.
+
+    """
 
     epochs: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
     steps: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
-    """Instead of epochs. With neither, `DEFAULT_EPOCHS`."""
     batch: int = _setting(checks.whole(1), 1)
     accumulate: int = _setting(checks.whole(1), 1)
     packing: bool = _setting(checks.flag(), False)
     max_len: int | None = _setting(checks.optional(checks.whole(8)), None)
-    """Tokens of the longest example. Null for what the base model allows; rows are then as long as
-    the longest example needs, and with packing `PACKED` tokens or more."""
     truncate: bool = _setting(checks.flag(), False)
-    """Longer examples are cut: a prompt's document at its end, or the text to classify, never the
-    instruction, the target or what a template writes. Otherwise they are dropped and counted."""
     lr: float = _setting(checks.number(0, above=True), 4e-5, per_task=True)
     schedule: str = _setting(
         checks.one_of("constant", "linear", "cosine"), "constant", per_task=True
     )
     warmup: float = _setting(checks.number(0, 1, below=True), 0.0, per_task=True)
-    """The share of a task's steps in which the learning rate rises from 0."""
     weight_decay: float = _setting(checks.number(0), 0.0, per_task=True)
     clip: float | None = _setting(checks.optional(checks.number(0, above=True)), 1.0, per_task=True)
-    """The largest global norm of one task's gradient; null for no limit."""
     betas: tuple[float, float] = _setting(
         checks.pair(checks.number(0, 1, below=True)), (0.9, 0.999)
     )
     base_dropout: bool = _setting(checks.flag(), True)
-    """Encoders' frozen layers drop features and attention as their config says, as in PEFT."""
     seed: int = _setting(checks.whole(0, checks.MOST_SEED), 0)
-    """Of the order of the data, and of dropout."""
     eval_every: int | None = _setting(checks.optional(checks.whole(1)), None)
-    """Steps between evaluations; null for the end of each epoch of a task."""
     eval_examples: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
-    """At most so many dev examples of a task are evaluated on, the same ones in every run; null for
-    all of them."""
     patience: int | None = _setting(checks.optional(checks.whole(1)), None, per_task=True)
-    """A task ends after that many evaluations in a row without a new best, and its best adapter is
-    kept; null: every task runs to its end, and its last adapter is kept."""
     generate: int = _setting(checks.whole(0), 0)
-    """From so many dev examples of a task texts are generated after training, and before it for
-    comparison; the same examples in every run."""
     generate_tokens: int = _setting(checks.whole(1), 128)
-    """The longest text that is generated."""
     stack: int | str = _setting(checks.either(checks.one_of("auto"), checks.whole(1)), "auto")
-    """How many tasks train at once."""
     remat: bool = _setting(checks.flag(), True)
-    """Features are computed again for the backward pass, not kept."""
     attention: str = _setting(checks.one_of("xla", "cudnn"), "xla")
     mesh: Mapping[str, int] = _setting(checks.table(checks.whole(1), MESH_AXES), {})
     checkpoint_every: int = _setting(checks.whole(1), 100)
-    """Steps."""
     log_every: int = _setting(checks.whole(1), 10)
-    """Steps between looks at their numbers; all of them are logged."""
 
     def __post_init__(self) -> None:
         _check(self, "training.")
         if self.epochs is not None and self.steps is not None:
             raise RecipeError(
                 f"training.epochs is {self.epochs} and training.steps is {self.steps}, "
-                "expected one of the two."
+                "expected one of the two"
             )
         if self.epochs is None and self.steps is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
@@ -131,33 +141,37 @@ PACKED = 2048
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run: a base model, the tasks' data, and how they meet."""
+    """A whole run: a base model, the tasks' data, and how they meet.
+
+    Attributes:
+        base: A Hugging Face folder or a GGUF file; the shipped recipes have the id on the Hub.
+        tokenizer: A folder, a GGUF file, or an id in the local cache; null for the base's own.
+        prompt: Auto: the chat template where the tokenizer has one, else the plain form.
+        dtype: Of the frozen base. Adapters and their optimiser are float32.
+        start: An adapter to go on from, for all tasks; or a folder with one a task, by its name. In
+            PEFT's format, also by PEFT itself. Rank, α, rsLoRA, targets and patterns are then the
+            adapter's, and those below "lora" are not used.
+        head: Of encoders. auto: the one of the adapter at `start`, else that in the base's folder
+            if it has as many scores as the task needs, else a new one; new: a new one in any case.
+        data: Task folders, or patterns of them.
+        out: Gets one folder a task, and nothing else.
+        work: Gets checkpoints and logs; null for `<out>.work`.
+        tasks: Task → "lora" or "training" → what is different for this task.
+
+    """
 
     base: str = _setting(checks.path())
-    """A Hugging Face folder or a GGUF file; the shipped recipes have the id on the Hub."""
     tokenizer: str | None = _setting(checks.optional(checks.path()), None)
-    """A folder, a GGUF file, or an id in the local cache; null for the base's own."""
     prompt: str = _setting(checks.one_of("auto", "plain", "chat"), "auto")
-    """auto: the chat template where the tokenizer has one, else the plain form."""
     dtype: str = _setting(checks.one_of("float32", "bfloat16"), "bfloat16")
-    """Of the frozen base. Adapters and their optimiser are float32."""
     start: str | None = _setting(checks.optional(checks.path()), None)
-    """An adapter to go on from, for all tasks; or a folder with one a task, by its name. In PEFT's
-    format, also by PEFT itself. Rank, α, rsLoRA, targets and patterns are then the adapter's, and
-    those below "lora" are not used."""
     head: str = _setting(checks.one_of("auto", "new"), "auto")
-    """Of encoders. auto: the one of the adapter at `start`, else that in the base's folder if it
-    has as many scores as the task needs, else a new one; new: a new one in any case."""
     data: tuple[str, ...] = _setting(checks.texts(checks.path()), ())
-    """Task folders, or patterns of them."""
     out: str | None = _setting(checks.optional(checks.path()), None)
-    """Gets one folder a task, and nothing else."""
     work: str | None = _setting(checks.optional(checks.path()), None)
-    """Gets checkpoints and logs; null for `<out>.work`."""
     lora: Lora = field(default_factory=Lora)
     training: Training = field(default_factory=Training)
     tasks: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    """Task → "lora" or "training" → what is different for this task."""
 
     def __post_init__(self) -> None:
         _check(self, "")
@@ -215,7 +229,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
                 flat[name] = kind(**section)
         flat["tasks"] = _mapping(flat.get("tasks", {}), "tasks")
         if "base" not in flat:
-            raise RecipeError("base is missing, expected text.")
+            raise RecipeError("base is missing, expected text")
         return Recipe(**flat)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
@@ -224,7 +238,9 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 def change(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
     """The recipe with other values at dotted keys, such as ``{"lora.r": 16}``.
 
-    Raises `RecipeError` as `make_recipe` does.
+    Raises:
+        RecipeError: As `make_recipe` does.
+
     """
     values = recipe.json()
     for key, value in changes.items():
@@ -253,7 +269,7 @@ def _take(check: Check, value: Any, key: str) -> Any:
     try:
         return check.take(value)
     except ValueError:
-        raise RecipeError(f"{key} is {shown(value)}, expected {check.expected}.") from None
+        raise RecipeError(f"{key} is {shown(value)}, expected {check.expected}") from None
 
 
 def _check_task(recipe: Recipe, name: str, sections: Any) -> None:
@@ -270,13 +286,13 @@ def _check_task(recipe: Recipe, name: str, sections: Any) -> None:
                 own = ", ".join(g.name for g in dataclasses.fields(kind) if g.metadata["per_task"])
                 raise RecipeError(
                     f"{key}.{section}.{f.name} is given, but is one for all tasks; a task may have "
-                    f"its own {own}."
+                    f"its own {own}"
                 )
             if f.name in values:
                 _take(f.metadata["check"], values[f.name], f"{key}.{section}.{f.name}")
     if recipe.lora.shared_init and "seed" in sections.get("lora", {}):
         raise RecipeError(
-            f"{key}.lora.seed is given, but lora.shared_init is true: all tasks start from one A."
+            f"{key}.lora.seed is given, but lora.shared_init is true: all tasks start from one A"
         )
     try:
         recipe.for_task(name)
@@ -286,7 +302,7 @@ def _check_task(recipe: Recipe, name: str, sections: Any) -> None:
 
 def _mapping(value: Any, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise RecipeError(f"{key} is {shown(value)}, expected names with values.")
+        raise RecipeError(f"{key} is {shown(value)}, expected names with values")
     return value
 
 

@@ -15,13 +15,18 @@ FINISHED, EARLY = "finished", "stopped early"
 
 @dataclass(frozen=True)
 class TaskRun:
-    """One task's data, and how long it trains."""
+    """One task's data, and how long it trains.
+
+    Attributes:
+        total: Steps.
+        patience: Evaluations in a row without a new best before it ends; with None it goes to its
+            end.
+
+    """
 
     batches: TaskBatches
     total: int
-    """Steps."""
     patience: int | None = None
-    """Evaluations in a row without a new best before it ends; with None it goes to its end."""
 
     @property
     def name(self) -> str:
@@ -31,19 +36,23 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """Where one task is."""
+    """Where one task is.
+
+    Attributes:
+        dev_loss: Of the last evaluation.
+        best: The least loss of the evaluations, of which the one before training is none.
+        waited: Evaluations since the best one.
+        ended: Why it has ended, if it has.
+
+    """
 
     position: Position = field(default_factory=Position)
     steps: int = 0
     dev_loss: float | None = None
-    """Of the last evaluation."""
     best: float | None = None
-    """The least loss of the evaluations, of which the one before training is none."""
     best_step: int = 0
     waited: int = 0
-    """Evaluations since the best one."""
     ended: str = ""
-    """Why it has ended, if it has."""
 
     def stepped(self, run: TaskRun) -> "TaskRecord":
         """After one more step."""
@@ -83,7 +92,7 @@ def batch_shape(recipe: Recipe, pad: int) -> BatchShape:
     """The rows that a recipe asks for, `max_len` included; `pad` is the token of padding."""
     training = recipe.training
     if training.max_len is None:
-        raise RecipeError("training.max_len is null: a run needs the number that it stands for.")
+        raise RecipeError("training.max_len is null: a run needs the number that it stands for")
     return BatchShape(
         rows=training.batch * training.accumulate,
         max_len=training.max_len,
@@ -106,7 +115,7 @@ def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[Ta
         if training.patience is not None and not task.splits.get("dev"):
             raise RecipeError(
                 f"training.patience is {training.patience}, but task {task.name} has no dev "
-                "examples to evaluate on."
+                "examples to evaluate on"
             )
         shape = batch_shape(recipe, pad)
         batches = TaskBatches(task, shape, training.seed, training.eval_examples)
@@ -114,7 +123,7 @@ def make_runs(recipe: Recipe, tasks: Sequence[EncodedTask], pad: int) -> list[Ta
         if total > MOST:
             raise RecipeError(
                 f"training.epochs is {training.epochs}, which is {total:,} steps for {task.name}, "
-                f"expected at most {MOST:,}."
+                f"expected at most {MOST:,}"
             )
         runs.append(TaskRun(batches, total, training.patience))
     return runs

@@ -50,7 +50,7 @@ class Checkpoints:
             )
         except OSError as error:
             told = error.strerror or error
-            raise CheckpointError(f"{folder}: cannot be used for checkpoints: {told}.") from error
+            raise CheckpointError(f"{folder}: cannot be used for checkpoints: {told}") from error
         self._args = ocp.args
 
     def __enter__(self) -> "Checkpoints":
@@ -115,7 +115,7 @@ class Checkpoints:
     def _read(self, what: str, how: Any) -> Any:
         step = self.latest()
         if step is None:
-            raise CheckpointError(f"{self.folder}: holds no complete checkpoint.")
+            raise CheckpointError(f"{self.folder}: holds no complete checkpoint")
         try:
             with _quiet():
                 return self._manager.restore(step, args=self._args.Composite(**{what: how}))[what]
@@ -137,7 +137,7 @@ class Checkpoints:
     def _unwritten(self, step: int, reason: str) -> CheckpointError:
         kept = "none before it" if self.latest() is None else f"step {self.latest()} is intact"
         return CheckpointError(
-            f"{self.folder}: the checkpoint of step {step} cannot be written ({kept}): {reason}."
+            f"{self.folder}: the checkpoint of step {step} cannot be written ({kept}): {reason}"
         )
 
     def _discard(self) -> None:

@@ -35,7 +35,7 @@ def base_contents(path: Path) -> dict[str, str]:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             return dict(zip((file.name for file in files), pool.map(_digest, files), strict=True))
     except OSError as error:
-        raise ModelError(f"{error.filename}: cannot be read: {error.strerror}.") from error
+        raise ModelError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def encoded_contents(task: EncodedTask) -> dict[str, str]:

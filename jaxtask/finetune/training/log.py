@@ -75,4 +75,4 @@ def _until(path: Path, step: int, owed: bool) -> list[str]:
             or (event["step"] == step and not (owed and event["event"] in ("eval", "end")))
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path}: is no log of a run, so it is left alone.") from error
+        raise TrainingError(f"{path}: is no log of a run, so it is left alone") from error

@@ -46,44 +46,56 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class Functions:
-    """Training itself. A state is any tree of arrays; one that was given to a step is gone."""
+    """Training itself. A state is any tree of arrays; one that was given to a step is gone.
+
+    Attributes:
+        init: The state at the start.
+        train_step: (state, batch, active [T] bool) → state and report. Of a task that is not
+            active, nothing changes.
+        eval_step: (state, batch) → the summed loss and its weight, [T] each.
+        adapter: (state, task) → the task's parameters.
+
+    """
 
     init: Callable[[], Any]
-    """The state at the start."""
     train_step: Callable[[Any, Batch, np.ndarray], tuple[Any, Report]]
-    """(state, batch, active [T] bool) → state and report. Of a task that is not active, nothing
-    changes."""
     eval_step: Callable[[Any, Batch], tuple[Any, Any]]
-    """(state, batch) → the summed loss and its weight, [T] each."""
     adapter: Callable[[Any, int], Tree]
-    """(state, task) → the task's parameters."""
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How often what happens, in steps."""
+    """How often what happens, in steps.
+
+    Attributes:
+        eval_every: None: at the end of each epoch of a task.
+        log_every: How often the numbers of the steps are fetched and shown. All of them are logged.
+
+    """
 
     eval_every: int | None = None
-    """None: at the end of each epoch of a task."""
     checkpoint_every: int = 100
     log_every: int = 10
-    """How often the numbers of the steps are fetched and shown. All of them are logged."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of one task."""
+    """What became of one task.
+
+    Attributes:
+        parameters: The best ones if it had patience, else the last.
+        loss_before: On the evaluation examples, before training.
+        scored: What it says on dev examples, where that was asked for; the loop itself does not.
+        rows: Of each split, see `EncodedTask.rows`.
+
+    """
 
     name: str
     parameters: Tree
-    """The best ones if it had patience, else the last."""
     record: TaskRecord
     loss_before: float | None
-    """On the evaluation examples, before training."""
     scored: Scored | None = None
-    """What it says on dev examples, where that was asked for; the loop itself does not."""
     rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Of each split, see `EncodedTask.rows`."""
 
     def json(self) -> dict[str, Any]:
         """All but the parameters, JSON-able; of generated texts the first."""
@@ -134,7 +146,7 @@ def train(
     kinds = {(run.batches.kind, run.batches.shape) for run in runs}
     if len(kinds) != 1:
         names = ", ".join(run.name for run in runs)
-        raise TrainingError(f"tasks of several kinds or shapes cannot train at once: {names}.")
+        raise TrainingError(f"tasks of several kinds or shapes cannot train at once: {names}")
     with Checkpoints(work / "checkpoints") as checkpoints, StopOnSignal() as stop:
         loop = _Loop(functions, runs, options, checkpoints, identity, show)
         after = loop.step if loop.resumed else None
@@ -308,13 +320,13 @@ class _Loop:
                 raise TrainingError(
                     f"task {self.runs[task].name}: {what} is {value} before the first update, "
                     "expected a finite number: the base model (its weights, or their dtype) or the "
-                    "adapter that is trained further gives no finite scores for these examples."
+                    "adapter that is trained further gives no finite scores for these examples"
                 )
             kept = self.checkpoints.latest()
             where = "there is no checkpoint" if kept is None else f"the last checkpoint is {kept}"
             raise TrainingError(
                 f"task {self.runs[task].name}: {what} is {value} after {self.step} steps, expected "
-                f"a finite number; a lower learning rate may help ({where})."
+                f"a finite number; a lower learning rate may help ({where})"
             )
         return float(value)
 
@@ -350,7 +362,7 @@ class _Loop:
                 f"{self.checkpoints.folder}: the checkpoint does not record its run's "
                 f"{' and '.join(unknown)}, so an older jaxtask made it, and whether it belongs to "
                 "this run cannot be known. Finish that run with the version that began it, or "
-                "start anew with overwrite=True."
+                "start anew with overwrite=True"
             )
         if different := _differences(before, now):
             more = f"; and {len(different) - _MOST} more" if len(different) > _MOST else ""
@@ -358,7 +370,7 @@ class _Loop:
             raise CheckpointError(
                 f"{self.checkpoints.folder}: is the checkpoint of another run: "
                 f"{'; '.join(different[:_MOST])}{more}.{hints} Give another work folder, or remove "
-                "this one."
+                "this one"
             )
         arrays = self.checkpoints.arrays({"state": self.state, "best": self.best})
         self.state, self.best = arrays["state"], arrays["best"]

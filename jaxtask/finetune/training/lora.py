@@ -136,7 +136,7 @@ def init_head(
             given = start[name]["kernel"].shape
             if given != (d_in, out):
                 raise TrainingError(
-                    f"the head's '{name}' has shape {given} (in, out), expected {(d_in, out)}."
+                    f"the head's '{name}' has shape {given} (in, out), expected {(d_in, out)}"
                 )
             kernel[t, :, :out], bias[t, :out] = start[name]["kernel"], start[name]["bias"]
         head[name] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}

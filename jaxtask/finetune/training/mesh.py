@@ -33,7 +33,7 @@ def make_mesh(task: int = 1, data: int = 1, model: int = 1) -> Mesh:
     if min(task, data, model) < 1 or needed > len(found):
         raise TrainingError(
             f"a mesh of task={task}, data={data}, model={model} needs {needed} devices of at least "
-            f"one each; there are {len(found)}."
+            f"one each; there are {len(found)}"
         )
     grid = np.asarray(found[:needed]).reshape(task, data, model)
     return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
@@ -66,13 +66,15 @@ def spread_tasks(tree: Any, mesh: Mesh) -> Any:
 def spread_batch(batch: Any, mesh: Mesh) -> Any:
     """The shardings of a batch: tasks along "task", rows along "data".
 
-    Raises `TrainingError` where an axis does not divide them.
+    Raises:
+        TrainingError: An axis does not divide them.
+
     """
     T, B = batch.tokens.shape[:2]
     for name, found in (("task", T), ("data", B)):
         if found % mesh.shape[name]:
             what = "tasks" if name == "task" else "rows"
             raise TrainingError(
-                f"the mesh's '{name}' axis of {mesh.shape[name]} does not divide {found} {what}."
+                f"the mesh's '{name}' axis of {mesh.shape[name]} does not divide {found} {what}"
             )
     return jax.tree.map(lambda _: NamedSharding(mesh, P("task", "data")), batch)

@@ -11,17 +11,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskView:
-    """Where one task is."""
+    """Where one task is.
+
+    Attributes:
+        loss: Of training, lately.
+        ended: Why, if it has.
+
+    """
 
     name: str
     step: int
     total: int
     loss: float | None = None
-    """Of training, lately."""
     dev_loss: float | None = None
     best: float | None = None
     ended: str = ""
-    """Why, if it has."""
 
 
 @dataclass(frozen=True)

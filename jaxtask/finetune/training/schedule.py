@@ -16,12 +16,20 @@ KINDS = ("constant", "linear", "cosine")
 
 
 class Schedule(NamedTuple):
-    """One per task, [T] each."""
+    """One per task, [T] each.
 
-    kind: Array  # int32, an index into `KINDS`
-    peak: Array  # float32
-    warmup: Array  # int32 steps from 0 to the peak
-    total: Array  # int32 steps after which linear and cosine schedules are at 0
+    Attributes:
+        kind: int32, an index into `KINDS`.
+        peak: float32.
+        warmup: int32 steps from 0 to the peak.
+        total: int32 steps after which linear and cosine schedules are at 0.
+
+    """
+
+    kind: Array
+    peak: Array
+    warmup: Array
+    total: Array
 
 
 def learning_rate(schedule: Schedule, step: Array) -> Array:

@@ -37,19 +37,23 @@ NEW, OF_BASE, OF_ADAPTER = "new", "the base's", "the adapter's"
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where one task's training starts, and the settings of its adapter."""
+    """Where one task's training starts, and the settings of its adapter.
+
+    Attributes:
+        lora: Of an adapter that is trained further these are its own, but for dropout and seed.
+        classes: Scores of its head.
+        factors: A and B of every module; None for new ones.
+        head: Of an encoder's task; None for a new one.
+        about: JSON-able: the adapter's ``path`` and the ``sha256`` of its files, or None; and where
+            an encoder's ``head`` is from.
+
+    """
 
     lora: Lora
-    """Of an adapter that is trained further these are its own, but for dropout and seed."""
     classes: int = 1
-    """Scores of its head."""
     factors: Tree | None = None
-    """A and B of every module; None for new ones."""
     head: Tree | None = None
-    """Of an encoder's task; None for a new one."""
     about: Mapping[str, Any] = field(default_factory=lambda: {"path": None, "sha256": None})
-    """JSON-able: the adapter's ``path`` and the ``sha256`` of its files, or None; and where an
-    encoder's ``head`` is from."""
 
 
 def find_starts(
@@ -126,14 +130,14 @@ def _folder(recipe: Recipe, task: str) -> Path:
     if out == start.absolute() or out in start.absolute().parents:
         raise RecipeError(
             f"start is {recipe.start!r}, expected a folder that is not in out, {out}: a run that "
-            "goes on after an interruption needs what it started from."
+            "goes on after an interruption needs what it started from"
         )
     for folder in (start, start / task):
         if (folder / CONFIG).is_file():
             return folder
     raise AdapterError(
         f"{start}: holds neither {CONFIG}, for one adapter for all tasks, nor {task}/{CONFIG}, for "
-        f"that of task {task}."
+        f"that of task {task}"
     )
 
 
@@ -146,7 +150,7 @@ def _read(recipe: Recipe, folder: Path, config: ModelConfig, classes: int) -> St
     if adapter.base and not same_base(adapter.base, recipe.base):
         raise AdapterError(
             f"{folder}: was trained on the base model {adapter.base!r}, expected {recipe.base!r} "
-            f"(their names are compared, as {CONFIG} and the recipe have them)."
+            f"(their names are compared, as {CONFIG} and the recipe have them)"
         )
     return adapter
 
@@ -188,7 +192,7 @@ def _settings(adapter: StoredAdapter, config: ModelConfig, folder: Path) -> Lora
             np.array_equal(row, adapter.ranks[module]) for module, row in found.items()
         ):
             return lora
-    raise AdapterError(f"{folder}: {CONFIG} does not give the ranks that {WEIGHTS} has.")
+    raise AdapterError(f"{folder}: {CONFIG} does not give the ranks that {WEIGHTS} has")
 
 
 def _with_head(start: Start, head: Tree | None, task: str, note: Note) -> Start:

@@ -38,31 +38,55 @@ Kind = Literal["text", "classification", "regression"]
 
 
 class TaskNumbers(NamedTuple):
-    """What may differ from task to task. All of it is data: other numbers compile nothing anew."""
+    """What may differ from task to task. All of it is data: other numbers compile nothing anew.
 
-    scale: dict[str, Array]  # module → [L, T] float32, see `lora.scales`
-    schedule: Schedule  # of learning rates, [T]
-    clip: Array  # [T] float32, largest norm of a task's gradient; infinity for none
-    decay: Array  # [T] float32, weight decay
-    dropout: Array  # [T] float32, of LoRA's input
-    seed: Array  # [T] uint32, of dropout
-    classes: Array  # [T] int32, numbers of classes; ignored without classification
+    Attributes:
+        scale: Module → [L, T] float32, see `lora.scales`.
+        schedule: Of learning rates, [T].
+        clip: [T] float32, largest norm of a task's gradient; infinity for none.
+        decay: [T] float32, weight decay.
+        dropout: [T] float32, of LoRA's input.
+        seed: [T] uint32, of dropout.
+        classes: [T] int32, numbers of classes; ignored without classification.
+
+    """
+
+    scale: dict[str, Array]
+    schedule: Schedule
+    clip: Array
+    decay: Array
+    dropout: Array
+    seed: Array
+    classes: Array
 
 
 class TrainState(NamedTuple):
-    """What training changes."""
+    """What training changes.
+
+    Attributes:
+        adam: Count [T]: every task's own number of steps.
+
+    """
 
     parameters: Parameters
-    adam: optax.ScaleByAdamState  # count [T]: every task's own number of steps
+    adam: optax.ScaleByAdamState
 
 
 class Report(NamedTuple):
-    """What one step says of each task, [T] float32."""
+    """What one step says of each task, [T] float32.
 
-    loss: Array  # mean over the batch, before the step; 0 for an empty batch
-    weight: Array  # tokens, or rows, that the loss is a mean of
-    norm: Array  # of the gradient, before clipping
-    rate: Array  # learning rate
+    Attributes:
+        loss: Mean over the batch, before the step; 0 for an empty batch.
+        weight: Tokens, or rows, that the loss is a mean of.
+        norm: Of the gradient, before clipping.
+        rate: Learning rate.
+
+    """
+
+    loss: Array
+    weight: Array
+    norm: Array
+    rate: Array
 
 
 class Sums(NamedTuple):
@@ -74,13 +98,21 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What a step is compiled for."""
+    """What a step is compiled for.
+
+    Attributes:
+        accumulate: Parts that a batch's rows are cut into, one after another.
+        dropout: Whether any is applied: LoRA's, and that of encoders' heads.
+        base_dropout: Whether, if so, encoders' frozen layers have theirs too.
+        remat: Features are computed again for the backward pass, not kept.
+
+    """
 
     kind: Kind = "text"
-    accumulate: int = 1  # parts that a batch's rows are cut into, one after another
-    dropout: bool = False  # whether any is applied: LoRA's, and that of encoders' heads
-    base_dropout: bool = False  # whether, if so, encoders' frozen layers have theirs too
-    remat: bool = True  # features are computed again for the backward pass, not kept
+    accumulate: int = 1
+    dropout: bool = False
+    base_dropout: bool = False
+    remat: bool = True
     attention: Implementation = "xla"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -194,11 +226,16 @@ def task_numbers(
 
 
 def check_kind(model: Model, options: StepOptions) -> None:
-    """Raises `TrainingError` where the model has no such loss."""
+    """Check that the model has the loss that is asked for.
+
+    Raises:
+        TrainingError: It has not.
+
+    """
     if isinstance(model, Decoder) != (options.kind == "text"):
         able = "text" if isinstance(model, Decoder) else "classification or regression"
         raise TrainingError(
-            f"a {model.config.architecture} model is trained on {able}, not on {options.kind}."
+            f"a {model.config.architecture} model is trained on {able}, not on {options.kind}"
         )
 
 
@@ -235,7 +272,7 @@ def _gradient(
     T, B = batch.tokens.shape[:2]
     M = options.accumulate
     if B % M:
-        raise TrainingError(f"a batch of {B} rows cannot be cut into {M} equal parts.")
+        raise TrainingError(f"a batch of {B} rows cannot be cut into {M} equal parts")
 
     def total(parameters: Parameters, part: Batch, first_row: Array) -> tuple[Array, Sums]:
         dropout = None
@@ -280,7 +317,7 @@ def _sums(
         )
         return Sums(*completion_loss(features, model.output, batch.tokens, batch.weights))
     if batch.labels is None:
-        raise TrainingError(f"a batch for {options.kind} has no labels.")
+        raise TrainingError(f"a batch for {options.kind} has no labels")
     scores = _scores(
         model, parameters, numbers, batch, dropout, options.remat, options.base_dropout
     )

@@ -14,10 +14,13 @@ class StopOnSignal:
 
     Outside of the main thread, where Python cannot catch signals, nothing is changed, and a signal
     that is ignored stays so. What handled the signals before does so again afterwards.
+
+    Attributes:
+        asked: The number of the signal that came, or 0.
+
     """
 
     asked = 0
-    """The number of the signal that came, or 0."""
 
     def __enter__(self) -> "StopOnSignal":
         self._before: dict[int, Any] = {}

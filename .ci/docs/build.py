@@ -1,4 +1,4 @@
-"""Build the API reference and the guides beside the code: python docs/build.py FOLDER.
+"""Build the API reference and the guides beside the code: python .ci/docs/build.py FOLDER.
 
 A page for each public package, with its README and the names in its `__all__`, and one for each
 other README. Warnings and links that lead nowhere are errors.
@@ -21,7 +21,7 @@ import jaxtask
 import jaxtask.metrics
 import jaxtask_kernels
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 API = {ROOT: jaxtask, ROOT / "jaxtask/metrics": jaxtask.metrics, ROOT / "kernels": jaxtask_kernels}
 LINK = re.compile(r"(?<![\w\]])\[([^\]]+)\]\((?!https?:)([^)]+)\)")
 
