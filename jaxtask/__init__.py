@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jaxtask.finetune.recipe.files import read_recipe as read_recipe
     from jaxtask.finetune.run import fine_tune as fine_tune
     from jaxtask.metrics import metric as metric
+    from jaxtask.report.findings_json import read_findings as read_findings
 
 _HOME = {
     "AdapterBank": "jaxtask.adapters",
@@ -47,6 +48,7 @@ _HOME = {
     "metric": "jaxtask.metrics",
     "open_result": "jaxtask.engine",
     "pool": "jaxtask.analysis",
+    "read_findings": "jaxtask.report.findings_json",
     "read_recipe": "jaxtask.finetune.recipe.files",
     "save": "jaxtask.engine",
 }

@@ -102,6 +102,19 @@ def check_ours(folder: Path, ours: Collection[str]) -> None:
         raise FileExistsError(errno.EEXIST, told, str(folder))
 
 
+def check_parent(path: Path, error: type[JaxtaskError]) -> None:
+    """Raise unless `path` is in a folder that is there and can be written to.
+
+    Raises:
+        JaxtaskError: Of the kind `error`.
+
+    """
+    check_path(path, "out", error)
+    parent = path.absolute().parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise error(f"cannot write {path}: {parent} is no folder that can be written to")
+
+
 def check_replaceable(
     folder: Path,
     what: str,
@@ -143,7 +156,10 @@ def check_replaceable(
     except OSError as cause:
         raise error(f"{folder}: cannot be read: {cause.strerror}") from cause
     if other:
-        raise error(f"{folder} exists and holds {other!r:.200} beside {what}; it is left alone")
+        raise error(
+            f"{folder} exists and holds {other!r:.200}, which is no part of {what}; it is left "
+            "alone"
+        )
     if not overwrite:
         raise error(f"{folder} exists; give overwrite=True to replace it")
 

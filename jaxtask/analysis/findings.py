@@ -23,9 +23,9 @@ from jaxtask.analysis.inclusion import ENERGIES, Inclusion, inclusion
 from jaxtask.analysis.maps import Maps, make_maps
 from jaxtask.analysis.null_models import expected, metric_of
 from jaxtask.analysis.pooling import Weights, check_weights, pool, poolable
-from jaxtask.analysis.result_view import updates_of
+from jaxtask.analysis.result_view import Updates, updates_of
 from jaxtask.analysis.significance import discoveries, layer_interval
-from jaxtask.errors import AnalysisError
+from jaxtask.errors import AnalysisError, shown
 from jaxtask.metrics import METRICS
 from jaxtask.text_files import parse_json
 
@@ -192,7 +192,8 @@ def analyze(
     return Findings(
         tasks=tasks,
         groups=own_groups,
-        about=_about(ds, weights, seed, resamples, level),
+        about=_about(ds, updates)
+        | {"weights": weights, "seed": seed, "resamples": resamples, "level": level},
         pooled=pooled,
         cells={name: _cell_tests(c, level) for name, c in chances.items()},
         separation=apart,
@@ -203,6 +204,24 @@ def analyze(
         agreement=_agreement(pooled),
         notes=tuple(notes),
     )
+
+
+def check_origin(findings: Findings, ds: "xr.Dataset") -> None:
+    """Check that findings are of this result.
+
+    Raises:
+        AnalysisError: If they were made of another one: other adapters, numbers or settings.
+
+    """
+    tasks = tuple(str(t) for t in ds["source"].values)
+    own = {**_about(ds, updates_of(ds)), "names": tasks, "variables": tuple(poolable(ds))}
+    its = {**findings.about, "names": findings.tasks, "variables": tuple(findings.pooled)}
+    for key, expected_value in own.items():
+        if (found := its.get(key)) != expected_value:
+            raise AnalysisError(
+                f"the findings are of another result: {key}: found {shown(found, 80)}, expected "
+                f"{shown(expected_value, 80)}; `jaxtask analyze` makes those of this one"
+            )
 
 
 def distances(ds: "xr.Dataset") -> list[str]:
@@ -350,21 +369,18 @@ def _agreement(pooled: Mapping[str, Pooled]) -> dict[tuple[str, str], float]:
     return found
 
 
-def _about(
-    ds: "xr.Dataset", weights: str, seed: int, resamples: int, level: float
-) -> dict[str, Any]:
+def _about(ds: "xr.Dataset", updates: Updates) -> dict[str, Any]:
+    """Sizes and provenance of a result."""
     attrs = dict(ds.attrs)
-    attrs.pop("variables", None)
-    attrs.pop("digests", None)
+    # What only results on disk have.
+    for name in ("variables", "digests", "format"):
+        attrs.pop(name, None)
     for name in ("adapters", "versions"):
         attrs[name] = parse_json(attrs.get(name, "{}"), f"attribute {name}", AnalysisError)
     return {
         "tasks": ds.sizes["source"],
         "layers": [int(layer) for layer in ds["layer"].values],
         "modules": [str(module) for module in ds["module"].values],
-        "weights": weights,
-        "seed": seed,
-        "resamples": resamples,
-        "level": level,
+        "updates_sha256": updates.sha256,
         **attrs,
     }

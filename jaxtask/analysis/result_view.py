@@ -1,5 +1,6 @@
 """What a result says of its updates beside the pairs: dimensions, ranks, norms, spectra."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,15 @@ class Updates:
     def widest(self) -> int:
         """The largest rank there is."""
         return max(1, int(np.max(self.rank, initial=0, where=np.isfinite(self.rank))))
+
+    @property
+    def sha256(self) -> str:
+        """A digest of ranks, norms and spectra, which differs where any adapter differs."""
+        digest = hashlib.sha256()
+        for values in (self.rank, self.norm, self.spectra):
+            # Results have one NaN, and files another.
+            digest.update(np.where(np.isnan(values), np.nan, values).astype("<f8").tobytes())
+        return digest.hexdigest()
 
 
 def updates_of(ds: "xr.Dataset") -> Updates:

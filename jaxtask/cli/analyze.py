@@ -48,12 +48,15 @@ def analyze(
     as_json: AsJson = False,
 ) -> None:
     """Analyze a result: similar tasks, groups and inclusion, each tested against a null model."""
+    from jaxtask.report.figures import FORMATS
     from jaxtask.report.findings import check_folder, write_findings
 
     if out is not None:
         check_folder(out, overwrite=overwrite)
-    if figures and (out is None or figures not in ("pdf", "png", "svg")):
-        raise jt.JaxtaskError(f"--format {figures}: expected pdf, png or svg, together with --out")
+    if figures and (out is None or figures not in FORMATS):
+        raise jt.JaxtaskError(
+            f"--format {figures}: expected one of {', '.join(FORMATS)}, together with --out"
+        )
     ds = jt.open_result(result)
     tasks = [str(task) for task in ds["source"].values]
     chosen = None
@@ -106,7 +109,7 @@ def read_groups(path: Path) -> dict[str, list[str]]:
 
 def _show(found: Any, pairs: list[tuple[int, int]] | None, as_json: bool) -> None:
     if as_json:
-        from jaxtask.report.findings import plain
+        from jaxtask.report.findings_json import plain
 
         print_json(plain(found))
         return

@@ -16,6 +16,13 @@ def report(
     out: Annotated[
         Path, typer.Option(help="The HTML file, or the folder for figures of another format.")
     ],
+    findings: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="analyze the result",
+            help="Folder of `jaxtask analyze --out`, whose findings are used instead.",
+        ),
+    ] = None,
     groups: Annotated[
         Path | None, typer.Option(help="YAML file of tasks by group: {group: [task, …]}.")
     ] = None,
@@ -43,6 +50,7 @@ def report(
 ) -> None:
     """Create a report: one HTML page that opens offline, or figures for papers."""
     from jaxtask.analysis import poolable
+    from jaxtask.analysis.findings import check_origin
     from jaxtask.report.figures import FORMATS, check_figures, write_figures
     from jaxtask.report.page import check_file, check_variables, write_page
     from jaxtask.report.pairs import named_pairs
@@ -51,7 +59,12 @@ def report(
         raise jt.JaxtaskError(f"--format {form}: expected html, {', '.join(FORMATS)}")
     if maps and form != "html":
         raise jt.JaxtaskError("--maps is of the page; figures have none of them")
-    # Before the long work, what it would all be for nothing with.
+    if findings is not None and groups is not None:
+        raise jt.JaxtaskError(
+            "--groups and --findings: found both, expected one (findings have their groups, see "
+            "`jaxtask analyze --groups`)"
+        )
+    # Checked before the long work.
     if form == "html":
         check_file(out, overwrite=overwrite)
     else:
@@ -60,7 +73,11 @@ def report(
     with_maps = split(maps)
     check_variables(with_maps, poolable(ds))
     chosen = named_pairs(pairs, [str(t) for t in ds["source"].values]) if pairs else None
-    found = jt.analyze(ds, None if groups is None else read_groups(groups))
+    if findings is None:
+        found = jt.analyze(ds, None if groups is None else read_groups(groups))
+    else:
+        found = jt.read_findings(findings)
+        check_origin(found, ds)
     console = standard_output()
     if form == "html":
         write_page(ds, found, out, pairs=chosen, with_maps=with_maps or None, overwrite=overwrite)

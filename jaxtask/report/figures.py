@@ -1,14 +1,12 @@
 """Figures for papers, by Matplotlib: which there are, and files of them."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
-from jaxtask.folders import foreign, new_folder
-from jaxtask.names import check_path
+from jaxtask.folders import check_parent, check_replaceable, new_folder
 from jaxtask.report.graph import layered
 from jaxtask.report.pairs import Pair, angle_sides, has_spectra, telling_pairs, telling_variable
 
@@ -127,20 +125,8 @@ def write_figures(
 
 def check_figures(folder: Path, *, overwrite: bool) -> None:
     """Raise a `ReportError` unless figures may be written to `folder`."""
-    check_path(folder, "out", ReportError)
-    parent = folder.absolute().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ReportError(f"cannot write {folder}: {parent} is no folder that can be written to")
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ReportError(f"{folder} exists and is no folder; it is left alone")
-    if other := foreign(folder, FILES):
-        raise ReportError(
-            f"{folder} exists and holds more than figures; it is left alone: {other!r:.200}"
-        )
-    if not overwrite:
-        raise ReportError(f"{folder} exists; give overwrite=True to replace it")
+    check_parent(folder, ReportError)
+    check_replaceable(folder, "a folder of figures", ReportError, ours=FILES, overwrite=overwrite)
 
 
 def _figures(

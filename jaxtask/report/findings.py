@@ -2,18 +2,17 @@
 
 import csv
 import io
-import json
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxtask.errors import ResultError
-from jaxtask.folders import foreign, new_folder
-from jaxtask.names import check_name, check_path
+from jaxtask.folders import check_parent, check_replaceable, new_folder
+from jaxtask.names import check_name
+from jaxtask.report import findings_json
 from jaxtask.report.escapes import csv_text
 from jaxtask.report.summary import summary
 from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
@@ -21,10 +20,8 @@ from jaxtask.report.talk import default_pairs, talk_latex, talk_rows, talk_text
 if TYPE_CHECKING:
     from jaxtask.analysis.findings import Findings
 
-# What the folder is told by, so that no other one is replaced.
-_MARK = "findings.json"
 _PAIR = ("source", "target")
-_FILES = (_MARK, "inclusion.csv", "table.txt", "table.tex", "table.csv", "summary.md")
+_FILES = (findings_json.FILE, "inclusion.csv", "table.txt", "table.tex", "table.csv", "summary.md")
 
 
 def write_findings(
@@ -37,9 +34,9 @@ def write_findings(
 ) -> None:
     """Write a folder of findings, whole or not at all.
 
-    ``findings.json`` has all numbers; ``pooled/VARIABLE.csv`` and ``inclusion.csv`` have a line for
-    each pair; ``table.txt``, ``.tex`` and ``.csv`` are the talk's table; ``summary.md`` says it in
-    words.
+    ``findings.json`` has all numbers, and `read_findings` reads it; ``pooled/VARIABLE.csv`` and
+    ``inclusion.csv`` have a line for each pair; ``table.txt``, ``.tex`` and ``.csv`` are the talk's
+    table; ``summary.md`` says it in words.
 
     Args:
         findings: What was found.
@@ -56,8 +53,8 @@ def write_findings(
     rows = talk_rows(findings, default_pairs(findings) if pairs is None else pairs)
     try:
         with new_folder(folder, _ours(folder)) as draft:
-            (draft / _MARK).write_text(
-                json.dumps(plain(findings), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+            (draft / findings_json.FILE).write_text(
+                findings_json.to_text(findings), encoding="utf-8"
             )
             (draft / "pooled").mkdir()
             for name, pooled in findings.pooled.items():
@@ -81,28 +78,22 @@ def write_findings(
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise a `ResultError` unless findings may be written to `folder`."""
-    check_path(folder, "out", ResultError)
-    parent = folder.absolute().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ResultError(f"cannot write {folder}: {parent} is no folder that can be written to")
-    if not folder.exists():
-        return
-    if not (folder / _MARK).is_file():
-        raise ResultError(f"{folder} exists and holds no findings; it is left alone")
-    if not overwrite:
-        raise ResultError(f"{folder} exists; give overwrite=True to replace it")
-    if other := foreign(folder, _ours(folder)):
-        raise ResultError(
-            f"{folder} exists and holds {other!r:.200}, which is none of its findings; it is left "
-            "alone"
-        )
+    check_parent(folder, ResultError)
+    check_replaceable(
+        folder,
+        "a folder of findings",
+        ResultError,
+        ours=_ours(folder),
+        marks=(findings_json.FILE,),
+        overwrite=overwrite,
+    )
 
 
 def _ours(folder: Path) -> tuple[str, ...]:
     """What a folder of findings may hold."""
     from jaxtask.report.figures import FILES
 
-    if not (folder / _MARK).is_file():
+    if not (folder / findings_json.FILE).is_file():
         return ()
     figures = (*FILES, *(f"figures/{file}" for file in FILES))
     pooled = sorted((folder / "pooled").glob("*.csv"))
@@ -114,23 +105,6 @@ def _is_of_pairs(file: Path) -> bool:
     head = (",".join(_PAIR) + ",").encode()
     with file.open("rb") as opened:
         return opened.read(len(head)) == head
-
-
-def plain(value: Any) -> Any:
-    """Anything in findings as JSON has it: arrays as lists, no number as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, dict):
-        return {
-            " ~ ".join(k) if isinstance(k, tuple) else str(k): plain(v) for k, v in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _matrices(value: Any) -> dict[str, np.ndarray]:

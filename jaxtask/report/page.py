@@ -1,15 +1,13 @@
 """The report as one HTML file, with all it needs inside: it opens without a network."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtask.errors import ReportError
-from jaxtask.folders import new_file
-from jaxtask.names import check_path
+from jaxtask.folders import check_parent, new_file
 from jaxtask.report import sections
 from jaxtask.report.page_data import mapped_variables, page_data
 from jaxtask.report.pairs import telling_pairs
@@ -81,10 +79,7 @@ def check_variables(names: Sequence[str], known: Sequence[str]) -> None:
 
 def check_file(path: Path, *, overwrite: bool) -> None:
     """Raise a `ReportError` unless a file may be written at `path`."""
-    check_path(path, "out", ReportError)
-    parent = path.absolute().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ReportError(f"cannot write {path}: {parent} is no folder that can be written to")
+    check_parent(path, ReportError)
     if path.is_dir():
         raise ReportError(f"cannot write {path}: it is a folder")
     if not path.exists():

@@ -139,7 +139,10 @@ def test_folders_are_replaced_only_if_asked(folder, printed, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     other = tmp_path / "other"
     other.mkdir()
-    assert "holds no findings; it is left alone" in run(result, "--out", other, "--overwrite")
+    assert (
+        "is not a folder of findings that jaxtask wrote (it has no findings.json); it is left alone"
+        in run(result, "--out", other, "--overwrite")
+    )
     assert "no folder that can be written to" in run(result, "--out", tmp_path / "no" / "out")
 
 
@@ -178,7 +181,7 @@ def test_other_bad_input(folder, tmp_path):
     assert "groups need a distance" in told
     assert "`jaxtask compare … --metrics grassmann` computes one" in told
     assert "no task 'topic-a9'" in run(result, "--pairs", "topic-a9:topic-a1")
-    assert "expected pdf, png or svg, together with --out" in run(result, "--format", "pdf")
+    assert "expected one of pdf, png, svg, together with --out" in run(result, "--format", "pdf")
     assert "no distance 'martin_out'" in run(result, "--distance", "martin_out")
     assert "unknown weights 'x'" in run(result, "--weights", "x")
     assert "no such result" in run(tmp_path / "none.zarr")

@@ -152,7 +152,7 @@ def _read_adapters(folder):
             adapter.load(module)
 
 
-def _make_result(folder):
+def _make_result(folder, names="ab"):
     import numpy as np
 
     import jaxtask as jt
@@ -164,7 +164,7 @@ def _make_result(folder):
                 f"layers.{n}.q": (draw.standard_normal((9, 2)), draw.standard_normal((2, 8)))
                 for n in range(2)
             }
-            for name in "ab"
+            for name in names
         }
     )
     metrics = ["grassmann", "cosine", "rec"]
@@ -195,6 +195,27 @@ def _analyze_result(folder):
 
     with jt.open_result(folder / "r.zarr") as ds:
         jt.analyze(ds, permutations=9)
+
+
+def _make_findings(folder):
+    import jaxtask as jt
+    from jaxtask.report.findings import write_findings
+
+    _make_result(folder, "abc")
+    groups = {"x": ["a", "b"], "y": ["c"]}
+    with jt.open_result(folder / "r.zarr") as ds:
+        write_findings(jt.analyze(ds, groups, permutations=9), folder / "found")
+
+
+def _read_findings(folder):
+    import jaxtask as jt
+    from jaxtask.analysis.findings import check_origin
+    from jaxtask.report.page import write_page
+
+    findings = jt.read_findings(folder / "found")
+    with jt.open_result(folder / "r.zarr") as ds:
+        check_origin(findings, ds)
+        write_page(ds, findings, folder / "page.html")
 
 
 def _make_conll(folder):
@@ -545,6 +566,7 @@ KINDS = {
     "diffusers": Kind(_make_diffusers, "a.safetensors", _read_adapters, **WEIGHTS),
     "kohya": Kind(_make_kohya, "a.safetensors", _read_adapters, **WEIGHTS),
     "result": Kind(_make_result, "r.zarr/**/*", _read_result, chunks=True),
+    "findings": Kind(_make_findings, "found/findings.json", _read_findings),
     "result, analyzed": Kind(_make_result, "r.zarr/**/*", _analyze_result, chunks=True, share=4),
     "result zip": Kind(_make_zip, "r.zip", _read_result, mutate.of_zip, chunks=True),
     "conll": Kind(_make_conll, "c.conll", _read_corpus, mutate.of_words),

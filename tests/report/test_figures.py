@@ -100,7 +100,7 @@ def test_a_folder_of_figures_is_replaced_only_when_asked(result, findings, tmp_p
     write_figures(result, findings, folder, "svg", overwrite=True)
     assert {p.name for p in folder.iterdir()} == {f"{name}.svg" for name in NAMES}
     (folder / "mine.txt").touch()
-    with pytest.raises(ReportError, match="more than figures; it is left alone"):
+    with pytest.raises(ReportError, match=r"'mine\.txt', which is no part of a folder of figures"):
         write_figures(result, findings, folder, "png", overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["figures"]
 
