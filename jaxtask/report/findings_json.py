@@ -41,6 +41,8 @@ _SIZES: dict[str, tuple[str | int, ...]] = {
     "linkage": ("T-1", 4),
     "order": ("T",),
 }
+# Of what `about` says, what does not come from the result.
+_ABOUT: dict[str, Any] = {"weights": str, "seed": int, "resamples": int, "level": float}
 _TYPES: dict[str, type] = {"order": int, "direction": str}
 
 
@@ -88,7 +90,10 @@ def read_findings(folder: str | Path) -> "Findings":
             f"{path}: format: found {shown(found)}, expected {FORMAT!r}"
             "; `jaxtask analyze` writes it"
         )
-    findings = _Reader(str(path), told).record(Findings, told, "")
+    reader = _Reader(str(path), told)
+    findings = reader.record(Findings, told, "")
+    for key, kind in _ABOUT.items():
+        reader.value(kind, findings.about.get(key), f"about.{key}", key)
     if wrong := _inconsistent(findings):
         raise AnalysisError(f"{path}: {wrong}")
     return findings
@@ -115,7 +120,9 @@ def _inconsistent(findings: "Findings") -> str | None:
         from scipy.cluster.hierarchy import is_valid_linkage
 
         variables.append(maps.variable)
-        if sorted(maps.order) != list(range(T)) or not is_valid_linkage(maps.linkage):
+        joined = maps.linkage[:, :2]
+        whole = ((joined >= 0) & (joined < 2 * T - 1)).all() and np.isfinite(maps.linkage).all()
+        if sorted(maps.order) != list(range(T)) or not (whole and is_valid_linkage(maps.linkage)):
             return "maps: found an order or linkage that is none of the tasks"
     for task in tasks:
         if task not in findings.tasks:

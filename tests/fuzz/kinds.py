@@ -215,7 +215,8 @@ def _read_findings(folder):
     findings = jt.read_findings(folder / "found")
     with jt.open_result(folder / "r.zarr") as ds:
         check_origin(findings, ds)
-        write_page(ds, findings, folder / "page.html")
+        (folder / "out").mkdir()
+        write_page(ds, findings, folder / "out" / "page.html")
 
 
 def _make_conll(folder):

@@ -137,6 +137,10 @@ BROKEN = {
         lambda f: f["cells"]["rec"].update(tested=1.5),
         "cells.rec.tested: found 1.5, expected a whole number",
     ),
+    "a setting that is none": (
+        lambda f: f["about"].update(resamples=[[]]),
+        r"about.resamples: found \[\[\]\], expected a whole number",
+    ),
     "a flag that is none": (
         lambda f: f["separation"]["test"].update(exact=1),
         "separation.test.exact: found 1, expected true or false",
