@@ -26,6 +26,7 @@ LLAMA31 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+# One or more of every architecture.
 DECODERS = {
     "llama-2": ("Llama", {}),
     "llama-3": (

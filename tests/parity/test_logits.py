@@ -12,6 +12,7 @@ from jaxtask.finetune.data.batches import BatchShape, stack
 from jaxtask.finetune.data.examples import encode_task
 from jaxtask.finetune.data.task_data import read_task
 from jaxtask.finetune.evaluation.generate import generate
+from jaxtask.finetune.models.architectures import ARCHITECTURES
 from jaxtask.finetune.models.load import load_head, load_model, save_model
 from parity.live_models import (
     DECODERS,
@@ -53,6 +54,12 @@ def live_logits(model, tokens):
 def assert_close(within, name, ours, theirs):
     assert np.abs(theirs).max() > 0.1
     within(f"logits of {name}", np.abs(ours - theirs).max(), BOUND)
+
+
+def test_every_architecture_is_compared():
+    families = (family for family, _ in (*DECODERS.values(), *ENCODERS.values()))
+    types = {getattr(transformers, f"{family}Config").model_type for family in families}
+    assert types == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("kind", DECODERS)

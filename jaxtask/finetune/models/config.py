@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxtask.errors import ModelError
+from jaxtask.finetune.models.architectures import (
+    ARCHITECTURES,
+    DECODER_LINEARS,
+    DecoderArchitecture,
+    EncoderArchitecture,
+)
 from jaxtask.finetune.models.rope import Rope, read_rope, rope_fields
 from jaxtask.text_files import read_object
-
-DECODERS = ("llama", "mistral")
-ENCODERS = ("roberta", "bert")
 
 # What changes a model in ways that are not written here, and the one value that is.
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -26,51 +29,6 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
 }
 
-# What a missing field means, by architecture, as in the config classes of transformers.
-_DECODER = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": None,  # as many as heads
-    "head_dim": None,  # hidden_size / heads
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_ENCODER = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "classifier_dropout": None,  # that of hidden features
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-}
-_MISSING: dict[str, dict[str, Any]] = {
-    "llama": {
-        **_DECODER,
-        "intermediate_size": 11008,
-        "max_position_embeddings": 2048,
-        "attention_bias": False,
-        "mlp_bias": False,
-    },
-    "mistral": {
-        **_DECODER,
-        "intermediate_size": 14336,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 131072,
-        "sliding_window": 4096,
-    },
-    "roberta": {**_ENCODER, "vocab_size": 50265, "pad_token_id": 1},
-    "bert": {**_ENCODER, "vocab_size": 30522, "pad_token_id": 0},
-}
 # Far above any model there is, far below what fills a memory by being counted.
 _MOST = {"num_hidden_layers": 10_000, "type_vocab_size": 10_000}
 _WIDEST = 1 << 24
@@ -78,11 +36,13 @@ _WIDEST = 1 << 24
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """A Llama or Mistral decoder. Widths are numbers of features.
+    """A causal decoder. Widths are numbers of features.
 
     Attributes:
+        architecture: A row of `ARCHITECTURES`.
         window: A token sees itself and the window − 1 tokens before it.
         tied: The output layer is the transposed embedding.
+        biased: Paths of the linear layers that have a bias.
         positions: The longest text the model was made for.
         ends: Tokens that end a text.
 
@@ -100,8 +60,7 @@ class DecoderConfig:
     rope: Rope
     window: int | None
     tied: bool
-    attention_bias: bool
-    mlp_bias: bool
+    biased: frozenset[str]
     positions: int
     begin: int | None
     ends: tuple[int, ...]
@@ -129,16 +88,24 @@ class DecoderConfig:
         """The name of a layer in the Hugging Face causal language model."""
         return f"model.layers.{layer}"
 
+    @property
+    def row(self) -> DecoderArchitecture:
+        """What tells its architecture from others."""
+        row = ARCHITECTURES[self.architecture]
+        assert isinstance(row, DecoderArchitecture)
+        return row
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """A RoBERTa or BERT encoder without its head.
+    """An encoder without its head.
 
     Attributes:
+        architecture: A row of `ARCHITECTURES`.
         positions: The longest row, in tokens.
         types: Token types.
-        hidden_dropout: Of the embeddings and of what attention and network add to them.
-        attention_dropout: Of the shares that queries give to keys.
+        hidden_dropout: Dropout rate of the embeddings and of each layer's two residual branches.
+        attention_dropout: Dropout rate of the attention weights.
 
     """
 
@@ -173,6 +140,18 @@ class EncoderConfig:
         """The name of a layer in the Hugging Face sequence classifier."""
         return f"{self.architecture}.encoder.layer.{layer}"
 
+    @property
+    def row(self) -> EncoderArchitecture:
+        """What tells its architecture from others."""
+        row = ARCHITECTURES[self.architecture]
+        assert isinstance(row, EncoderArchitecture)
+        return row
+
+    @property
+    def first_position(self) -> int:
+        """The place of a text's first token in the table of positions."""
+        return self.pad + 1 if self.row.counts_from_pad else 0
+
 
 ModelConfig = DecoderConfig | EncoderConfig
 
@@ -202,25 +181,27 @@ def read_fields(folder: Path) -> dict[str, Any]:
 def parse_config(fields: dict[str, Any], where: str) -> ModelConfig:
     """The config in the fields of a `config.json`; `where` names their source in errors."""
     kind = fields.get("model_type")
-    if not isinstance(kind, str) or kind not in (*DECODERS, *ENCODERS):
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ModelError(
             f"{where}: model_type is {_shown(kind)}, expected one of the supported architectures: "
-            f"{', '.join((*DECODERS, *ENCODERS))}"
+            f"{', '.join(ARCHITECTURES)}"
         )
-    for name, plain in _PLAIN.items():
+    row = ARCHITECTURES[kind]
+    for name, plain in {**_PLAIN, **row.plain}.items():
         if fields.get(name) not in plain:
             raise ModelError(
                 f"{where}: {name} is {_shown(fields[name])}, which is not supported (expected "
                 f"{' or '.join(map(repr, plain))})"
             )
-    read = _Fields({**_MISSING[kind], **fields}, where)
-    return _decoder(kind, read) if kind in DECODERS else _encoder(kind, read)
+    read = _Fields({**row.missing, **fields}, where)
+    if isinstance(row, DecoderArchitecture):
+        return _decoder(kind, row, read)
+    return _encoder(kind, row, read)
 
 
 def config_fields(config: ModelConfig) -> dict[str, Any]:
     """The fields of a `config.json` for `config`: what `parse_config` reads back."""
     if isinstance(config, EncoderConfig):
-        offset = config.pad + 1 if config.architecture == "roberta" else 0
         return {
             "model_type": config.architecture,
             "vocab_size": config.vocabulary,
@@ -229,7 +210,7 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
             "num_attention_heads": config.heads,
             "intermediate_size": config.mlp_width,
             "layer_norm_eps": config.norm_eps,
-            "max_position_embeddings": config.positions + offset,
+            "max_position_embeddings": config.positions + config.first_position,
             "type_vocab_size": config.types,
             "pad_token_id": config.pad,
             "classifier_dropout": config.head_dropout,
@@ -237,9 +218,9 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
             "attention_probs_dropout_prob": config.attention_dropout,
             "hidden_act": "gelu",
         }
-    architectures = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+    row = config.row
     fields = {
-        "architectures": [architectures[config.architecture]],
+        "architectures": [row.saved_as],
         "model_type": config.architecture,
         "vocab_size": config.vocabulary,
         "hidden_size": config.width,
@@ -256,9 +237,12 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
         "hidden_act": "silu",
         **rope_fields(config.rope),
     }
-    if config.architecture == "mistral":
-        return fields | {"sliding_window": config.window}
-    return fields | {"attention_bias": config.attention_bias, "mlp_bias": config.mlp_bias}
+    if row.window:
+        fields["sliding_window"] = config.window
+    for beginning, where in row.biases.items():
+        if isinstance(where, str):
+            fields[where] = any(path.startswith(beginning) for path in config.biased)
+    return fields
 
 
 def _shown(value: Any) -> str:
@@ -314,10 +298,13 @@ class _Fields:
         return ModelError(f"{self.where}: {name} is {found}, expected {expected}")
 
 
-def _decoder(kind: str, read: _Fields) -> DecoderConfig:
+def _decoder(kind: str, row: DecoderArchitecture, read: _Fields) -> DecoderConfig:
     read.among("hidden_act", "silu")
     width, heads = read.whole("hidden_size"), read.whole("num_attention_heads")
-    windowed = kind == "mistral" and read.fields["sliding_window"] is not None
+    windowed = row.window and read.fields["sliding_window"] is not None
+    biases = tuple(
+        beginning for beginning, where in row.biases.items() if where is True or read.flag(where)
+    )
     begin = read.tokens("bos_token_id")
     config = DecoderConfig(
         architecture=kind,
@@ -332,8 +319,7 @@ def _decoder(kind: str, read: _Fields) -> DecoderConfig:
         rope=read_rope(read.fields, read.where),
         window=read.whole("sliding_window") if windowed else None,
         tied=read.flag("tie_word_embeddings"),
-        attention_bias=kind == "llama" and read.flag("attention_bias"),
-        mlp_bias=kind == "llama" and read.flag("mlp_bias"),
+        biased=frozenset(path for path in DECODER_LINEARS if path.startswith(biases)),
         positions=read.whole("max_position_embeddings"),
         begin=begin[0] if begin else None,
         ends=read.tokens("eos_token_id"),
@@ -353,11 +339,10 @@ def check_heads(config: DecoderConfig, where: str) -> None:
         raise ModelError(f"{where}: head_dim is {config.head_width}, expected an even number")
 
 
-def _encoder(kind: str, read: _Fields) -> EncoderConfig:
+def _encoder(kind: str, row: EncoderArchitecture, read: _Fields) -> EncoderConfig:
     read.among("hidden_act", "gelu")
-    pad = read.whole("pad_token_id", null=1 if kind == "roberta" else 0, least=0)
-    # RoBERTa counts positions from the padding token's id plus one.
-    offset = pad + 1 if kind == "roberta" else 0
+    pad = read.whole("pad_token_id", null=row.missing["pad_token_id"], least=0)
+    offset = pad + 1 if row.counts_from_pad else 0
     width, heads = read.whole("hidden_size"), read.whole("num_attention_heads")
     hidden_dropout = read.number("hidden_dropout_prob")
     if width % heads:

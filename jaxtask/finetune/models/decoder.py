@@ -1,4 +1,4 @@
-"""Llama and Mistral: causal decoders with rotary positions and grouped key heads, for T tasks."""
+"""Causal decoders (Llama, Mistral) with rotary positions and grouped key heads, for T tasks."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ class DecoderLayer(nnx.Module):
         self.config = config
 
         def linear(module: str) -> Linear:
-            bias = config.attention_bias if module.startswith("self_attn") else config.mlp_bias
-            return Linear(module, *config.linears[module], bias, dtype)
+            return Linear(module, *config.linears[module], module in config.biased, dtype)
 
         self.input_norm = RMSNorm(config.width, config.norm_eps, dtype)
         self.q_proj = linear("self_attn.q_proj")
@@ -109,7 +108,7 @@ class DecoderLayer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A Llama or Mistral model on T tasks' texts at once, each with its own adapters.
+    """A causal decoder on T tasks' texts at once, each with its own adapters.
 
     To be called inside `jax.jit`: outside, the scan over layers is compiled for every call.
     """

@@ -1,4 +1,4 @@
-"""RoBERTa and BERT: encoders, and the heads that T tasks put on their first token's features."""
+"""Encoders (RoBERTa, BERT), and the heads that T tasks put on their first token's features."""
 
 from __future__ import annotations
 
@@ -75,28 +75,24 @@ class EncoderLayer(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """A RoBERTa or BERT model on T tasks' texts at once, each with its own adapters.
+    """An encoder on T tasks' texts at once, each with its own adapters.
 
     To be called inside `jax.jit`, as `Decoder` is.
     """
 
     def __init__(self, config: EncoderConfig, dtype: Any) -> None:
         self.config = config
-        positions = config.positions + self._first_position(config)
+        positions = config.positions + config.first_position
         self.words = parameter(dtype, config.vocabulary, config.width)
         self.places = parameter(dtype, positions, config.width)
         self.types = parameter(dtype, config.types, config.width)
         self.norm = LayerNorm(config.width, config.norm_eps, dtype)
         self.layers = stacked(EncoderLayer(config, dtype), config.layers)
-        # RoBERTa's classifier has its own first layer; BERT's uses the pre-trained pooler.
-        bert = config.architecture == "bert"
         self.pooler = (
-            Linear("pooler.dense", config.width, config.width, True, dtype) if bert else None
+            Linear("pooler.dense", config.width, config.width, True, dtype)
+            if config.row.pooler
+            else None
         )
-
-    @staticmethod
-    def _first_position(config: EncoderConfig) -> int:
-        return config.pad + 1 if config.architecture == "roberta" else 0
 
     def __call__(
         self,
@@ -125,7 +121,7 @@ class Encoder(nnx.Module):
                 f"rows of {S} tokens are too long for this {self.config.architecture} model: it "
                 f"has {self.config.positions} positions"
             )
-        first = self._first_position(self.config)
+        first = self.config.first_position
         at = jnp.where(segments > 0, positions + first, max(first - 1, 0))
         x = self.words[...][tokens] + self.places[...][at]
         x = x + self.types[...][0 if types is None else types]
@@ -143,7 +139,7 @@ class Encoder(nnx.Module):
         return scan_layers(self.layers, step, x, adapters, numbers, remat)[0]
 
     def pooled(self, features: Array) -> Array:
-        """What BERT's classifier is given, [T, B, D]: tanh of the pooler on the first token."""
+        """The pooler's features [T, B, D]: tanh of its layer on the first token."""
         assert self.pooler is not None
         return jnp.tanh(self.pooler(features[:, :, :1], None))[:, :, 0]
 
@@ -176,7 +172,7 @@ def _drop(x: Array, dropout: Dropout | None, use: str) -> Array:
 
 def head_shapes(config: EncoderConfig, classes: int) -> dict[str, tuple[int, int]]:
     """The layers of a head with `classes` scores (1 for regression): (in, out)."""
-    if config.architecture == "bert":
+    if config.row.pooler:
         return {"classifier": (config.width, classes)}
     return {
         "classifier.dense": (config.width, config.width),

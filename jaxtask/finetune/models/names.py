@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from jaxtask.errors import ModelError, shown
+from jaxtask.finetune.models.architectures import DECODER_LINEARS, ENCODER_LINEARS
 from jaxtask.finetune.models.config import DecoderConfig, EncoderConfig, ModelConfig
 
 
@@ -24,26 +25,10 @@ _NOT_WANTED = {
     "positions": r"(.*\.)?embeddings\.position_ids",  # 0, 1, 2, …
     "pretraining head": r"(lm_head|cls)\..*",
     "classifier": r"classifier\..*",  # trained per task, see `load_head`
-    "pooler": r"(roberta\.)?pooler\..*",  # RoBERTa's classifier does not use it
+    "pooler": r"(\w+\.)?pooler\..*",  # where the classifier does not use it
 }
 _DECODER_DROPS = ("rotary",)
 _ENCODER_DROPS = ("positions", "pretraining head", "classifier")
-
-_LINEARS = {
-    "self_attn.q_proj": "q_proj",
-    "self_attn.k_proj": "k_proj",
-    "self_attn.v_proj": "v_proj",
-    "self_attn.o_proj": "o_proj",
-    "mlp.gate_proj": "gate_proj",
-    "mlp.up_proj": "up_proj",
-    "mlp.down_proj": "down_proj",
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
-    "attention.output.dense": "attention_output",
-    "intermediate.dense": "intermediate",
-    "output.dense": "output",
-}
 
 
 def places(config: ModelConfig) -> dict[str, Place]:
@@ -109,7 +94,7 @@ def _dropped(name: str, config: ModelConfig) -> bool:
             return True
         kinds: tuple[str, ...] = _DECODER_DROPS
     else:
-        kinds = _ENCODER_DROPS + (("pooler",) if config.architecture == "roberta" else ())
+        kinds = _ENCODER_DROPS + (() if config.row.pooler else ("pooler",))
     return any(re.fullmatch(_NOT_WANTED[kind], name) for kind in kinds)
 
 
@@ -130,9 +115,8 @@ def _decoder(config: DecoderConfig) -> _Table:
     }
     if not config.tied:
         table["lm_head.weight"] = (("head",), False)
-    for module in config.linears:
-        bias = config.attention_bias if module.startswith("self_attn") else config.mlp_bias
-        table |= _linear(f"{{layer}}.{module}", _LINEARS[module], bias)
+    for module, linear in DECODER_LINEARS.items():
+        table |= _linear(f"{{layer}}.{module}", linear.parameter, module in config.biased)
     return table
 
 
@@ -146,10 +130,10 @@ def _encoder(config: EncoderConfig) -> _Table:
         **_norm("{layer}.attention.output.LayerNorm", "attention_norm"),
         **_norm("{layer}.output.LayerNorm", "output_norm"),
     }
-    for module in config.linears:
-        table |= _linear(f"{{layer}}.{module}", _LINEARS[module], True)
-    if config.architecture == "bert":
-        table |= _linear("bert.pooler.dense", "pooler", True)
+    for module, linear in ENCODER_LINEARS.items():
+        table |= _linear(f"{{layer}}.{module}", linear.parameter, True)
+    if config.row.pooler:
+        table |= _linear(f"{config.architecture}.pooler.dense", "pooler", True)
     return table
 
 

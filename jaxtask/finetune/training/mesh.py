@@ -14,16 +14,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtask.errors import TrainingError
+from jaxtask.finetune.models.architectures import DECODER_LINEARS, ENCODER_LINEARS
 from jaxtask.finetune.recipe.settings import MESH_AXES
 from jaxtask.finetune.training.lora import task_axis
 
-# The axis that "model" divides, counted without the layer axis. Queries, keys and the first layers
-# of the feed-forward part are divided by their outputs, the layers after them by their inputs, so
-# that one sum over devices is enough for each pair.
-_BY_OUTPUT = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "query", "key", "value"} | {
-    "intermediate"
-}
-_BY_INPUT = {"o_proj", "down_proj", "attention_output", "output"}
+_LINEARS = (*DECODER_LINEARS.values(), *ENCODER_LINEARS.values())
+_BY_OUTPUT = {linear.parameter for linear in _LINEARS if linear.divided == "output"}
+_BY_INPUT = {linear.parameter for linear in _LINEARS if linear.divided == "input"}
 _BY_WORD = {"embedding", "head", "words"}
 
 
