@@ -53,7 +53,7 @@ def test_missing_fields_are_those_of_transformers(kind, given):
         assert getattr(ours, own) == expected, name
     if decoder:
         assert ours.rope.theta == theirs.rope_parameters["rope_theta"]
-        assert ours.ends == (theirs.eos_token_id,)
+        assert ours.ends == (() if theirs.eos_token_id is None else (theirs.eos_token_id,))
         assert ours.window == (theirs.sliding_window if row.window else None)
         assert not ours.biased or True in row.biases.values()
     else:
