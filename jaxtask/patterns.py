@@ -29,7 +29,7 @@ class Patterns:
 
     Args:
         error: What is raised for what is no expression, or takes too long.
-        seconds: For compiling and matching them all.
+        seconds: Time limit in seconds for compiling and matching them all.
 
     """
 
@@ -64,7 +64,7 @@ class Patterns:
 
         Args:
             targets: An expression for whole names, or a list of names or of their last parts.
-            names: To choose from.
+            names: Names to choose from.
             what: What messages call a target.
             there: What messages say of `names`.
 

@@ -51,7 +51,7 @@ def as_object(value: Any, source: str, error: type[JaxtaskError]) -> dict[str, A
     """The value, if it is a dict.
 
     Raises:
-        error: It is none; names `source`.
+        error: It is not an object; names `source`.
 
     """
     if not isinstance(value, dict):

@@ -51,11 +51,11 @@ def export_adapter(
 
     Args:
         source: What `load_adapters` takes or returns, of one adapter.
-        folder: For ``adapter_config.json``, ``adapter_model.safetensors`` (mlx:
+        folder: Folder for ``adapter_config.json``, ``adapter_model.safetensors`` (mlx:
             ``adapters.safetensors``) and ``jaxtask.json``, which says where it comes from.
         format: ``"peft"`` or ``"mlx"`` (mlx-lm).
         overwrite: Replace an adapter in `folder` that was written here.
-        command: Of the command line that asks for it, for ``jaxtask.json``.
+        command: The command line that asks for it, for ``jaxtask.json``.
 
     Returns:
         The adapter as read from `folder`. What of the source is not in it, such as heads that were

@@ -32,7 +32,7 @@ class Found:
     """One adapter's files, and the path its name is taken from.
 
     Attributes:
-        parts: Of the absolute folder (or file without suffix), or of the Hub id.
+        parts: Parts of the absolute folder (or file without suffix), or of the Hub id.
         depth: How many last parts name it where nothing clashes.
         place: What tells it apart, where it is not the file that `weights` is.
         error: Why there is nothing to read at the path `weights`.

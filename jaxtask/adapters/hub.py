@@ -32,7 +32,7 @@ class Copy:
     """An adapter's folder in the local cache, and what the user calls it.
 
     Attributes:
-        name: With @revision, if one was given.
+        name: The id, with @revision if one was given.
         error: Why there is none, for one of many.
 
     """

@@ -77,7 +77,7 @@ class ModuleKey(NamedTuple):
     """Where a module is. Keys are ordered by layer, then by module name.
 
     Attributes:
-        layer: From 0 on; −1 for a module outside any layer.
+        layer: Layer number, from 0; −1 for a module outside any layer.
         module: Its name within the layer, for instance ``"self_attn.q_proj"``.
 
     """

@@ -52,7 +52,7 @@ def write_folder(
 
     Args:
         folder: Replaced if it exists: see `check_free`.
-        tensors: By the format's names, contiguous.
+        tensors: Tensors by the format's names, contiguous.
         config: The fields of ``adapter_config.json``.
         provenance: JSON-able; goes to ``jaxtask.json`` beside the version.
         weights: The file that they go to, which says the format: PEFT's or mlx-lm's.

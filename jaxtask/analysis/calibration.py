@@ -119,7 +119,7 @@ def against_chance(
         values: [L, M, P]
         pairs: The P pairs.
         norms: [L, M, P], of `norms_of`.
-        seed: Of the shuffling of draws among the cells of a pooled mean.
+        seed: Random seed for shuffling draws among the cells of a pooled mean.
 
     """
     L, M, P = values.shape

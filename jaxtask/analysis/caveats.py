@@ -26,7 +26,7 @@ def check_result(ds: "xr.Dataset", tasks: tuple[str, ...], updates: Updates) -> 
     """Notes on what is left out of a result and on its adapters.
 
     Raises:
-        AnalysisError: There is nothing to be found in it.
+        AnalysisError: The result has nothing to analyze.
 
     """
     if len(tasks) < 2:
@@ -88,9 +88,9 @@ class SharedStart:
     """How alike the input sides are, pooled, over all pairs of tasks.
 
     Attributes:
-        median: Of the values.
-        chance: Of the chance levels.
-        calibrated: Of the shares of the way from chance to equal spaces.
+        median: Median of the values.
+        chance: Median of the null means.
+        calibrated: Median of the calibrated values: 0 at the null mean, 1 for equal spaces.
 
     """
 

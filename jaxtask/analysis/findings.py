@@ -89,10 +89,10 @@ class Findings:
     Attributes:
         groups: Group of each task that has one.
         about: Sizes, settings and provenance.
-        pooled: By pair variable.
-        cells: By pair variable with a chance level.
-        profiles: By pair variable [L, M] means over the pairs of different tasks.
-        chance_profiles: The same of the chance levels.
+        pooled: Pooled numbers by pair variable.
+        cells: Tests of single cells, by pair variable with a null distribution.
+        profiles: Profiles by pair variable, [L, M]: means over the pairs of different tasks.
+        chance_profiles: The same for the null means.
         agreement: Spearman's rank correlation of two pooled variables over pairs of tasks.
         notes: What a reader must know.
 
@@ -130,11 +130,11 @@ def analyze(
         groups: Tasks by group, to be tested for lying apart.
         distance: The symmetric variable that groups and maps are of; "grassmann_out" or the first
             distance that there is by default.
-        weights: Of layers and modules, see `pool`.
-        seed: Of all that is drawn.
-        permutations: Of group labels.
-        resamples: Of layers.
-        level: Of significance.
+        weights: Weights of layers and modules, see `pool`.
+        seed: Random seed for everything that is drawn.
+        permutations: Permutations of the group labels.
+        resamples: Bootstrap resamples of the layers.
+        level: Significance level.
 
     Raises:
         AnalysisError: There are fewer than two adapters, no module that two of them have, or no

@@ -116,7 +116,7 @@ def permanova(
         distances: [T, T], symmetric, finite.
         groups: The group of each task: two or more, and fewer than there are tasks.
         permutations: Labelings to look at if there are more.
-        seed: Of the permutations.
+        seed: Random seed for the permutations.
 
     """
     _, labels = np.unique(np.asarray(groups), return_inverse=True)
@@ -186,7 +186,7 @@ def separation(
         variable: Name of the distance.
         groups: The group of each task.
         permutations: See `permanova`.
-        seed: Of the permutations.
+        seed: Random seed for the permutations.
 
     """
     labels = np.array(list(groups.values()))

@@ -35,7 +35,7 @@ class Inclusion:
 
     Attributes:
         score: Mean of the parts.
-        parts: By variable, pooled: 0 at chance, 1 where the target lies wholly in the source.
+        parts: Pooled parts by variable: 0 at chance, 1 where the target lies wholly in the source.
         difference: score(i → j) − score(j → i).
         low: 95% interval of the difference, resampled over `resampled`.
         p: P value of the part that decides, towards more than chance.
@@ -85,11 +85,11 @@ def inclusion(
     is to hold beyond chance. "neither": all else.
 
     Args:
-        parts: By variable; energies decide, see `ENERGIES`.
+        parts: Parts by variable; energies decide, see `ENERGIES`.
         pairs: All ordered pairs.
-        level: Of significance.
-        resamples: Of the intervals.
-        seed: Of the intervals.
+        level: Significance level.
+        resamples: Bootstrap resamples for the intervals.
+        seed: Random seed for the intervals.
 
     """
     T = pairs.tasks

@@ -28,7 +28,7 @@ class Maps:
         stress: (Σ(d − δ)² / Σd²)^½ over pairs, δ being the distances in the picture (Kruskal's
             stress-1).
         linkage: [T − 1, 4]: clusters, as in SciPy.
-        method: Of the linkage: "average" or "ward".
+        method: Linkage method: "average" or "ward".
         cophenetic: Correlation of the distances with the heights at which pairs join; NaN for fewer
             than three tasks, or where either does not vary.
         order: [T]: tasks in the order of the leaves, near ones beside each other.
@@ -55,7 +55,7 @@ def make_maps(distances: np.ndarray, variable: str, *, method: str = "average") 
     Args:
         distances: [T, T], symmetric, T ≥ 2; NaN where a pair has none.
         variable: Its name.
-        method: Of the clusters: "average" or "ward".
+        method: Linkage method: "average" or "ward".
 
     Raises:
         JaxtaskError: Fewer than two tasks, no pair has a distance, or the matrix is not symmetric.

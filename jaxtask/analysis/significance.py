@@ -31,7 +31,7 @@ def layer_interval(
         norms: [L, M, P] weights "norm", see `pool`; None for "equal".
         resamples: How many draws of L layers.
         level: Coverage.
-        seed: Of the draws.
+        seed: Random seed for the draws.
 
     Returns:
         Low and high [P], NaN for pairs with fewer than two layers.

@@ -47,7 +47,10 @@ def analyze(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Analyze a result: similar tasks, groups and inclusion, each tested against a null model."""
+    """Analyze a result against null models.
+
+    Finds similar tasks, groups and inclusion, and tests each.
+    """
     from jaxtask.report.figures import FORMATS
     from jaxtask.report.findings import check_folder, write_findings
 

@@ -42,10 +42,10 @@ def compare(
         str, typer.Option(help="Precision: float32, or float64 for angles below 1e-6.")
     ] = "float32",
     padding: Annotated[
-        str, typer.Option(help='What unequal ranks add: "pi/2" (right angles) or "none".')
+        str, typer.Option(help='Angles added for unequal ranks: "pi/2" (right angles) or "none".')
     ] = "pi/2",
     keep: Annotated[
-        str, typer.Option(help="Also keep: angles, spectra, chance (comma-separated).")
+        str, typer.Option(help="Also store: angles, spectra, chance (comma-separated).")
     ] = "",
     rank_rtol: Annotated[
         float | None,
@@ -62,11 +62,14 @@ def compare(
     ] = "",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace a result, or the remains of another comparison."),
+        typer.Option(
+            "--overwrite",
+            help="Replace an existing result, or an unfinished one of another comparison.",
+        ),
     ] = False,
     append: Annotated[
         bool,
-        typer.Option("--append", help="Add to a result the adapters that it does not have yet."),
+        typer.Option("--append", help="Add the new adapters to an existing result."),
     ] = False,
     dry_run: Annotated[
         bool,
@@ -78,8 +81,9 @@ def compare(
         bool,
         typer.Option(
             "--distributed",
-            help="One of several processes that share the modules, found by jax.distributed "
-            "(SLURM, Kubernetes, TPU pods), or by the next three options.",
+            help="Run as one of several processes, which divide the modules among them. "
+            "jax.distributed finds the others (SLURM, Kubernetes, TPU pods), or the next three "
+            "options do.",
         ),
     ] = False,
     coordinator: Annotated[
@@ -94,9 +98,10 @@ def compare(
     show: Variables = "",
     as_json: AsJson = False,
 ) -> None:
-    """Compare adapters: every metric, layer, module and ordered pair of tasks.
+    """Compare adapters.
 
-    If a run is interrupted, the same command resumes it.
+    Computes every metric for every layer, module and ordered pair of tasks. If a run is
+    interrupted, the same command resumes it.
     """
     leads = not distributed or _join(coordinator, processes, process)
     # Several processes have to hear it together, which is later.

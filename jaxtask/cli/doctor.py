@@ -142,10 +142,13 @@ def _threads() -> dict[str, Any]:
 
 def doctor(
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on standard output, no table.")
+        bool, typer.Option("--json", help="Print JSON on standard output instead of a table.")
     ] = False,
 ) -> None:
-    """Say which backends are active and why, and try them. Exit status 1 if something is broken."""
+    """Show the active backends, and test them.
+
+    Exit status 1 if something is broken.
+    """
     from jaxtask.cli.doctor import examine
 
     report = examine()

@@ -26,7 +26,10 @@ def export(
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an adapter of any format that is read in PEFT's or in mlx-lm's."""
+    """Convert an adapter to another format.
+
+    Reads every format that `jaxtask inspect` reads, and writes PEFT's or mlx-lm's.
+    """
     from jaxtask.adapters import AdapterBank
     from jaxtask.adapters.export import FORMATS
     from jaxtask.adapters.write import check_free

@@ -18,15 +18,17 @@ _CHECKPOINT = (
 
 
 def extract(
-    base: Annotated[str, typer.Argument(metavar="BASE", help=f"Before fine-tuning: {_CHECKPOINT}")],
-    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="After fine-tuning, likewise.")],
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help=f"Checkpoint before fine-tuning: {_CHECKPOINT}")
+    ],
+    tuned: Annotated[
+        str, typer.Argument(metavar="TUNED", help="Checkpoint after fine-tuning, in the same form.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the adapter, in PEFT's format.")],
-    rank: Annotated[int, typer.Option(help="Most singular triplets to keep per matrix.")] = 64,
+    rank: Annotated[int, typer.Option(help="Largest rank to keep per matrix.")] = 64,
     energy: Annotated[
         float | None,
-        typer.Option(
-            help="Keep the fewest that hold this share of the energy of ΔW, such as 0.99."
-        ),
+        typer.Option(help="Keep the smallest rank that holds this share of ‖ΔW‖², such as 0.99."),
     ] = None,
     targets: Annotated[
         str | None,
@@ -47,7 +49,10 @@ def extract(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a fully fine-tuned checkpoint into an adapter: ΔW = W_tuned − W_base, truncated."""
+    """Extract an adapter from a full fine-tune.
+
+    It is the truncated SVD of ΔW = W_tuned − W_base.
+    """
     from jaxtask.adapters import AdapterBank
     from jaxtask.adapters.write import check_free
     from jaxtask.extract import from_checkpoints

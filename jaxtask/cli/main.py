@@ -67,7 +67,10 @@ def inspect(
     download: Download = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what adapters hold: base, modules, ranks, scaling, what is left out and why."""
+    """Show the contents of adapters.
+
+    Base model, modules, ranks and scaling; what is left out, and why.
+    """
     description = load(
         paths, directional, allow_base_mismatch, skip_unreadable, download
     ).describe()
@@ -103,7 +106,11 @@ def demo(
         Path, typer.Option(help="Folder for the results; replaces an earlier demo.")
     ] = Path("demo"),
 ) -> None:
-    """Run the whole pipeline in minutes: corpus, base model, tasks, adapters, comparison."""
+    """Run the whole pipeline in minutes.
+
+    Generates a corpus, pre-trains a tiny base model, builds tasks, trains adapters and compares
+    them.
+    """
     from jaxtask.demo.run import run
 
     run(out, standard_output())

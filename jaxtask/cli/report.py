@@ -20,7 +20,7 @@ def report(
         Path | None,
         typer.Option(
             show_default="analyze the result",
-            help="Folder of `jaxtask analyze --out`, whose findings are used instead.",
+            help="Findings that `jaxtask analyze --out` wrote.",
         ),
     ] = None,
     groups: Annotated[
@@ -48,7 +48,10 @@ def report(
         bool, typer.Option("--overwrite", help="Replace an existing page or figures.")
     ] = False,
 ) -> None:
-    """Create a report: one HTML page that opens offline, or figures for papers."""
+    """Create a report of a result.
+
+    It is one HTML page that opens offline, or figures for papers.
+    """
     from jaxtask.analysis import poolable
     from jaxtask.analysis.findings import check_origin
     from jaxtask.report.figures import FORMATS, check_figures, write_figures

@@ -39,10 +39,11 @@ def reproduce(
         str, typer.Option("--format", help="Format of the figures: png, pdf or svg.")
     ] = "png",
 ) -> None:
-    """Run an experiment: tasks, adapters, comparison, findings and report, for every seed.
+    """Run an experiment from tasks to report.
 
-    If a run is interrupted, the same command resumes it: complete stages are not repeated, and
-    training continues from its checkpoints. To redo the findings, remove OUT/seed*/numbers.json.
+    Builds tasks, trains adapters, compares them and reports, for every seed. If a run is
+    interrupted, the same command resumes it: complete stages are not repeated, and training
+    continues from its checkpoints. To redo the findings, remove OUT/seed*/numbers.json.
     """
     from jaxtask.cli.shared import standard_error
     from jaxtask.finetune.training.progress import live

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from jaxtask.adapters import AdapterBank
 
 EXIT = """
-Exit status: 0 done; 1 something given cannot be used (one line on standard error says what);
-2 wrong usage; 70 a bug in jaxtask (a traceback tells where); 130 stopped by Ctrl-C; 143 stopped
-by SIGTERM.
+Exit status: 0 done; 1 bad input (one line on standard error says what); 2 wrong usage;
+70 a bug in jaxtask (with a traceback); 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 """
 
 Paths = Annotated[
@@ -32,11 +31,11 @@ Paths = Annotated[
 Directional = Annotated[
     bool,
     typer.Option(
-        help="Also take B·A from kinds whose update is more than that (DoRA, PiSSA, …), labelled."
+        help="Read B·A alone of adapters that do more than add it (DoRA, PiSSA, …), with a note."
     ),
 ]
 AnyBase = Annotated[
-    bool, typer.Option("--allow-base-mismatch", help="Adapters may name different base models.")
+    bool, typer.Option("--allow-base-mismatch", help="Allow adapters of different base models.")
 ]
 SkipUnreadable = Annotated[
     bool,
@@ -46,10 +45,12 @@ Download = Annotated[
     bool,
     typer.Option(
         "--download",
-        help="Fetch Hugging Face ids: config and adapter weights that the local cache lacks.",
+        help="Download what the local cache lacks of Hugging Face ids: config and adapter weights.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, no tables.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON on standard output instead of tables.")
+]
 Variables = Annotated[
     str,
     typer.Option(

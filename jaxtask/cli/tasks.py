@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from jaxtask.corpora import Length
 
 app = typer.Typer(
-    help="Tasks: what they are, and building them from corpora, tables and conversations.",
+    help="List tasks, and build them from files.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the task.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, no tables.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON on standard output instead of tables.")
+]
 Corpora = Annotated[
     list[str],
     typer.Option(
@@ -100,7 +102,10 @@ def build(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build tasks from annotated corpora: a folder per task."""
+    """Build tasks from annotated corpora.
+
+    Writes a folder per task.
+    """
     from jaxtask.corpora import build_tasks, load_tasks
 
     for path in tasks_from or ():
@@ -130,7 +135,8 @@ def table(
     text_pair: Annotated[str | None, typer.Option(help="Column with the second text.")] = None,
     label: Annotated[str, typer.Option(help="Column with the label.")] = "label",
     labels: Annotated[
-        str, typer.Option(help="Comma-separated label set; by default that of the training file.")
+        str,
+        typer.Option(help="Comma-separated label set; by default the labels of the training file."),
     ] = "",
     kind: Annotated[str, typer.Option(help="classification, regression or auto.")] = "auto",
     max_len: MaxLen = None,
@@ -138,7 +144,10 @@ def table(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a classification or regression task from JSON, CSV, TSV or Parquet files."""
+    """Build a classification or regression task.
+
+    Reads JSON, CSV, TSV or Parquet files.
+    """
     from jaxtask.corpora import build_table
 
     built = build_table(
@@ -164,24 +173,30 @@ def text(
     corpus: Tables,
     out: Out = Path("data"),
     prompt: Annotated[str | None, typer.Option(help="Column with the whole prompt.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column with what is to be said.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column with the target text.")] = None,
     instruction: Annotated[
-        str, typer.Option(help="What all rows ask for; the prompt is then its document.")
+        str,
+        typer.Option(
+            help="Instruction for all rows; the prompt is then the document that it is about."
+        ),
     ] = "",
     dev_share: Annotated[
         float | None,
-        typer.Option(help="Share of the training rows that are dev, such as 0.1, for want of one."),
+        typer.Option(
+            help="Share of the training rows to use as dev, such as 0.1, if there is no dev file."
+        ),
     ] = None,
     max_len: MaxLen = None,
     tokenizer: Tokenizer = "",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a task of prompts and targets from JSON, CSV, TSV or Parquet files.
+    """Build a task of prompts and targets.
 
-    Without --prompt and --target, rows have messages (of role and content), conversations (of from
-    and value), prompt and completion, or instruction, perhaps input, and output. Every answer of a
-    conversation is a target, and all before it is its prompt.
+    Reads JSON, CSV, TSV or Parquet files. Without --prompt and --target, rows have messages (of
+    role and content), conversations (of from and value), prompt and completion, or instruction,
+    perhaps input, and output. Every answer of a conversation is a target, and all before it is its
+    prompt.
     """
     from jaxtask.corpora import build_text
 

@@ -54,7 +54,9 @@ def train(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(show_default="bfloat16", help="Of the frozen base: bfloat16 or float32."),
+        typer.Option(
+            show_default="bfloat16", help="Precision of the frozen base model: bfloat16 or float32."
+        ),
     ] = None,
     r: Annotated[int | None, typer.Option("--r", show_default="8", help="LoRA rank.")] = None,
     alpha: Annotated[
@@ -104,7 +106,9 @@ def train(
     packing: Annotated[
         bool | None,
         typer.Option(
-            "--packing/--no-packing", show_default="no-packing", help="Several examples per row."
+            "--packing/--no-packing",
+            show_default="no-packing",
+            help="Pack several examples into a row.",
         ),
     ] = None,
     max_len: Annotated[
@@ -169,13 +173,16 @@ def train(
         bool, typer.Option("--resume", help="Resume from the newest checkpoint, if there is one.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace adapters and start again.")
+        bool, typer.Option("--overwrite", help="Replace existing adapters and start over.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on standard output, no table.")
+        bool, typer.Option("--json", help="Print JSON on standard output instead of a table.")
     ] = False,
 ) -> None:
-    """Fine-tune one LoRA adapter per task, many at once on one frozen base model."""
+    """Fine-tune one LoRA adapter per task.
+
+    Many tasks train at once on one frozen base model.
+    """
     from jaxtask.cli.tables import trained_tables
     from jaxtask.finetune.peft_io.provenance import work_folder
     from jaxtask.finetune.recipe.files import read_recipe, read_value

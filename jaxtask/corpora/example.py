@@ -16,8 +16,8 @@ class Fit:
     """What an example may be.
 
     Attributes:
-        max_len: Of instruction, text and target together, or of a text to classify; None for any
-            length.
+        max_len: Largest length of instruction, text and target together, or of a text to classify;
+            None for any length.
         neutral: All instructions are `NEUTRAL`.
 
     """

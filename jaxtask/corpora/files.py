@@ -92,7 +92,7 @@ def json_rows(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[str, dict
     """(``line N`` or ``row N``, object) of a file of JSON lines, or of one JSON array of objects.
 
     Raises:
-        error: It is neither.
+        error: It is neither of them.
 
     """
     if _Ahead(_pieces(path, _BLOCK)).take() == "[":
@@ -224,7 +224,7 @@ def corpus_files(path: str | Path) -> list[Path]:
     folders are not followed.
 
     Raises:
-        CorpusError: There is nothing.
+        CorpusError: There are no files.
 
     """
     path = check_path(path, "corpus", CorpusError)

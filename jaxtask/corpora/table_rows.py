@@ -57,7 +57,7 @@ def text_of(value: Any, column: str, where: str) -> str:
     """A value that has to be text.
 
     Raises:
-        TaskError: It is something else.
+        TaskError: The value is of another type.
 
     """
     if not isinstance(value, str):

@@ -14,7 +14,7 @@ class Tally:
     """Examples of one task in one split, and what became of the rest.
 
     Attributes:
-        first: For reasons that have a place: the first one.
+        first: The first example, for reasons that have one.
         labels: Where each label comes first.
 
     """

@@ -54,8 +54,8 @@ def build_text(
         out: Folder for the task's folder.
         prompt: Name of the column with the prompt.
         target: Name of the column with the target.
-        instruction: What all rows ask for; the prompt is then its document. Without it, the prompt
-            is all that there is.
+        instruction: Instruction for all rows; the prompt is then the document that it is about.
+            Without it, the prompt is all that there is.
         dev_share: Without a file for dev, this share of the training examples is dev, at least one:
             the prompts that come first in the order of their hashes. Rows of one prompt, and of
             conversations that begin with it, stay together.

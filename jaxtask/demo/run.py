@@ -70,10 +70,10 @@ class Sizes:
     """How much is done: by default what takes two cores between two and three minutes.
 
     Attributes:
-        documents: Of every task, to train on.
-        read: Documents that the base model is made from; no task sees them.
-        steps: Of pre-training.
-        epochs: Of fine-tuning.
+        documents: Training documents of each task.
+        read: Documents that the base model is pre-trained on; no task sees them.
+        steps: Steps of pre-training.
+        epochs: Epochs of fine-tuning.
 
     """
 

@@ -52,9 +52,9 @@ def compare(
             a path, several, paths by task, or factors by task and module.
         metrics: Names or `Metric` objects; all of the package's by default.
         sides: "out" (spans of U, im ΔW), "in" (spans of V, im ΔWᵀ) or both.
-        dtype: Of the large products and of the result. In "float32" the bases are still computed
-            in float64 where the device has it, and angles are right to about 3e-7 rad; "float64" is
-            for angles below that.
+        dtype: Type of the large products and of the result. In "float32" the bases are still
+            computed in float64 where the device has it, and angles are right to about 3e-7 rad;
+            "float64" is for angles below that.
         padding: What unequal ranks k ≠ l count: "pi/2", |k − l| further right angles (a metric), or
             "none".
         keep: "angles" adds every principal angle (`angles_out`, `angles_in`), "spectra" adds S₁

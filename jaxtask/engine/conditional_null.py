@@ -30,7 +30,7 @@ def by_chance(pairs: Pair, metrics: Sequence[Metric], width: int) -> dict[str, A
 
     Args:
         pairs: P pairs, all arrays with a leading axis of P.
-        metrics: Of both sides, without angles.
+        metrics: Metrics of both sides, without angles.
         width: d_out.
 
     Returns:

@@ -19,8 +19,8 @@ class Sizes(NamedTuple):
 
     Attributes:
         tile_columns: Width of a Gram tile.
-        chunk_bytes: Of the pairs of a chunk.
-        wide_bytes: Of the updates that are widened to float64.
+        chunk_bytes: Bytes that the pairs of a chunk may take.
+        wide_bytes: Bytes that updates widened to float64 may take.
 
     """
 
@@ -44,15 +44,15 @@ class Plan:
     """Static sizes for all modules of one shape bucket.
 
     Attributes:
-        shape: Of the bucket, with the padded rank.
-        stored: Of the factors as the bank gives them.
-        tasks: Most tasks that any module of the bucket has.
+        shape: Shape of the bucket, with the padded rank.
+        stored: Type of the factors as the bank gives them.
+        tasks: The largest number of tasks that any module of the bucket has.
         block: T: tasks per block; a tile compares two blocks.
         factor_chunk: Updates widened to float64 at a time; divides `block`.
         pair_chunk: P: pairs per step of the pair stage.
         chunks: C: steps that a full tile takes.
         blocks_kept: Factored blocks held at a time; fewer than needed means factoring again.
-        bytes_held: Of main memory while a module is compared, at most.
+        bytes_held: Most bytes of main memory that are used while a module is compared.
         side_by_side: Modules that go through all stages at once, a thread each.
         devices: Tiles that are compared at once, a device each.
         added: Tasks per block of those that join a finished result; 0 if none do.
@@ -102,13 +102,13 @@ def plan(
     """The largest blocks that keep everything within `budget` bytes.
 
     Args:
-        shape: Of the modules.
-        tasks: Most that any of them has.
+        shape: Shape of the modules.
+        tasks: The largest number of tasks that any of them has.
         stored: Type of the factors.
         spec: What to compute.
-        budget: Bytes.
+        budget: Memory budget in bytes.
         threads: Modules that may go side by side if all of each fits into one block; else one does.
-        sizes: Of blocks and chunks, unless less fits.
+        sizes: Sizes of blocks and chunks, unless less fits.
 
     Raises:
         JaxtaskError: Not even one task per block fits.

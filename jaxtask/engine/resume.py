@@ -86,7 +86,7 @@ def join(comparison: Comparison, draft: Draft) -> Comparison:
     """The comparison as another process has begun it.
 
     Raises:
-        ResultError: It is not the same.
+        ResultError: The comparison is another one.
 
     """
     begun = draft.manifest()

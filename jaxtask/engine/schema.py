@@ -110,7 +110,7 @@ def values(
         pairs: [T, T] or [T, T, r] of every pair variable, source first.
         rank: [T] float64
         spectra: [T, r] float64, zero from each rank on.
-        shape: Of the module, with the padded rank r.
+        shape: Shape of the module, with the padded rank r.
         spec: What was computed.
         component: Entries that kept vectors are padded to with NaN.
 

@@ -165,7 +165,7 @@ def open_result(path: str | os.PathLike[str]) -> "xr.Dataset":
         path: The result's folder, or a zip file of what is in it (not of the folder itself).
 
     Raises:
-        ResultError: There is none at `path`.
+        ResultError: There is no result at `path`.
 
     """
     import xarray as xr

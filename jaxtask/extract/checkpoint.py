@@ -19,9 +19,9 @@ class Checkpoint:
     """What a folder, a file or an id of the Hub holds.
 
     Attributes:
-        source: As it was given.
+        source: The path or id as it was given.
         path: Where it was found.
-        model_type: As ``config.json`` says, if there is one.
+        model_type: What ``config.json`` says, if there is one.
 
     """
 

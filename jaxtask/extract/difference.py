@@ -64,7 +64,7 @@ def from_checkpoints(
             names; by default all matrices in layers.
         outside_layers: Take embeddings and heads too; without `targets`.
         name: The task's name; by default the last part of `tuned`.
-        seed: Of the sketches.
+        seed: Random seed for the sketches.
         progress: Called with the bytes that are done, and all of them.
 
     Returns:

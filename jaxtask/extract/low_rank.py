@@ -63,10 +63,11 @@ def low_rank(
     Args:
         matrix: Finite. It holds the scaled remainder afterwards: a second one of its size is never
             made.
-        rank: At most so many. Singular values below 4√k·eps of the largest are rounding, and left
+        rank: The largest rank. Singular values below 4√k·eps of the largest are rounding, and left
             out whatever is asked for.
-        energy: As few as hold this share of ‖M‖², if `rank` of them do; None for `rank`.
-        rng: Of the sketches.
+        energy: Take the smallest rank that holds this share of ‖M‖², if `rank` of them do; None for
+            `rank`.
+        rng: Random generator for the sketches.
 
     """
     largest = max(float(matrix.max()), -float(matrix.min()))

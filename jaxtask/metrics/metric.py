@@ -21,7 +21,7 @@ class Metric:
     (at module level) if you want to compile once.
 
     Attributes:
-        name: Of its variable, or of its two up to ``_out`` and ``_in``; a Python identifier.
+        name: Name of its variable, or of its two up to ``_out`` and ``_in``; a Python identifier.
         function: A pure, traceable function: `Side → scalar` if sided, else `Pair → scalar`.
         sided: Computed for the output and the input spaces apart.
         symmetric: f(i, j) = f(j, i): computed once per unordered pair.

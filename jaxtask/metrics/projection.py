@@ -31,7 +31,7 @@ def projected_spectrum(
     """The spectral projection S₂ of the target on the source.
 
     Args:
-        pair: With both sides.
+        pair: A pair with both sides.
         projection: "diagonal", or "nonnegative" for the best S₂ without negative entries.
         sign: What to do with a negative S₂[k]: "keep", "abs" or "clip" at 0.
 
@@ -163,7 +163,7 @@ def spectral_lp(
             is zero.
         sign: What to do with a negative S₂[k]: "keep", "abs" or "clip" at 0.
         projection: "diagonal" or "nonnegative".
-        name: In the result; by default made of the arguments, e.g. `spectral_l3_sum_clip`.
+        name: Name in the result; made of the arguments by default, e.g. `spectral_l3_sum_clip`.
 
     Raises:
         JaxtaskError: An argument is none of these.
@@ -192,7 +192,7 @@ def rec(
     Args:
         sign: What to do with a negative S₂[k]: "abs" or "clip" at 0.
         projection: "diagonal" or "nonnegative".
-        name: In the result; by default made of the arguments.
+        name: Name in the result; made of the arguments by default.
 
     Raises:
         JaxtaskError: An argument is none of these.
@@ -208,9 +208,9 @@ def entropy_source(*, base: float | None = None, name: str | None = None) -> Met
     """Shannon entropy of S₁/ΣS₁, NaN for a zero update.
 
     Args:
-        base: Of the logarithm, 2 for bits; by default the entropy is divided by ln k of the
+        base: Base of the logarithm, 2 for bits; by default the entropy is divided by ln k of the
             source, and so in [0, 1].
-        name: In the result; by default made of the arguments.
+        name: Name in the result; made of the arguments by default.
 
     Raises:
         JaxtaskError: `base` is not positive, or is 1.
@@ -229,11 +229,11 @@ def entropy_projected(
     """Shannon entropy of |S₂|/Σ|S₂|, NaN if S₂ or an update is zero.
 
     Args:
-        base: Of the logarithm, 2 for bits; by default the entropy is divided by ln k of the
+        base: Base of the logarithm, 2 for bits; by default the entropy is divided by ln k of the
             source, and so in [0, 1].
         sign: What to do with a negative S₂[k]: "abs" or "clip" at 0.
         projection: "diagonal" or "nonnegative".
-        name: In the result; by default made of the arguments.
+        name: Name in the result; made of the arguments by default.
 
     Raises:
         JaxtaskError: An argument is none of these.
@@ -250,7 +250,7 @@ def residual(*, projection: Projection = "diagonal", name: str | None = None) ->
 
     Args:
         projection: "diagonal" or "nonnegative".
-        name: In the result; by default made of the arguments.
+        name: Name in the result; made of the arguments by default.
 
     Raises:
         JaxtaskError: `projection` is none of these.

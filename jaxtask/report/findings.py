@@ -41,7 +41,7 @@ def write_findings(
     Args:
         findings: What was found.
         folder: Where to; it must not be there yet, or hold findings.
-        pairs: Of the talk's table, by number of source and target; see `default_pairs`.
+        pairs: Pairs of the talk's table, by number of source and target; see `default_pairs`.
         overwrite: Replace findings that are there.
         draw: Called with the folder in the making, to put figures there.
 

@@ -179,7 +179,7 @@ class _Reader:
             return None if value is None else self.value(options[0], value, where, name)
         if get_origin(kind) is Literal:
             if value not in options:
-                raise self.error(where, value, " or ".join(map(repr, options)))
+                raise self.error(where, value, " or ".join(sorted(map(repr, options))))
             return value
         if get_origin(kind) is tuple:
             if not isinstance(value, list):

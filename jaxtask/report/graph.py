@@ -17,7 +17,7 @@ class Node:
     """Tasks that stand in one place: one, or some that are equal.
 
     Attributes:
-        column: Most edges that lead here from a node that nothing includes.
+        column: Length of the longest path to this node from one that nothing includes.
         row: Columns are centred, so that rows may be halves.
 
     """
@@ -32,7 +32,7 @@ class Layout:
     """A graph in columns.
 
     Attributes:
-        edges: From node to node, by their places in `nodes`; every edge leads to the right.
+        edges: Pairs of nodes, by their places in `nodes`; every edge leads to the right.
 
     """
 

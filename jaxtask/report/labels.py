@@ -46,7 +46,7 @@ def place_labels(axes: "Axes", at: np.ndarray, names: Sequence[str], fontsize: f
         axes: Where the points are drawn; their figure is laid out.
         at: [N, 2], in data coordinates.
         names: N of them.
-        fontsize: In points.
+        fontsize: Font size in points.
 
     """
     points = axes.transData.transform(at)

@@ -18,7 +18,7 @@ def compare_seeds(
 
     Args:
         adapters: Seed → the folder of its adapters.
-        names: Of the adapters.
+        names: Names of the adapters.
         out: Where the comparison of all of them is written, or is already.
         command: Recorded with it.
 

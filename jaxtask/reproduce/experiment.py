@@ -43,7 +43,7 @@ class Corpus:
         folder: Below the folder of all data.
         train: Files, below the folder.
         summaries: JSON lines, below the folder; for the task `sum`.
-        documents: At most so many to train on, …
+        documents: The largest number of documents to train on, …
         held_out: … and so many to evaluate on, of those that have an excerpt.
         excerpt: Null for whole documents.
         prefix: What the names of its adapters begin with.
@@ -71,7 +71,7 @@ class Experiment:
     """All of it, checked.
 
     Attributes:
-        recipe: As in a recipe's file, without base, data and places.
+        recipe: The recipe as in its file, without base, data and folders.
         seeds: Each of A's initial values, of the order of the data and of dropout, in a run of its
             own.
         groups: Group → its adapters; every adapter in one group, or no groups at all.

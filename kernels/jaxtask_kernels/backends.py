@@ -27,12 +27,12 @@ class Backend:
     Attributes:
         name: What users are told.
         singular_values: [..., m, n] → [..., min(m, n)], descending.
-        platforms: Of `PLATFORMS`.
+        platforms: Platforms it runs on, of `PLATFORMS`.
         sizes: The max(m, n) that it takes.
         available: Whether it can be used in this process.
         lapack: Whether its programs for CPUs contain decompositions of LAPACK, of which no two may
             run at the same time; see `after` in `_linalg.py`.
-        angles: As `native.angles`, where it has that too.
+        angles: Its function for angles like `native.angles`, if it has one.
 
     """
 

@@ -57,7 +57,7 @@ def factor_rows(
         A: [n, r, d_in]
         scale: [n]; its sign goes into V.
         rtol: [n], relative size under which a singular value counts as zero.
-        dtype: Of the result. The arithmetic is float64 where x64 is enabled, else `dtype`.
+        dtype: Type of the result. The arithmetic is float64 where x64 is enabled, else `dtype`.
         chunk: How many are widened at a time; divides n.
         need_u: Return U.
         need_v: Return V.

@@ -36,7 +36,8 @@ class ParameterTarget:
     `names` has several entries where the order of nesting cannot be known from the file.
 
     Attributes:
-        path: Of the module that holds it, as stored; with its nesting where that is all there is.
+        path: Path of the module that holds it, as stored; with its nesting where that is all there
+            is.
 
     """
 

@@ -33,7 +33,7 @@ class StoredTensor(ABC):
     """One tensor of one file. No data has been read to make it.
 
     Attributes:
-        dtype: As in the safetensors format; any but four is refused where a factor is read.
+        dtype: Type as in the safetensors format; any but four is refused where a factor is read.
 
     """
 

@@ -59,7 +59,7 @@ class ZippedTensor(StoredTensor):
     Attributes:
         file_size: Bytes, when the file was opened.
         offset: Bytes from the start of the file to the first element.
-        strides: Bytes.
+        strides: Strides in bytes.
 
     """
 

@@ -136,7 +136,7 @@ def stack(steps: Sequence[Sequence[Row]], shape: BatchShape, kind: str) -> Batch
     Args:
         steps: Each task's rows; a task that has none (it has ended) gets zeros throughout.
         shape: Common to all tasks.
-        kind: Of all tasks: ``text``, ``classification`` or ``regression``.
+        kind: Kind of all tasks: ``text``, ``classification`` or ``regression``.
 
     Returns:
         A batch of NumPy arrays. S is the shortest of a few lengths that holds the longest row:

@@ -36,7 +36,7 @@ def render(
     """The texts of conversations, as `apply_chat_template` of transformers renders them.
 
     Args:
-        template: Of a tokenizer, in Jinja.
+        template: Chat template of a tokenizer, in Jinja.
         names: The tokens that it can name, such as ``bos_token``.
         conversations: What to render.
         of: The tokenizer, for messages.

@@ -91,7 +91,8 @@ def encode_task(
 
     Args:
         task: The texts.
-        tokenizer: Of transformers, or `Tokens` of one, which is made once for many tasks.
+        tokenizer: A tokenizer of transformers, or the `Tokens` of one, which is made once for many
+            tasks.
         max_len: Longer examples are dropped and counted.
         vocabulary: How many tokens the model knows.
         prompt: ``plain``, ``chat``, or ``auto``: chat where the tokenizer has a template. Has no

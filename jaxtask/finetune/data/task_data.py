@@ -41,7 +41,7 @@ class TaskData:
 
     Attributes:
         labels: The classes in order; empty for other kinds.
-        sha256: Of every file that was read, by its name.
+        sha256: SHA-256 of every file that was read, by its name.
 
     """
 

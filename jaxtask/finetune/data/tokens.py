@@ -38,7 +38,7 @@ def open_tokenizer(path: str | os.PathLike[str]) -> Any:
     ids are those that it says, whatever class the tokenizer is called.
 
     Raises:
-        DataError: There is none, or it cannot be used.
+        DataError: There is no tokenizer, or it cannot be used.
 
     """
     if Path(path).suffix == ".gguf":
@@ -93,7 +93,7 @@ class Tokens:
         """The end-of-text token.
 
         Raises:
-            DataError: There is none.
+            DataError: The tokenizer has none.
 
         """
         if self.tokenizer.eos_token_id is None:
@@ -190,7 +190,7 @@ def chat_template(tokenizer: Any) -> str:
     """The template for conversations; empty if there is none.
 
     Raises:
-        DataError: It is none.
+        DataError: It is not a tokenizer.
 
     """
     found = tokenizer.chat_template

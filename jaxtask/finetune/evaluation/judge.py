@@ -39,11 +39,11 @@ def judge_texts(
 
     Args:
         model: The frozen base.
-        tokenizer: Of transformers, or `Tokens` of one. Its end-of-text token ends a text, and those
-            of the model's end tokens that are control tokens of the tokenizer.
-        tasks: With dev examples; None comes out for a task without any.
+        tokenizer: A tokenizer of transformers, or the `Tokens` of one. Its end-of-text token ends a
+            text, and those of the model's end tokens that are control tokens of the tokenizer.
+        tasks: Tasks with dev examples; a task without any gets None.
         sides: The parameters of all tasks before training and after.
-        numbers: Of the tasks.
+        numbers: Numbers of the tasks.
         shape: `shape.part` rows are generated at once: as many as an evaluation takes.
         count: Examples of each task; the same ones whatever the run.
         new: Tokens.

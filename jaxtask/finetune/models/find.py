@@ -42,7 +42,7 @@ def base_config(path: Path) -> ModelConfig:
     """The config of the model at `path`, without its weights.
 
     Raises:
-        ModelError: There is none, or it cannot be read.
+        ModelError: There is no config, or it cannot be read.
 
     """
     return GgufWeights(path).config if path.suffix == ".gguf" else read_config(path)

@@ -34,9 +34,9 @@ class Stored:
     """Where a tensor is in the file.
 
     Attributes:
-        shape: From the slowest dimension to the fastest, as in NumPy.
+        shape: Shape, from the slowest dimension to the fastest, as in NumPy.
         kind: Number of the type that its values are stored as.
-        size: Bytes.
+        size: Size in bytes.
 
     """
 
@@ -71,7 +71,7 @@ def read_gguf(path: Path, error: type[JaxtaskError], sizes: dict[int, tuple[int,
     Args:
         path: A file in version 2 or 3, of little-endian numbers.
         error: What is raised.
-        sizes: Of each type of tensors: values in a block, and its bytes.
+        sizes: By type of tensor: values in a block, and bytes of a block.
 
     Raises:
         error: It is no such file, is cut off, or says of itself what cannot be. Names the file.

@@ -132,7 +132,7 @@ def save_model(model: Model, folder: Path) -> None:
     The folder appears when it is complete.
 
     Raises:
-        ModelError: It is there already.
+        ModelError: The folder exists.
 
     """
     from safetensors.numpy import save_file

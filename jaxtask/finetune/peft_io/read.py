@@ -25,7 +25,8 @@ class StoredAdapter:
     Attributes:
         base: The base model's name, if the file has one.
         ranks: Module → its rank in each layer [L]; 0 where there is no LoRA.
-        parameters: Of one task, see `training.parameters`; without a head if the file has none.
+        parameters: Parameters of one task, see `training.parameters`; without a head if the file
+            has none.
 
     """
 

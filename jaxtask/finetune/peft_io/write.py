@@ -57,9 +57,10 @@ def write_adapter(
 
     Args:
         folder: Where to. An adapter that is there is replaced if `overwrite`; anything else never.
-        parameters: Of one task: A [L, in, r] and B [L, r, out] of every module, ``kernel`` [in,
-            out] and ``bias`` [out] of every layer of the head. What lies beyond the ranks and
-            widths of `form` is left out. Written as float32, with ΔW = s·B·A as in training.
+        parameters: Parameters of one task: A [L, in, r] and B [L, r, out] of every module,
+            ``kernel`` [in, out] and ``bias`` [out] of every layer of the head. What lies beyond the
+            ranks and widths of `form` is left out. Written as float32, with ΔW = s·B·A as in
+            training.
         form: What they are.
         provenance: JSON-able; goes to ``jaxtask.json`` beside the version.
         overwrite: See `folder`.

@@ -47,7 +47,7 @@ def read_value(text: str) -> Any:
     """One value as a recipe's file would have it.
 
     Raises:
-        RecipeError: It is no YAML.
+        RecipeError: The text is no YAML.
 
     """
     return parse_yaml(text, shown(text, 100), RecipeError)

@@ -30,11 +30,19 @@ def _setting(check: Check, default: Any = dataclasses.MISSING, *, per_task: bool
 
 @dataclass(frozen=True)
 class Lora:
-    """The adapters. `alpha`, patterns and `rslora` mean what they mean in PEFT.
+    """The adapters. Names mean what they mean in PEFT's `LoraConfig`.
 
     Attributes:
-        shared_init: All tasks start from one A; otherwise each from its own.
-        seed: Of A's initial values: tasks with equal seeds start from equal A.
+        r: LoRA rank.
+        alpha: The update is alpha/r · B·A, or alpha/√r · B·A with `rslora`.
+        rslora: Rank-stabilised scaling.
+        dropout: Dropout rate on LoRA's input.
+        targets: Names of the modules to adapt, a regular expression for their whole names, or
+            "all-linear".
+        rank_pattern: Regular expression for modules → their own rank.
+        alpha_pattern: Regular expression for modules → their own alpha.
+        shared_init: Whether all tasks share the same initial A; otherwise each has its own.
+        seed: Random seed for the initial A; tasks with equal seeds have the same.
 
     """
 
@@ -63,32 +71,44 @@ class Lora:
 
 @dataclass(frozen=True)
 class Training:
-    """The run. A step is one update of the adapters, from `batch` · `accumulate` rows a task.
+    """Settings of the training loop.
+
+    A step is one update, from `batch` · `accumulate` rows per task.
 
     Attributes:
-        steps: Instead of epochs. With neither, `DEFAULT_EPOCHS`.
-        max_len: Tokens of the longest example. Null for what the base model allows; rows are then
-            as long as the longest example needs, and with packing `PACKED` tokens or more.
-        truncate: Longer examples are cut: a prompt's document at its end, or the text to classify,
-            never the instruction, the target or what a template writes. Otherwise they are dropped
+        epochs: Epochs over a task's training data; `DEFAULT_EPOCHS` without `epochs` and `steps`.
+        steps: Training steps, instead of epochs.
+        batch: Batch size: rows per task and forward pass.
+        accumulate: Gradient accumulation: batches per step.
+        packing: Pack several examples into a row.
+        max_len: Longest example in tokens; null for the limit of the base model. Rows are then as
+            long as the longest example, and with packing `PACKED` tokens or more.
+        truncate: Cut longer examples: a prompt's document at its end, or the text to classify,
+            never the instruction, the target or what a template adds. Otherwise they are dropped
             and counted.
-        warmup: The share of a task's steps in which the learning rate rises from 0.
-        clip: The largest global norm of one task's gradient; null for no limit.
-        base_dropout: Encoders' frozen layers drop features and attention as their config says, as
-            in PEFT.
-        seed: Of the order of the data, and of dropout.
-        eval_every: Steps between evaluations; null for the end of each epoch of a task.
-        eval_examples: At most so many dev examples of a task are evaluated on, the same ones in
-            every run; null for all of them.
-        patience: A task ends after that many evaluations in a row without a new best, and its best
-            adapter is kept; null: every task runs to its end, and its last adapter is kept.
-        generate: From so many dev examples of a task texts are generated after training, and before
-            it for comparison; the same examples in every run.
-        generate_tokens: The longest text that is generated.
-        stack: How many tasks train at once.
-        remat: Features are computed again for the backward pass, not kept.
-        checkpoint_every: Steps.
-        log_every: Steps between looks at their numbers; all of them are logged.
+        lr: Peak learning rate of AdamW.
+        schedule: Learning-rate schedule after warmup: "constant", "linear" or "cosine" (both to 0).
+        warmup: Share of a task's steps in which the learning rate rises linearly from 0.
+        weight_decay: Weight decay of AdamW.
+        clip: Largest global norm of a task's gradient; null for no clipping.
+        betas: Both betas of AdamW.
+        base_dropout: Whether the frozen layers of encoders apply the dropout of their config, as
+            with PEFT.
+        seed: Random seed for the order of the data, and for dropout.
+        eval_every: Steps between evaluations; null for one at the end of each epoch.
+        eval_examples: Largest number of dev examples to evaluate on, the same in every run; null
+            for all.
+        patience: Early stopping: end a task after this many evaluations without a new best, and
+            keep its best adapter. Null: train to the end and keep the last adapter.
+        generate: Number of dev examples per task to generate text for, before and after training;
+            the same examples in every run.
+        generate_tokens: Longest generated text, in tokens.
+        stack: Number of tasks that train at once, or "auto".
+        remat: Recompute activations in the backward pass instead of storing them.
+        attention: Implementation of attention: "xla" or "cudnn".
+        mesh: Devices along each axis: "task", "data", "model".
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between fetches of the losses from the device; every step is logged.
 
     """
 
@@ -141,22 +161,28 @@ PACKED = 2048
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run: a base model, the tasks' data, and how they meet.
+    """A whole run: a base model, the tasks' data, and how to train.
 
     Attributes:
-        base: A Hugging Face folder or a GGUF file; the shipped recipes have the id on the Hub.
-        tokenizer: A folder, a GGUF file, or an id in the local cache; null for the base's own.
-        prompt: Auto: the chat template where the tokenizer has one, else the plain form.
-        dtype: Of the frozen base. Adapters and their optimiser are float32.
-        start: An adapter to go on from, for all tasks; or a folder with one a task, by its name. In
-            PEFT's format, also by PEFT itself. Rank, α, rsLoRA, targets and patterns are then the
-            adapter's, and those below "lora" are not used.
-        head: Of encoders. auto: the one of the adapter at `start`, else that in the base's folder
-            if it has as many scores as the task needs, else a new one; new: a new one in any case.
-        data: Task folders, or patterns of them.
-        out: Gets one folder a task, and nothing else.
-        work: Gets checkpoints and logs; null for `<out>.work`.
-        tasks: Task → "lora" or "training" → what is different for this task.
+        base: Base model: a Hugging Face folder or a GGUF file; in the shipped recipes an id on the
+            Hub.
+        tokenizer: A folder, a GGUF file, or an id in the local cache; null for the base model's
+            own.
+        prompt: "chat": the tokenizer's chat template; "plain": the plain format; "auto": the chat
+            template if there is one.
+        dtype: Precision of the frozen base model. Adapters and optimizer states are float32.
+        start: An adapter in PEFT's format to continue from, for all tasks, or a folder with one per
+            task, by name. It keeps its rank, alpha, rsLoRA, targets and patterns; those of `lora`
+            are not used.
+        head: Initial classifier of an encoder. "auto": that of the adapter in `start`, else that in
+            the base model's folder if it has the right number of classes, else a new one. "new":
+            always a new one.
+        data: Task folders, or patterns for them.
+        out: Folder for the adapters, with a folder per task and nothing else.
+        work: Folder for checkpoints and logs; null for `<out>.work`.
+        lora: Settings of LoRA.
+        training: Settings of the training loop.
+        tasks: Task → "lora" or "training" → the settings that differ for this task.
 
     """
 

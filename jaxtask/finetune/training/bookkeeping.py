@@ -18,7 +18,7 @@ class TaskRun:
     """One task's data, and how long it trains.
 
     Attributes:
-        total: Steps.
+        total: Number of steps.
         patience: Evaluations in a row without a new best before it ends; with None it goes to its
             end.
 
@@ -39,10 +39,10 @@ class TaskRecord:
     """Where one task is.
 
     Attributes:
-        dev_loss: Of the last evaluation.
+        dev_loss: Loss of the last evaluation.
         best: The least loss of the evaluations, of which the one before training is none.
         waited: Evaluations since the best one.
-        ended: Why it has ended, if it has.
+        ended: Why the task has ended, or None.
 
     """
 

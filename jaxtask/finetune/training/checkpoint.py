@@ -95,7 +95,7 @@ class Checkpoints:
         """The record of the newest checkpoint.
 
         Raises:
-            CheckpointError: There is none, or it is damaged.
+            CheckpointError: There is no checkpoint, or it is damaged.
 
         """
         return self._read("record", self._args.JsonRestore())

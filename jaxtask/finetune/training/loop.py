@@ -84,9 +84,9 @@ class Outcome:
 
     Attributes:
         parameters: The best ones if it had patience, else the last.
-        loss_before: On the evaluation examples, before training.
+        loss_before: Loss on the evaluation examples before training.
         scored: What it says on dev examples, where that was asked for; the loop itself does not.
-        rows: Of each split, see `EncodedTask.rows`.
+        rows: Rows of each split, see `EncodedTask.rows`.
 
     """
 

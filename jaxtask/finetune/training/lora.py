@@ -39,7 +39,7 @@ def ranks(
 
     Args:
         spec: What is wanted.
-        config: Of the base model.
+        config: Config of the base model.
         patterns: The time that this and others of one recipe may take together.
 
     Raises:

@@ -14,8 +14,8 @@ class TaskView:
     """Where one task is.
 
     Attributes:
-        loss: Of training, lately.
-        ended: Why, if it has.
+        loss: Recent training loss.
+        ended: Why the task has ended, or None.
 
     """
 

@@ -40,10 +40,11 @@ class Start:
     """Where one task's training starts, and the settings of its adapter.
 
     Attributes:
-        lora: Of an adapter that is trained further these are its own, but for dropout and seed.
+        lora: Settings of LoRA; an adapter that is trained further has its own, except for dropout
+            and seed.
         classes: Scores of its head.
         factors: A and B of every module; None for new ones.
-        head: Of an encoder's task; None for a new one.
+        head: The head of an encoder's task; None for a new one.
         about: JSON-able: the adapter's ``path`` and the ``sha256`` of its files, or None; and where
             an encoder's ``head`` is from.
 
@@ -69,7 +70,7 @@ def find_starts(
         recipe: `start` and `head` say from where. The adapter's form (ranks, α, rsLoRA, targets,
             patterns) is then the one that counts; the recipe's is not used.
         tasks: One adapter at `start` is for all of them, otherwise `start` has a folder for each.
-        config: Of the base model.
+        config: Config of the base model.
         base: Its folder or file, for the head that it may have.
         note: Told where a head had to start anew.
 

@@ -42,7 +42,7 @@ class TaskNumbers(NamedTuple):
 
     Attributes:
         scale: Module → [L, T] float32, see `lora.scales`.
-        schedule: Of learning rates, [T].
+        schedule: Learning-rate schedules, [T].
         clip: [T] float32, largest norm of a task's gradient; infinity for none.
         decay: [T] float32, weight decay.
         dropout: [T] float32, of LoRA's input.
@@ -78,7 +78,7 @@ class Report(NamedTuple):
     Attributes:
         loss: Mean over the batch, before the step; 0 for an empty batch.
         weight: Tokens, or rows, that the loss is a mean of.
-        norm: Of the gradient, before clipping.
+        norm: Global norm of the gradient, before clipping.
         rate: Learning rate.
 
     """
@@ -229,7 +229,7 @@ def check_kind(model: Model, options: StepOptions) -> None:
     """Check that the model has the loss that is asked for.
 
     Raises:
-        TrainingError: It has not.
+        TrainingError: The model has no such loss.
 
     """
     if isinstance(model, Decoder) != (options.kind == "text"):

@@ -209,7 +209,7 @@ def factor_updates(
             norm one, bounded from above) is not `fine`, and left to a more careful method.
         need_u: Return U [n, r, d_out].
         need_v: Return V [n, r, d_in].
-        threads: To use.
+        threads: Number of threads to use.
         empty: Makes the arrays of the result, C-contiguous.
 
     """
