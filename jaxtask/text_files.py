@@ -227,7 +227,7 @@ def _check_text(text: str, nul: bool) -> None:
             text.encode()
         except UnicodeEncodeError as found:
             half = text[found.start]
-            raise ValueError(f"it holds {half!r}, which is half a character") from None
+            raise ValueError(f"it holds {half!r}, which is half of a surrogate pair") from None
 
 
 _TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
@@ -357,7 +357,7 @@ def _check_size(root: Any, yaml: Any) -> None:
                 raise yaml.composer.ComposerError(None, None, _TOO_MUCH, node.start_mark)
         elif key in open_:
             raise yaml.composer.ComposerError(
-                None, None, "an alias (*) is within what it stands for", node.start_mark
+                None, None, "an alias (*) contains itself", node.start_mark
             )
         elif key not in sizes:
             open_.add(key)

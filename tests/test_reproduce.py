@@ -227,7 +227,7 @@ def test_two_at_once_are_refused(whole):
     about = json.loads((whole / "experiment.json").read_text())
     with (
         holding(whole, about),
-        pytest.raises(ExperimentError, match="another process is at work there"),
+        pytest.raises(ExperimentError, match="another process is using it"),
     ):
         go(whole)
 
@@ -246,7 +246,7 @@ def test_what_a_kill_left_half_made_goes(tmp_path):
         half_made(tmp_path / ".findings.jaxtask-_1b2c3d4")
     (tmp_path / "experiment.json").write_text("[1]")
     with (
-        pytest.raises(ExperimentError, match="is not what an experiment leaves"),
+        pytest.raises(ExperimentError, match="is not what an experiment writes"),
         holding(tmp_path, {"base": "b"}),
     ):
         pass

@@ -50,7 +50,7 @@ def check_result(ds: "xr.Dataset", tasks: tuple[str, ...], updates: Updates) -> 
     zero = updates.rank == 0
     if zero.any():
         at = _cells(ds, zero.any(axis=2))
-        notes.append(f"Some updates are zero, and are not tested against chance: {at}.")
+        notes.append(f"Some updates are zero and are not tested: {at}.")
     about = parse_json(ds.attrs.get("adapters", "{}"), "attribute adapters", AnalysisError)
     for adapter in about.get("adapters", []):
         if why := adapter.get("approximate"):

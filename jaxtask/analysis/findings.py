@@ -172,13 +172,13 @@ def analyze(
         notes.append(told(start, kept))
     if kept:
         notes.append(
-            "Chance levels of metrics of both sides are of output sides at random; input sides are "
-            "as they are."
+            "The null model of metrics of both sides draws output sides at random and holds the "
+            "input sides fixed."
         )
     elif updates.flat and chances.keys() & {"cosine", *ENERGIES}:
         notes.append(
-            "Chance levels of what reads both sides are those of flat spectra, since none were "
-            "kept; real ones spread more: `jaxtask compare … --keep spectra`."
+            "The null model of metrics that read both sides assumes flat spectra, since the result "
+            "has none; real ones vary more: `jaxtask compare … --keep spectra`."
         )
     notes += [f"No chance level of {', '.join(names)}: {why}." for why, names in reasons.items()]
     # The energy of both sides is beyond chance by a shared start alone, unless that is chance.
@@ -220,7 +220,7 @@ def check_origin(findings: Findings, ds: "xr.Dataset") -> None:
         if (found := its.get(key)) != expected_value:
             raise AnalysisError(
                 f"the findings are of another result: {key}: found {shown(found, 80)}, expected "
-                f"{shown(expected_value, 80)}; `jaxtask analyze` makes those of this one"
+                f"{shown(expected_value, 80)}; run `jaxtask analyze` on this one"
             )
 
 
@@ -313,7 +313,7 @@ def _inclusion(
     missing = [name for name in (energies[0], "rec", "residual") if name not in parts]
     if missing:
         lacking = ", ".join(missing)
-        what = "Inclusion was not judged" if not parts else "Inclusion is judged"
+        what = "Inclusion was not tested" if not parts else "Inclusion is judged"
         notes.append(
             f"{what} without {lacking}: `jaxtask compare … --metrics {energies[0]},rec,residual "
             "--keep spectra` computes all parts."

@@ -40,7 +40,7 @@ def group_of(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> dict[
                     if found[task] != group
                     else (f"group {group!r} twice")
                 )
-                raise AnalysisError(f"task {task!r} is in {where}, expected one group a task")
+                raise AnalysisError(f"task {task!r} is in {where}, expected one group per task")
             found[task] = group
     if len(set(found.values())) < 2:
         raise AnalysisError(

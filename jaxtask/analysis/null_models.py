@@ -267,7 +267,7 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
     """What `variable` comes to by chance, or why that is not known."""
     metric = metric_of(ds, variable)
     if metric is None:
-        return "it is a metric of your own, of which no chance level is known"
+        return "it is a metric of your own, without a null distribution"
     if metric.null is None:
         return "its null distribution is not known"
     if f"{variable}_chance" in ds:

@@ -154,7 +154,7 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     except (RuntimeError, ValueError) as error:
         raise jt.JaxtaskError(
             f"--distributed: {error}; give --coordinator, --processes and --process where no "
-            "cluster says them"
+            "cluster manager sets them"
         ) from error
     return jax.process_index() == 0
 

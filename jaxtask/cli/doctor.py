@@ -17,7 +17,7 @@ _REDUCTION = (16, 16, 4096)
 _OPTIONAL = {
     "gguf": "base models in GGUF files",
     "pyarrow": "corpora in parquet files",
-    "torch": "nothing but the tests and benchmarks against it",
+    "torch": "only tests and benchmarks that compare with it",
 }
 _LEVELS = ("", "0", "baseline", "avx2")
 
@@ -85,7 +85,7 @@ def _backends(report: dict[str, Any]) -> list[str]:
     asked = os.environ.get("JAXTASK_NATIVE", "")
     if asked not in _LEVELS:
         known = ", ".join(filter(None, _LEVELS))
-        problems.append(f"JAXTASK_NATIVE={asked} says nothing, expected one of {known}")
+        problems.append(f"JAXTASK_NATIVE={asked} is unknown, expected one of {known}")
     if library is None:
         report["native library"] = f"none: {about}"
     else:

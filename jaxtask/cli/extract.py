@@ -13,7 +13,8 @@ from jaxtask.cli.shared import AsJson, read_targets, show_adapter
 from jaxtask.terminal import print_json, standard_error, standard_output
 
 _CHECKPOINT = (
-    "a folder with safetensors weights, such a file, or an id in the local Hugging Face cache."
+    "a folder with safetensors weights, a safetensors file, or an id in the local Hugging Face "
+    "cache."
 )
 
 

@@ -249,7 +249,7 @@ def _scores_table(trained: Sequence[Mapping[str, Any]]) -> Table:
 
 def _texts_table(examples: Mapping[str, Mapping[str, str]], width: int = 160) -> Table:
     """One generated text a task, cut to `width` characters; of what is asked the end is kept."""
-    table = Table(title="One generated example a task", title_justify="left", show_header=False)
+    table = Table(title="One generated example per task", title_justify="left", show_header=False)
     table.add_column("task", no_wrap=True)
     table.add_column("part", no_wrap=True)
     table.add_column("text", overflow="fold")
@@ -299,7 +299,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"memory: at most {size(plan['bytes_held_at_most'])}, besides compiled code",
     ]
     if plan["known_tasks"]:
-        lines.append(f"of these tasks, {plan['known_tasks']} are compared with each other already")
+        lines.append(f"of these tasks, {plan['known_tasks']} are already compared with each other")
     if plan["out"] is None:
         lines.append("the result stays in memory: " + size(plan["bytes_written_at_most"]))
     else:

@@ -127,13 +127,13 @@ def _answers(turns: list[tuple[str, str | None]]) -> Iterator[Pair | str]:
     for role, text in turns:
         if text is None:
             # Nothing after it can be asked without it.
-            yield "a turn holds what is no text"
+            yield "a turn has content that is not text"
             return
         if role == "Assistant":
             if not text:
                 yield "an answer without text"
             elif not any(asking in ("User", "Tool") for asking, _ in before):
-                yield "an answer that nothing was asked before"
+                yield "an answer without a question"
             else:
                 prompt = _prompt(before)
                 size += len(prompt)

@@ -65,8 +65,7 @@ def begin(
     elif begun is not None and not overwrite:
         anew = "remove it" if append else "give overwrite=True"
         raise ResultError(
-            f"{draft.folder} holds an unfinished comparison that is not this one ({told}); "
-            f"{anew} to start anew"
+            f"{draft.folder} holds another unfinished comparison ({told}); {anew} to start over"
         )
     else:
         with disk_errors(draft.target):
@@ -97,7 +96,7 @@ def join(comparison: Comparison, draft: Draft) -> Comparison:
     bank = comparison.bank.reordered(tasks)
     joined = replace(comparison, bank=bank, known=begun["known"], budget=begun["budget"])
     if told := _differences(begun["identity"], _identity(joined)):
-        raise ResultError(f"the processes of one comparison must be alike: {told}")
+        raise ResultError(f"the processes of one comparison must have the same settings: {told}")
     return joined
 
 
@@ -159,7 +158,7 @@ def _check_can_join(
     ]
     if any(told):
         raise ResultError(
-            f"adapters can only be added to {path} with everything else as it was: "
+            f"adapters can only be added to {path} with the same settings: "
             f"{'; '.join(filter(None, told))}"
         )
 

@@ -86,7 +86,7 @@ def layout(bank: AdapterBank, spec: ComparisonSpec) -> Layout:
     )
     add("d_out", MODULE, np.dtype("f8"), long_name="rows of ΔW, the dimension of outputs")
     add("d_in", MODULE, np.dtype("f8"), long_name="columns of ΔW, the dimension of inputs")
-    add("valid", PAIR, np.dtype(bool), long_name="both updates are there and neither is zero")
+    add("valid", PAIR, np.dtype(bool), long_name="both updates exist and neither is zero")
     return Layout(coords, variables)
 
 

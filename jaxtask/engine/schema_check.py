@@ -83,7 +83,7 @@ class Folder:
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     if name.count("/") > 8:
-                        raise ValueError(f"{name[:80]!r} lies deeper than anything of a result")
+                        raise ValueError(f"{name[:80]!r} lies deeper than any array of a result")
                     yield from self._below(Path(entry.path), name + "/")
                 elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
                     yield name
@@ -142,7 +142,7 @@ def check_layout(files: Files, form: str) -> None:
     for name in names:
         parts = name.split("/")
         if parts[-1] in _OLDER:
-            raise ValueError(f"{name[:80]!r} is of Zarr version 2, and we write version 3")
+            raise ValueError(f"{name[:80]!r} is of Zarr version 2, and jaxtask writes version 3")
         if ".." in parts or name.startswith("/"):
             raise ValueError(f"{name[:80]!r} leads out of it")
     if "zarr.json" not in names:
@@ -193,7 +193,7 @@ def _metadata(files: Files, name: str, known: frozenset[str], kind: str) -> dict
     if found.get("zarr_format") != 3 or found.get("node_type") != kind:
         raise ValueError(f"{name}: expected a Zarr {kind} of version 3")
     if unknown := set(found) - known:
-        raise ValueError(f"{name}: {min(unknown)[:60]!r} is nothing that we write")
+        raise ValueError(f"{name}: {min(unknown)[:60]!r} is not what jaxtask writes")
     if not isinstance(found.get("attributes", {}), dict):
         raise ValueError(f"{name}: attributes are no names with values")
     return found
@@ -201,7 +201,7 @@ def _metadata(files: Files, name: str, known: frozenset[str], kind: str) -> dict
 
 def _check_group(group: Mapping[str, Any], form: str) -> None:
     if group.get("consolidated_metadata") is not None:
-        raise ValueError("zarr.json: consolidated metadata is nothing that we write")
+        raise ValueError("zarr.json: consolidated metadata is not what jaxtask writes")
     attributes = group.get("attributes", {})
     if attributes.get("format") != form:
         found = attributes.get("format", "none")
@@ -215,13 +215,15 @@ def _check_group(group: Mapping[str, Any], form: str) -> None:
         if name in attributes:
             value = parse_json(attributes[name], f"zarr.json: attribute {name}", ResultError)
             if not isinstance(value, kind):
-                raise ValueError(f"zarr.json: the attribute {name} is not of the form we write")
+                raise ValueError(
+                    f"zarr.json: the attribute {name} is not of the form that jaxtask writes"
+                )
     about = parse_json(attributes.get("adapters", "{}"), "zarr.json", ResultError)
     adapters = about.get("adapters", [])
     if not isinstance(adapters, list) or not all(
         isinstance(a, dict) and isinstance(a.get("name"), str) for a in adapters
     ):
-        raise ValueError("zarr.json: the attribute adapters is not of the form we write")
+        raise ValueError("zarr.json: the attribute adapters is not of the form that jaxtask writes")
     variables = attributes.get("variables", [])
     if not isinstance(variables, list) or not all(isinstance(v, str) for v in variables):
         raise ValueError("zarr.json: the attribute variables is no list of names")
@@ -243,12 +245,12 @@ def _check_array(node: str, array: Mapping[str, Any]) -> None:
     ):
         raise ValueError(f"{node}: the chunks do not fit the shape")
     if grid != {"name": "regular", "configuration": {"chunk_shape": chunk}}:
-        raise ValueError(f"{node}: the grid of chunks is none that we write")
+        raise ValueError(f"{node}: the grid of chunks is not one that jaxtask writes")
     if array.get("chunk_key_encoding") != _FIRST or array.get("storage_transformers", []):
-        raise ValueError(f"{node}: the places of its chunks are none that we write")
+        raise ValueError(f"{node}: the places of its chunks are not those that jaxtask writes")
     kind = array.get("data_type")
     if kind != "string" and (not isinstance(kind, str) or kind not in _SIZES):
-        raise ValueError(f"{node}: data_type is {kind!r:.60}, which we do not write")
+        raise ValueError(f"{node}: data_type is {kind!r:.60}, which jaxtask does not write")
     fill = array.get("fill_value")
     if not isinstance(fill, str | bool | int | float):
         raise ValueError(f"{node}: fill_value is no plain value")
@@ -268,7 +270,7 @@ def _check_codecs(node: str, codecs: Any, kind: str) -> None:
     plain = isinstance(codecs, list) and all(isinstance(codec, dict) for codec in codecs)
     if not plain or len(codecs) != 2 or codecs[0] not in first or codecs[1].get("name") != "zstd":
         told = [c.get("name") for c in codecs] if plain else codecs
-        raise ValueError(f"{node}: codecs are {told!r:.100}, which we do not write")
+        raise ValueError(f"{node}: codecs are {told!r:.100}, which jaxtask does not write")
 
 
 def _check_lengths(arrays: Mapping[str, Mapping[str, Any]]) -> None:
@@ -294,7 +296,9 @@ def _check_chunk(files: Files, name: str, array: Mapping[str, Any]) -> None:
     stored = files.size(name)
     expanded = _expands_to(files.head(name, 18))
     if expanded is None:
-        raise ValueError(f"{name} is no chunk that we write: it does not say how far it expands")
+        raise ValueError(
+            f"{name} is no chunk that jaxtask writes: it does not say how far it expands"
+        )
     if expanded > _MAX_TEXT if text else expanded != expected:
         raise ValueError(f"{name} expands to {expanded:,} bytes, where its shape has {expected:,}")
     if stored > expanded + expanded // 128 + 1024:

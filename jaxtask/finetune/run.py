@@ -72,7 +72,7 @@ def fine_tune(
     if not (resume or overwrite) and _has_checkpoints(work):
         raise CheckpointError(
             f"{work}: holds checkpoints of a run; give resume=True to continue from them, "
-            "or overwrite=True to start anew"
+            "or overwrite=True to start over"
         )
     earlier = [] if resume else _earlier(work)
     for folder in folders:
@@ -144,7 +144,7 @@ def _stack_sizes(
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{file}: does not say how many tasks of each kind ({', '.join(kinds)}) train at "
-                "once; give overwrite=True to start anew"
+                "once; give overwrite=True to start over"
             ) from error
     sizes = {kind: find(kind) for kind in kinds}
     try:

@@ -79,8 +79,8 @@ def _metric(function: Callable[[Pair], Array], summary: str, null: Null = "energ
 
 
 METRICS = (
-    _metric(energy_diag, "share caught by the source's singular pairs", "target"),
-    _metric(energy_core, "share caught by the source's two spaces"),
-    _metric(energy_out, "share caught by the source's output space"),
-    _metric(energy_in, "share caught by the source's input space"),
+    _metric(energy_diag, "share captured by the source's singular pairs", "target"),
+    _metric(energy_core, "share captured by the source's two spaces"),
+    _metric(energy_out, "share captured by the source's output space"),
+    _metric(energy_in, "share captured by the source's input space"),
 )

@@ -129,8 +129,8 @@ METRICS = (
     _distance(binet_cauchy, "root of 1 − Π cos²θ"),
     _distance(fubini_study, "arccos Π cos θ"),
     _distance(martin, "root of −ln Π cos²θ", pooled=False),
-    _distance(procrustes, "distance of the closest bases, Frobenius"),
-    _distance(spectral, "distance of the closest bases, 2-norm"),
+    _distance(procrustes, "distance between the closest bases, Frobenius"),
+    _distance(spectral, "distance between the closest bases, 2-norm"),
     _distance(overlap, "mean squared cosine", angles=False, similar="large"),
     _distance(containment, "angles by which the target leaves the source's space", symmetric=False),
 )

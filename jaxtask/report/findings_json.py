@@ -123,7 +123,7 @@ def _inconsistent(findings: "Findings") -> str | None:
         joined = maps.linkage[:, :2]
         whole = ((joined >= 0) & (joined < 2 * T - 1)).all() and np.isfinite(maps.linkage).all()
         if sorted(maps.order) != list(range(T)) or not (whole and is_valid_linkage(maps.linkage)):
-            return "maps: found an order or linkage that is none of the tasks"
+            return "maps: found an order or linkage that does not fit the tasks"
     for task in tasks:
         if task not in findings.tasks:
             return f"found the task {shown(task)}, expected one of `tasks`"

@@ -180,7 +180,7 @@ def angles(ds: "xr.Dataset", findings: "Findings", pairs: Sequence[Pair], side: 
 
         x = np.arange(1, size + 1)
         low, high = mean_of("low"), mean_of("high")
-        axes.fill_between(x, low, high, color="0.85", label="chance, 95% of single modules")
+        axes.fill_between(x, low, high, color="0.85", label="null, 95% of single modules")
         axes.plot(x, mean_of("mean"), "--", color=_QUIET, linewidth=0.9)
     for n, ((i, j), own) in enumerate(zip(pairs, kept, strict=True)):
         mean = _mean_of_cells(own)

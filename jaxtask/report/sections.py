@@ -111,12 +111,14 @@ def _maps(findings: "Findings") -> dict[str, Any]:
     made = findings.maps
     if made is None:
         absent = (
-            "There is no distance in this result to draw tasks by: "
+            "The result has no distance for maps of the tasks: "
             "jaxtask compare … --metrics grassmann computes one."
         )
         return {"maps_absent": absent, "pca_text": "", "mds_text": "", "tree_text": ""}
     rest = (
-        f" Pairs without a distance, drawn with a mean one: {made.filled}." if made.filled else ""
+        f" Pairs without a distance, drawn at a mean distance: {made.filled}."
+        if made.filled
+        else ""
     )
     if findings.groups:
         rest = f" Colours and shapes are the groups.{rest}"
@@ -134,7 +136,7 @@ def _inclusion(findings: "Findings") -> dict[str, Any]:
     found = findings.inclusion
     if found is None:
         absent = (
-            "Inclusion was not judged: jaxtask compare … --metrics energy_core,rec,residual --keep "
+            "Inclusion was not tested: jaxtask compare … --metrics energy_core,rec,residual --keep "
             "spectra computes what it is made of."
         )
         return {"inclusion_absent": absent, "inclusion_drawn": False, "inclusion_text": ""}
@@ -170,7 +172,7 @@ def _pairs(findings: "Findings", pairs: Sequence[Pair]) -> str:
             "The most telling pairs: the ten nearest, up to five of which one includes the other, "
             "and the farthest. jaxtask report … --pairs A:B,C:D shows others."
         )
-    return "The pairs that were chosen."
+    return "The chosen pairs."
 
 
 def _table(findings: "Findings") -> dict[str, Any]:

@@ -96,7 +96,7 @@ def talk_latex(rows: Sequence[dict[str, Any]]) -> str:
             beside = f" ({talk_cell(chance)})" if np.isfinite(chance) else ""
             cells.append(talk_cell(row[title]) + beside)
         lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", "% in brackets: chance level"]
+    lines += [r"\bottomrule", r"\end{tabular}", "% in brackets: null mean"]
     return "\n".join(lines) + "\n"
 
 

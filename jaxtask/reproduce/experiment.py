@@ -162,7 +162,7 @@ def _experiment(values: Mapping[str, Any]) -> Experiment:
     corpora = {name: _corpus(corpus, f"corpora.{name}") for name, corpus in given.items()}
     recipe = mapping(values.get("recipe", {}), "recipe")
     if ours := next((key for key in _SET_HERE if key in recipe), None):
-        raise ExperimentError(f"recipe.{ours} is given, but is none of an experiment's settings")
+        raise ExperimentError(f"recipe.{ours} is not a setting of an experiment")
     names = checks.filled(checks.texts())
     groups = mapping(values.get("groups", {}), "groups")
     made = Experiment(

@@ -70,13 +70,13 @@ def _lock(file: BinaryIO, out: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ExperimentError(f"{out}: another process is at work there") from error
+        raise ExperimentError(f"{out}: another process is using it") from error
 
 
 def _compare(out: Path, text: bytes, about: Mapping[str, Any]) -> None:
     there = parse_json(text, str(out / _MARK), ExperimentError)
     if not isinstance(there, dict):
-        raise ExperimentError(f"{out / _MARK}: is not what an experiment leaves")
+        raise ExperimentError(f"{out / _MARK}: is not what an experiment writes")
     for key, value in about.items():
         if there.get(key) != value:
             raise ExperimentError(

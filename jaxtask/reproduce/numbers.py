@@ -29,7 +29,9 @@ def losses(adapters: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
             dev = about["dev_loss"]
             found[name] = {"steps": about["steps"], "before": dev["before"], "after": dev["last"]}
         except (KeyError, TypeError) as error:
-            raise ExperimentError(f"{file}: does not say what a run has lost: {error}") from error
+            raise ExperimentError(
+                f"{file}: does not record the losses of a run: {error}"
+            ) from error
     return found
 
 

@@ -163,7 +163,7 @@ def _directions(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Ite
             yield _direction(says, f"{high:.3f} above {low:.3f}", ours)
             beyond = [d["beyond_chance"] for d in ours]
             if None not in beyond:
-                yield _direction(f"the same of {column} minus its chance level", "not said", beyond)
+                yield _direction(f"the same of {column} minus its null mean", "not said", beyond)
 
 
 def _direction(says: str, published: str, ours: Sequence[Mapping[str, Any]]) -> Claim:

@@ -114,7 +114,7 @@ def _groups(seeds: Mapping[str, Any]) -> Iterator[str]:
     if first["twins"]:
         rows = [[seed, *(str(t["place"]) for t in found["twins"])] for seed, found in seeds.items()]
         others = first["twins"][0]["others"]
-        yield f"The same task on another corpus is the how-many-th nearest of {others} others:"
+        yield f"Rank of the same task on another corpus, by distance, among {others} others:"
         yield table(["seed", *(f"{t['of']} → {t['twin']}" for t in first["twins"])], rows)
 
 
@@ -130,7 +130,7 @@ def _agreement(seeds: Mapping[str, Any]) -> Iterator[str]:
 def _pairs(seeds: Mapping[str, Any]) -> Iterator[str]:
     if not next(iter(seeds.values()))["table"]:
         return
-    yield f"## Spectral projection: each number (its chance level), * with p below {LEVEL}"
+    yield f"## Spectral projection: each number (its null mean), * with p below {LEVEL}"
     rows = []
     for seed, found in seeds.items():
         for pair in found["table"]:

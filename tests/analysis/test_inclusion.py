@@ -105,7 +105,7 @@ def test_less_is_judged_with_less():
     assert any("without energy_core, rec, residual" in note for note in findings.notes)
     nothing = jt.analyze(jt.compare(bank, metrics=["grassmann"]))
     assert nothing.inclusion is None
-    assert any("Inclusion was not judged" in note and "--keep spectra" in note
+    assert any("Inclusion was not tested" in note and "--keep spectra" in note
                for note in nothing.notes)  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_left_out_and_a_setting_that_says_nothing():
     assert code == 1
     assert found["compile cache"] == "cache"
     (problem,) = found["problems"]
-    assert problem == "JAXTASK_NATIVE=avx1024 says nothing, expected one of 0, baseline, avx2"
+    assert problem == "JAXTASK_NATIVE=avx1024 is unknown, expected one of 0, baseline, avx2"
 
 
 def test_a_jax_that_does_not_start():

@@ -458,8 +458,8 @@ def test_words_keep_their_no_break_spaces():
     ("names", "what"),
     [
         (["corf"], "unknown task 'corf'; did you mean 'coref'"),
-        (["ner", "srl", "ner"], "'ner' is asked for twice"),
-        ([], "no task was asked for"),
+        (["ner", "srl", "ner"], "'ner' is given twice"),
+        ([], "no task is given"),
     ],
 )
 def test_choices_that_fail(names, what):

@@ -143,7 +143,7 @@ def test_every_answer_of_a_conversation(pairs, tmp_path):
     begin = "Assistant: Hello.\n\nUser: Weather?\n\nTool: 4 C"
     assert found == [(begin, "Cold."), (f"{begin}\n\nAssistant: Cold.\n\nUser: Sure?", "Yes.")]
     assert about["splits"]["train"]["dropped"] == {
-        "an answer that nothing was asked before (first: a.jsonl, line 1)": 1,
+        "an answer without a question (first: a.jsonl, line 1)": 1,
         "an answer without text (first: a.jsonl, line 1)": 1,
     }
     assert [line["part"] for line in lines(tmp_path / "out", "train")] == [2, 3]

@@ -150,7 +150,7 @@ def test_pairs_show_their_angles_and_spectra(browser, result, findings):
         expected = angles.values[:, :, i, j].mean(axis=(0, 1))
         np.testing.assert_allclose(shown, expected[np.isfinite(expected)], atol=1e-5)
         assert [t["name"] for t in browser.plot("angles-out", "data")[1:3]] == [
-            "chance, 95% of single modules",
+            "null, 95% of single modules",
             "chance, mean",
         ]
         own = spectra[:, :, i].mean(axis=(0, 1))

@@ -108,9 +108,9 @@ def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TaskError(f"unknown task {shown(name, 100)}{hint} (known: {', '.join(TASKS)})")
     if twice := next((n for n in names if names.count(n) > 1), None):
-        raise TaskError(f"the task {twice!r} is asked for twice")
+        raise TaskError(f"the task {twice!r} is given twice")
     if not names:
-        raise TaskError(f"no task was asked for (known: {', '.join(TASKS)})")
+        raise TaskError(f"no task is given (known: {', '.join(TASKS)})")
     return tuple(TASKS[name] for name in names)
 
 

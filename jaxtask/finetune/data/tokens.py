@@ -190,7 +190,7 @@ def chat_template(tokenizer: Any) -> str:
     """The template for conversations; empty if there is none.
 
     Raises:
-        DataError: It is not a tokenizer.
+        DataError: The template is not a text.
 
     """
     found = tokenizer.chat_template
@@ -346,7 +346,7 @@ def _renamed(fields: dict[str, Any], names: dict[str, str], ids: dict[str, int],
     except BaseException as error:
         if not is_fault(error):
             raise
-        raise DataError(f"{of}: its tokenizer cannot be made anew: {said(error)}") from error
+        raise DataError(f"{of}: its tokenizer cannot be rebuilt: {said(error)}") from error
     for token, name in names.items():
         if made.token_to_id(name) != ids[token]:
             raise DataError(f"{of}: the token {token!r} has no place of its own in the tokenizer")

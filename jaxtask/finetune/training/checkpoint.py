@@ -123,7 +123,7 @@ class Checkpoints:
         except Exception as error:
             raise CheckpointError(
                 f"{self.folder / str(step)}: the checkpoint cannot be read; without that folder, "
-                f"the run goes on from the one before: {error}"
+                f"the run resumes from the previous one: {error}"
             ) from error
 
     def _check_room(self, step: int, arrays: Any) -> None:

@@ -34,7 +34,7 @@ _MOST = 5
 _HINTS = {
     "encoded examples": "Examples are other tokens if the tokenizer, the chat template (which may "
     "write a date) or the data changed.",
-    "base model": "The base model's files were changed.",
+    "base model": "The base model's files have changed.",
 }
 
 
@@ -362,7 +362,7 @@ class _Loop:
                 f"{self.checkpoints.folder}: the checkpoint does not record its run's "
                 f"{' and '.join(unknown)}, so an older jaxtask made it, and whether it belongs to "
                 "this run cannot be known. Finish that run with the version that began it, or "
-                "start anew with overwrite=True"
+                "start over with overwrite=True"
             )
         if different := _differences(before, now):
             more = f"; and {len(different) - _MOST} more" if len(different) > _MOST else ""

@@ -61,8 +61,8 @@ def largest_stack(need: Callable[[int], int], tasks: int, free: int, unit: int =
             raise TrainingError(
                 f"training {unit} task{'s' * (unit > 1)} at once needs {_gigabytes(needed)} beside "
                 f"the base model, and {_gigabytes(free)} are free; a smaller training.batch or "
-                "training.max_len, or a larger training.accumulate, needs less (stack=1 tries all "
-                "the same)"
+                "training.max_len, or a larger training.accumulate, needs less (stack=1 tries "
+                "anyway)"
             )
         # Some of it does not grow with the tasks, so this is rather too small than too large.
         fitting = max(1, min(size - 1, size * free // needed))

@@ -206,7 +206,7 @@ def _with_head(start: Start, head: Tree | None, task: str, note: Note) -> Start:
     if scores is not None:
         note(
             f"task {task}: the head in the base's folder has {scores} scores, the task needs "
-            f"{start.classes}: its head starts anew."
+            f"{start.classes}: it gets a new head."
         )
     return replace(start, about={**start.about, "head": NEW})
 

@@ -39,7 +39,7 @@ function drawAngles(pair, side, cells) {
     traces.push({ type: "scatter", mode: "lines", x: index(low), y: low, line: { width: 0 }, hoverinfo: "skip", showlegend: false });
     traces.push({
       type: "scatter", mode: "lines", x: index(high), y: high, fill: "tonexty", line: { width: 0 },
-      fillcolor: dark.matches ? "rgba(180,190,200,.28)" : "rgba(90,100,110,.22)", name: "chance, 95% of single modules", hoverinfo: "skip",
+      fillcolor: dark.matches ? "rgba(180,190,200,.28)" : "rgba(90,100,110,.22)", name: "null, 95% of single modules", hoverinfo: "skip",
     });
     traces.push({ type: "scatter", mode: "lines", x: index(middle), y: middle, name: "chance, mean", line: { color: colour("quiet"), dash: "dash", width: 1.5 } });
   }
@@ -48,7 +48,7 @@ function drawAngles(pair, side, cells) {
     line: { color: COLOURS[0], width: 2 }, marker: { size: 7, color: COLOURS[0] },
   });
   const where = side === "out" ? "output side" : "input side";
-  const below = legendHeight(["chance, 95% of single modules", "", ""], widthOf(`angles-${side}`));
+  const below = legendHeight(["null, 95% of single modules", "", ""], widthOf(`angles-${side}`));
   const empty = found.every((x) => x === null);
   draw(`angles-${side}`, traces, {
     height: 280 + below, margin: { l: 48, r: 12, t: 26, b: 50 + below }, showlegend: true, legend: legend(),
