@@ -52,21 +52,21 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Chance:
-    """What a pair variable is tested for, and how it stands to chance. P pairs.
+class Calibration:
+    """A pair variable, tested against its null distribution. P pairs.
 
     Attributes:
         towards: Which values are alike, and so the alternative of the p values; two-sided if None.
         values: [L, M, P].
-        mean: [L, M, P] chance level; NaN where a cell is not tested.
+        mean: [L, M, P] null mean; NaN where a cell is not tested.
         sd: [L, M, P].
         p: [L, M, P].
         pooled: [P].
         pooled_mean: [P].
         pooled_sd: [P].
         pooled_p: [P].
-        calibrated_cells: [L, M, P] (chance − value)/(chance − value of identical updates): 0 at
-            chance, 1 if equal.
+        calibrated_cells: [L, M, P] (null mean − value)/(null mean − value of identical updates): 0
+            at the null mean, 1 if equal.
         calibrated: [P] pooled mean of that.
 
     """
@@ -105,17 +105,17 @@ def norms_of(updates: Updates, pairs: Pairs, weights: Weights) -> np.ndarray | N
     return np.nan_to_num(updates.norm[:, :, pairs.i] * updates.norm[:, :, pairs.j])
 
 
-def against_chance(
+def calibrate(
     null: Null,
     values: np.ndarray,
     pairs: Pairs,
     norms: np.ndarray | None = None,
     seed: int = 0,
-) -> Chance:
-    """How the cells of one variable, and their pooled means, stand to chance.
+) -> Calibration:
+    """Test the cells of one variable, and their pooled means, against the null distribution.
 
     Args:
-        null: What the variable comes to by chance.
+        null: The variable's null distribution.
         values: [L, M, P]
         pairs: The P pairs.
         norms: [L, M, P], of `norms_of`.
@@ -148,7 +148,7 @@ def against_chance(
         pooling.add(at, unique, draws)
     shares = (mean - values) / np.where(mean == best, np.nan, mean - best)
     known = np.isfinite(shares)
-    # Cells that are not tested are what they are, by chance too.
+    # Cells that are not tested have their own value as null mean.
     kept = np.sum(np.where(labels >= 0, weights * np.nan_to_num(values), 0), axis=(0, 1))
     pooled = np.sum(weights * np.nan_to_num(values), axis=(0, 1))
     total = weights.sum(axis=(0, 1))
@@ -157,7 +157,7 @@ def against_chance(
     pooled_p = np.full(P, np.nan)
     own = np.flatnonzero(any_tested)
     pooled_p[own] = _p(pooled_null, kind[own], sign * kept[own], null.metric)
-    return Chance(
+    return Calibration(
         towards=towards_of(null.metric),
         values=values,
         mean=mean,

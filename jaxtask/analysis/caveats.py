@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxtask.analysis.calibration import Chance
+from jaxtask.analysis.calibration import Calibration
 from jaxtask.analysis.pooling import poolable
 from jaxtask.analysis.result_view import Updates
 from jaxtask.analysis.significance import FEW_LAYERS
@@ -77,8 +77,9 @@ def few_layers(ds: "xr.Dataset", resampled: str) -> list[str]:
     ]
 
 
-# What tells: the median pair is this much of the way from chance to equal spaces, and of all pairs
-# this share is closer than chance at this level. Spaces of tasks trained apart stay near 0.
+# A shared start is detected where the median pair is this share of the way from the null mean to
+# equal spaces, and this share of all pairs is closer than the null at this level. Spaces of tasks
+# trained apart stay near 0.
 _ALIKE, _SHARE, _LEVEL = 0.3, 0.9, 0.01
 _TELLING = ("overlap_in", "chordal_in", "grassmann_in", "geodesic_in")
 
@@ -101,12 +102,12 @@ class SharedStart:
     detected: bool
 
 
-def shared_start(chances: Mapping[str, Chance]) -> SharedStart | None:
+def shared_start(calibrations: Mapping[str, Calibration]) -> SharedStart | None:
     """Look for a shared start; None where no input-side distance is there."""
-    name = next((name for name in _TELLING if name in chances), None)
+    name = next((name for name in _TELLING if name in calibrations), None)
     if name is None:
         return None
-    found = chances[name]
+    found = calibrations[name]
     calibrated = found.calibrated
     if calibrated is None or not np.isfinite(calibrated).any():
         return None
@@ -122,7 +123,7 @@ def shared_start(chances: Mapping[str, Chance]) -> SharedStart | None:
 
 
 def told(start: SharedStart, kept: bool) -> str:
-    """A detected shared start in words; `kept` if chance levels take it into account."""
+    """A detected shared start in words; `kept` if the null model takes it into account."""
     caveat = (
         ""
         if kept

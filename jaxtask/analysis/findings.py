@@ -1,4 +1,4 @@
-"""From a result to findings: what stands out, and whether it is more than chance. Pure data."""
+"""From a result to findings: what stands out, tested against null models. Pure data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxtask.analysis.calibration import (
-    Chance,
+    Calibration,
     Pairs,
     Towards,
-    against_chance,
+    calibrate,
     cells_of,
     norms_of,
     pairs_of,
@@ -40,18 +40,19 @@ _COMPARED = ("grassmann_out", "grassmann_in", "cosine", "overlap_out", "rec", "e
 class Pooled:
     """One pair variable, pooled. All [T, T], rows are sources.
 
-    All but `values` are NaN on the diagonal; `chance` and what follows is None where no chance
-    level is known.
+    All but `values` are NaN on the diagonal. `chance` and what follows is None without a null
+    distribution.
 
     Attributes:
         low: 95% interval, layers drawn with replacement; NaN with fewer than two layers.
         towards: Which values say that two tasks are alike, where they say anything of it.
-        chance: Expectation for a random target of the same dimensions, rank and norm.
+        chance: Null mean: the expectation for a random target of the same dimensions, rank and
+            norm.
         sd: Standard deviation of that.
         z: (values − chance)/sd.
-        p: How often chance is at least as similar; two-sided where `towards` is None.
-        calibrated: Mean over the cells of (chance − value)/(chance − value of equal updates): 0 at
-            chance, 1 for equal updates (nested ones for spaces of unequal rank).
+        p: P-value: how often the null is at least as similar; two-sided where `towards` is None.
+        calibrated: Mean over the cells of (null mean − value)/(null mean − value of equal updates):
+            0 at the null mean, 1 for equal updates (nested ones for spaces of unequal rank).
 
     """
 
@@ -68,7 +69,7 @@ class Pooled:
 
 @dataclass(frozen=True)
 class CellTests:
-    """The cells (layer, module, pair) of one variable, each tested against chance.
+    """The cells (layer, module, pair) of one variable, each tested against the null distribution.
 
     Attributes:
         significant: After Benjamini and Hochberg over all cells.
@@ -123,7 +124,7 @@ def analyze(
     resamples: int = 1000,
     level: float = 0.05,
 ) -> Findings:
-    """Pooled numbers beside chance, groups, inclusion, maps and notes.
+    """Pool and test a result: groups, inclusion, maps and notes.
 
     Args:
         ds: A result of `compare`.
@@ -148,7 +149,7 @@ def analyze(
     notes = check_result(ds, tasks, updates)
     own_groups = None if groups is None else group_of(groups, tasks)
     main = _distance(ds, distance, needed=groups is not None)
-    chances: dict[str, Chance] = {}
+    calibrations: dict[str, Calibration] = {}
     pooled: dict[str, Pooled] = {}
     profiles: dict[str, np.ndarray] = {}
     reasons: dict[str, list[str]] = {}
@@ -162,11 +163,11 @@ def analyze(
         if isinstance(null, str):
             reasons.setdefault(null, []).append(name)
         else:
-            chance = chances[name] = against_chance(null, values, pairs, norms, seed)
+            chance = calibrations[name] = calibrate(null, values, pairs, norms, seed)
         pooled[name] = _pooled(ds, name, weights, pairs, (low, high), chance)
         profiles[name] = _over_pairs(values)
-    start = shared_start(chances)
-    kept = any(f"{name}_chance" in ds for name in chances)
+    start = shared_start(calibrations)
+    kept = any(f"{name}_chance" in ds for name in calibrations)
     shared = start is not None and start.detected
     if start is not None and shared:
         notes.append(told(start, kept))
@@ -175,15 +176,17 @@ def analyze(
             "The null model of metrics of both sides draws output sides at random and holds the "
             "input sides fixed."
         )
-    elif updates.flat and chances.keys() & {"cosine", *ENERGIES}:
+    elif updates.flat and calibrations.keys() & {"cosine", *ENERGIES}:
         notes.append(
             "The null model of metrics that read both sides assumes flat spectra, since the result "
             "has none; real ones vary more: `jaxtask compare … --keep spectra`."
         )
-    notes += [f"No chance level of {', '.join(names)}: {why}." for why, names in reasons.items()]
-    # The energy of both sides is beyond chance by a shared start alone, unless that is chance.
+    notes += [
+        f"No null distribution of {', '.join(names)}: {why}." for why, names in reasons.items()
+    ]
+    # A shared start alone lifts the energy of both sides above a null that does not have it.
     energies = ("energy_out",) if shared and not kept else ENERGIES
-    holds = _inclusion(chances, ds, energies, level, resamples, seed, notes)
+    holds = _inclusion(calibrations, ds, energies, level, resamples, seed, notes)
     apart = None
     if own_groups is not None and main is not None:
         matrix = pooled[main].values
@@ -195,12 +198,12 @@ def analyze(
         about=_about(ds, updates)
         | {"weights": weights, "seed": seed, "resamples": resamples, "level": level},
         pooled=pooled,
-        cells={name: _cell_tests(c, level) for name, c in chances.items()},
+        cells={name: _cell_tests(c, level) for name, c in calibrations.items()},
         separation=apart,
         inclusion=holds,
         maps=_maps(main, pooled, notes),
         profiles=profiles,
-        chance_profiles={name: _over_pairs(c.mean) for name, c in chances.items()},
+        chance_profiles={name: _over_pairs(c.mean) for name, c in calibrations.items()},
         agreement=_agreement(pooled),
         notes=tuple(notes),
     )
@@ -257,7 +260,7 @@ def _pooled(
     weights: Weights,
     pairs: Pairs,
     bounds: tuple[np.ndarray, np.ndarray],
-    chance: Chance | None,
+    chance: Calibration | None,
 ) -> Pooled:
     metric = metric_of(ds, name)
     plain = Pooled(
@@ -287,7 +290,7 @@ def _over_pairs(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _cell_tests(chance: Chance, level: float) -> CellTests:
+def _cell_tests(chance: Calibration, level: float) -> CellTests:
     tested = np.isfinite(chance.p)
     found = discoveries(chance.p, level)
     count = tested.sum(axis=2)
@@ -296,7 +299,7 @@ def _cell_tests(chance: Chance, level: float) -> CellTests:
 
 
 def _inclusion(
-    chances: Mapping[str, Chance],
+    calibrations: Mapping[str, Calibration],
     ds: "xr.Dataset",
     energies: Sequence[str],
     level: float,
@@ -304,16 +307,16 @@ def _inclusion(
     seed: int,
     notes: list[str],
 ) -> Inclusion | None:
-    energy = [name for name in energies if name in chances][:1]
+    energy = [name for name in energies if name in calibrations][:1]
     parts = {
-        name: chances[name]
+        name: calibrations[name]
         for name in (*energy, "rec", "residual")
-        if name in chances and chances[name].calibrated is not None
+        if name in calibrations and calibrations[name].calibrated is not None
     }
     missing = [name for name in (energies[0], "rec", "residual") if name not in parts]
     if missing:
         lacking = ", ".join(missing)
-        what = "Inclusion was not tested" if not parts else "Inclusion is judged"
+        what = "Inclusion was not tested" if not parts else "Inclusion was tested"
         notes.append(
             f"{what} without {lacking}: `jaxtask compare … --metrics {energies[0]},rec,residual "
             "--keep spectra` computes all parts."

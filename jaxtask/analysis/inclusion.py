@@ -1,13 +1,13 @@
 """Whether one task includes another: how much of the target the source's spaces and spectrum hold.
 
-The score of an ordered pair is the mean of what is known of three parts, each 0 at chance and 1
-where the target lies wholly in the source:
+The score of an ordered pair is the mean of three parts, as far as they are known, each 0 at the
+null mean and 1 where the target lies wholly in the source:
 
     energy      (E − E_chance)/(1 − E_chance), the share of ‖ΔW₂‖² that the source's spaces catch
     rec         (REC − REC_chance)/(1 − REC_chance)
     residual    1 − residual/residual_chance
 
-The direction is judged by the energy alone where it is known. REC and the residual depend on how
+The direction is decided by the energy alone where it is known. REC and the residual depend on how
 the singular pairs lie to each other, also where one space holds all of the other, and so differ
 both ways for equal spaces with unequal spectra; the energy is then 1 both ways.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxtask.analysis.calibration import Chance, Pairs
+from jaxtask.analysis.calibration import Calibration, Pairs
 from jaxtask.analysis.significance import adjusted, interval
 
 ENERGIES = ("energy_core", "energy_out", "energy_in")
@@ -25,7 +25,7 @@ ENERGIES = ("energy_core", "energy_out", "energy_in")
 
 # Of the larger of the two: a lead below this share counts as none.
 _MARGIN = 0.05
-# Of the way from chance to all of the target: below it, tasks that lie even are not called equal.
+# Share of the way from the null mean to all of the target, below which tasks are not called equal.
 _ENOUGH = 0.8
 
 
@@ -35,10 +35,11 @@ class Inclusion:
 
     Attributes:
         score: Mean of the parts.
-        parts: Pooled parts by variable: 0 at chance, 1 where the target lies wholly in the source.
+        parts: Pooled parts by variable: 0 at the null mean, 1 where the target lies wholly in the
+            source.
         difference: score(i → j) − score(j → i).
         low: 95% interval of the difference, resampled over `resampled`.
-        p: P value of the part that decides, towards more than chance.
+        p: One-sided p-value of the part that decides.
         p_adjusted: The same, adjusted over all ordered pairs by Benjamini and Hochberg.
         lead: The difference of the part that decides.
         direction: "includes" (the source the target), "included", "equal", "neither"; "" on the
@@ -70,7 +71,7 @@ class Inclusion:
 
 
 def inclusion(
-    parts: Mapping[str, Chance],
+    parts: Mapping[str, Calibration],
     pairs: Pairs,
     *,
     level: float = 0.05,
@@ -80,9 +81,9 @@ def inclusion(
     """Scores, directions and the graph of inclusions.
 
     "includes": the interval of the lead lies wholly above 0 by more than 5% of the larger value,
-    and what the source holds is better than chance (after Benjamini and Hochberg). "included": the
+    and what the source holds exceeds the null (after Benjamini and Hochberg). "included": the
     same the other way. "equal": neither leads, and both hold at least four fifths of what there
-    is to hold beyond chance. "neither": all else.
+    is to hold beyond the null mean. "neither": all else.
 
     Args:
         parts: Parts by variable; energies decide, see `ENERGIES`.

@@ -1,8 +1,8 @@
-"""What random updates come to, for each metric: which way is similar, chance values, draws.
+"""The null distribution of each metric: means, and draws for random updates.
 
-Every metric of the package is here; those of users have no chance level, since nothing is known of
-what they read. Nulls are sampled here, or kept by the engine (`Kept`: output spaces at random,
-input sides as they are).
+Every metric of the package is here; those of users have no null distribution, since nothing is
+known of what they read. Nulls are sampled here, or kept by the engine (`Kept`: output spaces at
+random, input sides as they are).
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Rows:
 
 
 class Null(Protocol):
-    """What a pair variable comes to by chance."""
+    """The null distribution of a pair variable."""
 
     @property
     def metric(self) -> str:
@@ -61,7 +61,7 @@ _DRAWS_OF_KEPT, _FEWEST_OF_KEPT, _MOST_OF_KEPT = 1_000_000, 250, 10_000
 
 @dataclass(frozen=True)
 class Kept:
-    """What a metric of both sides comes to by chance, as `compare` has kept it.
+    """The null distribution of a metric of both sides, by the moments that `compare` stored.
 
     Its draws are summed up as mean and standard deviation; a normal distribution stands for them.
 
@@ -110,7 +110,7 @@ _OF_TARGET = ("energy", "target")
 
 @dataclass(frozen=True)
 class Expected:
-    """What a pair variable comes to by chance."""
+    """The null distribution of a pair variable."""
 
     variable: str
     metric: str
@@ -264,7 +264,7 @@ class Expected:
 
 
 def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
-    """What `variable` comes to by chance, or why that is not known."""
+    """The null distribution of `variable`, or why there is none."""
     metric = metric_of(ds, variable)
     if metric is None:
         return "it is a metric of your own, without a null distribution"

@@ -58,10 +58,10 @@ def compare(
         padding: What unequal ranks k ≠ l count: "pi/2", |k − l| further right angles (a metric), or
             "none".
         keep: "angles" adds every principal angle (`angles_out`, `angles_in`), "spectra" adds S₁
-            (`spectra`) and S₂ (`projected`), NaN beyond each rank. "chance" adds to metrics of both
-            sides what they come to by chance, as mean and standard deviation (`rec_chance`,
-            `rec_chance_sd`): with output spaces of the targets at random and input sides as they
-            are, which is what chance is where adapters share the same initial A.
+            (`spectra`) and S₂ (`projected`), NaN beyond each rank. "chance" adds the null mean and
+            standard deviation of metrics of both sides (`rec_chance`, `rec_chance_sd`): output
+            spaces of the targets are random and input sides are held fixed, which is the right null
+            where adapters share the same initial A.
         rank_rtol: Singular values up to rank_rtol·σ_max count as zero; 4√r·eps of the stored
             precision by default (never narrower than float32's).
         memory_budget: Bytes of main memory for bases, tiles and reading; half of what is available

@@ -1,7 +1,7 @@
-"""What metrics come to where the target's output space is random, and all else is as it is.
+"""The null distribution of metrics for a random output space of the target, all else held fixed.
 
-Adapters that share the same initial A keep their input space, whatever their tasks: what is left to
-chance is where their outputs lie. So the input side of the pair, H, and both spectra are kept, and
+Adapters that share the same initial A keep their input space, whatever their tasks: only their
+output spaces can tell tasks apart. So the input side of the pair, H, and both spectra are kept, and
 the output side's block G = U₁ᵀU₂ is drawn.
 """
 
@@ -20,7 +20,7 @@ DRAWS = 64
 """A standard deviation is then right to 9%, a mean to an eighth of it."""
 
 
-def by_chance(pairs: Pair, metrics: Sequence[Metric], width: int) -> dict[str, Array]:
+def null_moments(pairs: Pair, metrics: Sequence[Metric], width: int) -> dict[str, Array]:
     """Mean and standard deviation of metrics over random output spaces of the targets.
 
     G is drawn as Gaussian numbers of variance 1/d_out, which is what it tends to for d_out ≫ r,

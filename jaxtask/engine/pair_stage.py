@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxtask.engine.conditional_null import by_chance
+from jaxtask.engine.conditional_null import null_moments
 from jaxtask.engine.spec import ComparisonSpec
 from jaxtask.errors import JaxtaskError
 from jaxtask.metrics import SIDES, Metric, Pair, Side, projected_spectrum
@@ -93,9 +93,9 @@ def measure_tile(
         forward = Pair(s, t, *ranks, there.get("out"), there.get("in"))
         backward = Pair(t, s, *ranks[::-1], back.get("out"), back.get("in"))
         values = _measure(forward, backward, spec)
-        if judged := spec.judged():
+        if tested := spec.tested():
             width = bases["out"][0].shape[-1]
-            both = [by_chance(pair, judged, width) for pair in (forward, backward)]
+            both = [null_moments(pair, tested, width) for pair in (forward, backward)]
             values |= {name: jnp.stack([x[name] for x in both], axis=1) for name in both[0]}
         return values
 

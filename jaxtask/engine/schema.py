@@ -70,7 +70,7 @@ def layout(bank: AdapterBank, spec: ComparisonSpec) -> Layout:
             symmetric=metric.symmetric,
             pooled=metric.pooled,
         )
-    for name, what in spec.chances().items():
+    for name, what in spec.null_variables().items():
         add(name, PAIR, float_, long_name=what)
     for name in spec.vectors():
         add(name, (*PAIR, "component"), float_, long_name=_VECTORS[name.split("_")[0]])

@@ -33,7 +33,7 @@ class ComparisonSpec:
         _check("keep", self.keep, KEEPABLE)
         if not self.sides:
             raise JaxtaskError("`sides` is empty; expected out, in or both")
-        taken = {*_RESERVED, *self.vectors(), *self.chances()}
+        taken = {*_RESERVED, *self.vectors(), *self.null_variables()}
         for metric in self.metrics:
             for name in metric.variables(self.sides):
                 if name in taken:
@@ -81,23 +81,23 @@ class ComparisonSpec:
             kept["projected"] = False
         return kept
 
-    def chances(self) -> dict[str, str]:
-        """Every variable of what a metric comes to by chance, and what it is; see `by_chance`."""
+    def null_variables(self) -> dict[str, str]:
+        """Every variable of a metric's null distribution, and what it is; see `null_moments`."""
         found: dict[str, str] = {}
-        for metric in self.judged():
+        for metric in self.tested():
             found[f"{metric.name}_chance"] = f"{metric.name}: mean over random output spaces"
             found[f"{metric.name}_chance_sd"] = f"{metric.name}: their standard deviation"
         return found
 
-    def judged(self) -> tuple[Metric, ...]:
-        """The metrics that chance values are computed of: of both sides, without angles."""
+    def tested(self) -> tuple[Metric, ...]:
+        """The metrics whose null distribution is computed: of both sides, without angles."""
         if "chance" not in self.keep:
             return ()
         return tuple(m for m in self.metrics if not (m.sided or m.angles))
 
     def symmetric(self, variable: str) -> bool:
         """Whether a pair variable is computed once per unordered pair."""
-        if variable in self.chances():
+        if variable in self.null_variables():
             return False
         vectors = self.vectors()
         return vectors[variable] if variable in vectors else self.variables()[variable].symmetric

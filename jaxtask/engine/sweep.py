@@ -153,7 +153,7 @@ class _Module:
             name: np.full(
                 (total, total, *((r,) if name in vectors else ())), np.nan, self.spec.dtype
             )
-            for name in (*self.spec.variables(), *self.spec.chances(), *vectors)
+            for name in (*self.spec.variables(), *self.spec.null_variables(), *vectors)
         }
         # Read at the end only: to read them is to wait for them.
         self.spectra_of: list[tuple[np.ndarray, Array | np.ndarray, Array | np.ndarray]] = []

@@ -217,7 +217,9 @@ def _check_labels(ds: "xr.Dataset") -> None:
     for name, variable in ds.data_vars.items():
         if {*variable.dims} - {"component"} not in ({*PAIR}, {*TASK}, {*MODULE}):
             found = shown(", ".join(map(str, variable.dims)), 80)
-            raise ValueError(f"{shown(name, 80)} has the dimensions {found}, not those that jaxtask writes")
+            raise ValueError(
+                f"{shown(name, 80)} has the dimensions {found}, not those that jaxtask writes"
+            )
     for name in ("layer", "module", "source", "target"):
         labels = ds[name].values.tolist()
         kind = int if name == "layer" else str

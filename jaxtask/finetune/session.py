@@ -13,7 +13,7 @@ import numpy as np
 from jaxtask.finetune.data.batches import row_length, stack
 from jaxtask.finetune.data.examples import EncodedTask
 from jaxtask.finetune.data.tokens import Tokens
-from jaxtask.finetune.evaluation.judge import judge_labels, judge_texts, write_texts
+from jaxtask.finetune.evaluation.evaluate import evaluate_labels, evaluate_texts, write_texts
 from jaxtask.finetune.evaluation.scores import Scored
 from jaxtask.finetune.models.config import EncoderConfig, ModelConfig
 from jaxtask.finetune.models.decoder import Decoder
@@ -76,7 +76,7 @@ class Session:
         with display() as show:
             own = identity(recipe, tasks, self.starts, self._base)
             outcomes = train(functions, runs, options, work, own, show)
-        found = self._judge(tasks, runs, starts, outcomes, numbers)
+        found = self._evaluate(tasks, runs, starts, outcomes, numbers)
         texts = {o.name: s for o, s in zip(outcomes, found, strict=True) if s and s.texts}
         if texts:
             write_texts(work / "generated.jsonl", texts)
@@ -85,7 +85,7 @@ class Session:
             for outcome, scored, task in zip(outcomes, found, tasks, strict=True)
         ]
 
-    def _judge(
+    def _evaluate(
         self,
         tasks: Sequence[EncodedTask],
         runs: Sequence[TaskRun],
@@ -100,10 +100,10 @@ class Session:
         after: Any = jax.tree.map(jnp.asarray, stack_tasks([o.parameters for o in outcomes]))
         sides = initial(starts, self.model.config), after
         if self._predict is not None:
-            return judge_labels(self._predict, runs, sides, numbers)
+            return evaluate_labels(self._predict, runs, sides, numbers)
         assert isinstance(self.model, Decoder)
         shape, count, new = runs[0].batches.shape, t.generate, t.generate_tokens
-        return judge_texts(self.model, self.tokens, tasks, sides, numbers, shape, count, new)
+        return evaluate_texts(self.model, self.tokens, tasks, sides, numbers, shape, count, new)
 
     def stack_size(self, tasks: Sequence[EncodedTask]) -> int:
         """How many tasks of one kind train at once: what the recipe says, or what memory allows.

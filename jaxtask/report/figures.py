@@ -163,6 +163,6 @@ def _figures(
     if layout is not None:
         yield "inclusion", partial(plots.graph, findings, layout)
     elif findings.inclusion is None:
-        yield "inclusion", "not judged: jaxtask compare … --metrics energy_core,rec,residual"
+        yield "inclusion", "not tested: jaxtask compare … --metrics energy_core,rec,residual"
     else:
         yield "inclusion", "no task was found to include another"

@@ -133,7 +133,7 @@ def tree(findings: "Findings", maps: "Maps") -> "Figure":
 
 
 def profile(ds: "xr.Dataset", findings: "Findings", variable: str) -> "Figure":
-    """Means over pairs by layer and module, beside chance."""
+    """Means over pairs by layer and module, beside null means."""
     values, chance = findings.profiles[variable], findings.chance_profiles.get(variable)
     modules = [str(m) for m in ds["module"].values]
     layers = ["outside" if n < 0 else str(n) for n in ds["layer"].values]
@@ -154,7 +154,7 @@ def profile(ds: "xr.Dataset", findings: "Findings", variable: str) -> "Figure":
                 mark = "_" if len(layers) == 1 else ""
                 axes.plot(chance[:, m], "--", marker=mark, linewidth=0.8, color=_COLOURS[m])
         if chance is not None:
-            axes.plot([], [], "--", color=_QUIET, linewidth=0.8, label="chance")
+            axes.plot([], [], "--", color=_QUIET, linewidth=0.8, label="null mean")
         axes.set_ylabel(f"{variable}, mean over pairs")
         figure.legend(loc="outside upper center", ncols=2)
     axes.set_xticks(range(0, len(layers), step), layers[::step])

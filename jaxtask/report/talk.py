@@ -1,4 +1,4 @@
-"""The talk's table: L₁, REC and both entropies of chosen ordered pairs, each beside its chance."""
+"""The talk's table: L₁, REC and both entropies of chosen ordered pairs, with null means."""
 
 import io
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def talk_rows(
 ) -> list[dict[str, str | float]]:
     """A row a pair: source, target, and for each column the value and ``<column> chance``.
 
-    NaN where a number is not in the result, or has no chance level (H(S1) is the source's alone).
+    NaN where a number is not in the result, or has no null mean (H(S1) is the source's alone).
     """
     return [
         {
@@ -71,7 +71,7 @@ def talk_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="Spectral projection of the target on the source", title_justify="left")
     table.add_column("source → target", overflow="fold")
     for title in list(rows[0])[2:]:
-        table.add_column(Text(title.replace(" chance", "\nchance")), justify="right")
+        table.add_column(Text(title.replace(" chance", "\nnull mean")), justify="right")
     for row in rows:
         numbers = (talk_cell(x) for x in list(row.values())[2:])
         table.add_row(f"{row['source']} → {row['target']}", *numbers)
@@ -86,7 +86,7 @@ def talk_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def talk_latex(rows: Sequence[dict[str, Any]]) -> str:
-    r"""The table in LaTeX (needs ``\usepackage{booktabs}``), chance in brackets."""
+    r"""The table in LaTeX (needs ``\usepackage{booktabs}``), null means in brackets."""
     titles = " & ".join(latex for _, latex in COLUMNS.values())
     lines = [r"\begin{tabular}{lrrrr}", r"\toprule", rf"task & {titles} \\", r"\midrule"]
     for row in rows:

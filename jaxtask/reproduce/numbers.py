@@ -116,7 +116,7 @@ def _twins(experiment: Experiment, d: np.ndarray, where: Mapping[str, int]) -> l
 
 
 def _row(findings: "Findings", i: int, j: int) -> dict[str, Any]:
-    """One pair of the table: each number, its chance level and how likely chance is."""
+    """One pair of the table: each number, its null mean and p-value."""
     row: dict[str, Any] = {"source": findings.tasks[i], "target": findings.tasks[j]}
     row |= {"chance": {}, "p": {}}
     for column in COLUMNS:
@@ -132,13 +132,13 @@ def _row(findings: "Findings", i: int, j: int) -> dict[str, Any]:
 def _directions(
     ds: "xr.Dataset", findings: "Findings", experiment: Experiment
 ) -> list[dict[str, Any]]:
-    """By how much i → j is above j → i, as it is and beyond chance where the result has chance."""
+    """By how much i → j is above j → i, raw, and above the null mean where the result has it."""
     found = []
     for column in COLUMNS:
         cells, beyond = ds[column].astype(float), None
-        # What does not depend on the target is kept with a chance level that is the value itself.
+        # What does not depend on the target has its own value as null mean.
         if f"{column}_chance" in ds and findings.pooled[column].chance is not None:
-            # Cell by cell: what layers differ by in chance alone makes no interval wide.
+            # Cell by cell, so that differences in the null mean between layers widen no interval.
             beyond = cells - ds[f"{column}_chance"]
         for one, other in permutations(experiment.table, 2):
             found.append(

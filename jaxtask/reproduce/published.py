@@ -143,7 +143,7 @@ def _includes(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Itera
 
 
 def _directions(published: Published, seeds: Sequence[Mapping[str, Any]]) -> Iterator[Claim]:
-    """The two directions of a pair: which value is larger, as it is and beyond chance."""
+    """The two directions of a pair: which value is larger, raw and above the null mean."""
     rows = {(row.source, row.target): row for row in published.table}
     for (i, j), row in rows.items():
         other = rows.get((j, i))

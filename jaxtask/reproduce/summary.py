@@ -134,12 +134,12 @@ def _pairs(seeds: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for seed, found in seeds.items():
         for pair in found["table"]:
-            cells = [_beside_chance(pair, column) for column in COLUMNS]
+            cells = [_beside_null(pair, column) for column in COLUMNS]
             rows.append([seed, f"{pair['source']} → {pair['target']}", *cells])
     yield table(["seed", "source → target", *COLUMNS], rows)
 
 
-def _beside_chance(pair: Mapping[str, Any], column: str) -> str:
+def _beside_null(pair: Mapping[str, Any], column: str) -> str:
     p = pair["p"].get(column)
     star = "*" if p is not None and p < LEVEL else ""
     return f"{number(pair[column])}{star} ({number(pair['chance'].get(column))})"

@@ -1,4 +1,4 @@
-"""Chance levels where all adapters started from one A: input sides as they are."""
+"""Null means where all adapters share the same initial A: input sides are held fixed."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_p_values_of_unrelated_tasks_are_uniform(results):
 
 
 def test_without_them_a_shared_start_is_taken_for_similarity(results):
-    """And is said, and inclusion is judged by the output side alone."""
+    """And is said, and inclusion is tested by the output side alone."""
     ds = results[0].drop_vars([n for n in results[0] if "chance" in str(n)])
     found = jt.analyze(ds)
     off = ~np.eye(TASKS, dtype=bool)

@@ -6,7 +6,7 @@ from scipy.stats import kstest
 
 import jaxtask as jt
 from analysis.random_banks import random_bank
-from jaxtask.analysis.calibration import against_chance, cells_of, norms_of, pairs_of
+from jaxtask.analysis.calibration import calibrate, cells_of, norms_of, pairs_of
 from jaxtask.analysis.null_models import expected
 from jaxtask.analysis.result_view import updates_of
 
@@ -30,7 +30,7 @@ def p_of_banks():
             pairs = pairs_of(ds, name)
             values = cells_of(ds, name, pairs)
             norms = norms_of(updates, pairs, "equal" if bank % 2 else "norm")
-            chance = against_chance(expected(ds, name, updates), values, pairs, norms, bank)
+            chance = calibrate(expected(ds, name, updates), values, pairs, norms, bank)
             found[name].append((chance.pooled_p[0], chance.p[0, 0, 0]))
     return {name: np.array(values).T for name, values in found.items()}
 

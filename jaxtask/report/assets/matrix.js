@@ -51,8 +51,8 @@ function drawMatrix() {
     if (i === j) return `${plain(tasks[i])}`;
     const lines = [`${plain(tasks[i])} → ${plain(tasks[j])}`, `${variable.name} <b>${number(values[i][j])}</b>`];
     if (known.low) lines.push(`95% over layers: ${number(known.low[i][j])} to ${number(known.high[i][j])}`);
-    if (known.chance) lines.push(`chance ${number(known.chance[i][j])}`);
-    else if (chance !== null) lines.push(`chance ${number(chance)} (mean over pairs)`);
+    if (known.chance) lines.push(`null mean ${number(known.chance[i][j])}`);
+    else if (chance !== null) lines.push(`null mean ${number(chance)} (averaged over pairs)`);
     if (known.z) lines.push(`z ${number(known.z[i][j])}, p ${probability(known.p[i][j])}`);
     return lines.join("<br>");
   }));
@@ -84,7 +84,7 @@ function matrixCaption(variable, range, whole, chance) {
   const says = [`${variable.name}: ${variable.title}; from ${number(range[0])} to ${number(range[1])}.`];
   if (!variable.symmetric) says.push("Rows are sources, columns targets.");
   if (variable.similar) says.push(`Bright is alike (${variable.similar} values).`);
-  if (chance !== null) says.push(`Chance, mean over pairs: ${number(chance)}.`);
+  if (chance !== null) says.push(`Null mean, averaged over pairs: ${number(chance)}.`);
   if (!whole) says.push("Values of single layers and modules are kept in 255 steps.");
   return says.join(" ");
 }

@@ -41,7 +41,7 @@ function drawAngles(pair, side, cells) {
       type: "scatter", mode: "lines", x: index(high), y: high, fill: "tonexty", line: { width: 0 },
       fillcolor: dark.matches ? "rgba(180,190,200,.28)" : "rgba(90,100,110,.22)", name: "null, 95% of single modules", hoverinfo: "skip",
     });
-    traces.push({ type: "scatter", mode: "lines", x: index(middle), y: middle, name: "chance, mean", line: { color: colour("quiet"), dash: "dash", width: 1.5 } });
+    traces.push({ type: "scatter", mode: "lines", x: index(middle), y: middle, name: "null mean", line: { color: colour("quiet"), dash: "dash", width: 1.5 } });
   }
   traces.push({
     type: "scatter", mode: "lines+markers", x: index(found), y: found, name: "principal angles",
@@ -56,7 +56,7 @@ function drawAngles(pair, side, cells) {
     yaxis: axis({ title: "radians", range: [0, 1.62] }),
   }, empty ? `Principal angles, ${where}: the two tasks share no module here.`
     : `Principal angles, ${where}: ${tasks[pair.tasks[0]]} and ${tasks[pair.tasks[1]]}. π/2 is 1.571.` +
-      (middle.length ? "" : " Their chance band is not known: the result does not say how wide the modules are."));
+      (middle.length ? "" : " There is no null band: the result does not record the width of the modules."));
 }
 
 function drawSpectra(id, pair, way, cells) {
@@ -99,7 +99,7 @@ function tabulate(pair) {
   const caption = document.createElement("caption");
   caption.textContent = `Pooled values. → has ${tasks[a]} as source, ← has ${tasks[b]}.`;
   const [head, body] = [document.createElement("thead"), document.createElement("tbody")];
-  head.append(row(["variable", "way", "value", "chance", "z", "p"], "th"));
+  head.append(row(["variable", "way", "value", "null mean", "z", "p"], "th"));
   body.append(...rows.map((cells) => row(cells, "td")));
   table.replaceChildren(caption, head, body);
 }

@@ -1,4 +1,4 @@
-"""What tasks' models say on dev examples: texts that they generate, classes or values.
+"""Evaluation of tasks' models on dev examples: generated texts, classes or values.
 
 All tasks at once, as in training, with two sets of parameters: those before training and after.
 """
@@ -25,7 +25,7 @@ from jaxtask.finetune.training.step import TaskNumbers, adapters_of
 from jaxtask.folders import new_file
 
 
-def judge_texts(
+def evaluate_texts(
     model: Decoder,
     tokenizer: Any,
     tasks: Sequence[EncodedTask],
@@ -84,7 +84,7 @@ def judge_texts(
     return [_compared(*own) if own[0] else None for own in zip(chosen, before, after, strict=True)]
 
 
-def judge_labels(
+def evaluate_labels(
     predict: Callable[..., Any],
     runs: Sequence[TaskRun],
     sides: tuple[Parameters, Parameters],
@@ -92,7 +92,7 @@ def judge_labels(
 ) -> list[Scored | None]:
     """Predict the classes or values of the examples that tasks are evaluated on.
 
-    `predict` is of `make_predict`; `sides` as in `judge_texts`.
+    `predict` is of `make_predict`; `sides` as in `evaluate_texts`.
     """
     kind, shape = runs[0].batches.kind, runs[0].batches.shape.part
     steps = [run.batches.evaluation() for run in runs]

@@ -14,7 +14,7 @@ from jaxtask.errors import TrainingError
 from jaxtask.finetune.data.batches import BatchShape, TaskBatches, sample
 from jaxtask.finetune.data.examples import EncodedTask, Example, encode_task
 from jaxtask.finetune.data.task_data import Line, read_task
-from jaxtask.finetune.evaluation.judge import judge_labels, judge_texts, write_texts
+from jaxtask.finetune.evaluation.evaluate import evaluate_labels, evaluate_texts, write_texts
 from jaxtask.finetune.evaluation.scores import Scored, Text, score, score_classes, score_values
 from jaxtask.finetune.recipe.settings import Lora
 from jaxtask.finetune.training.bookkeeping import TaskRun
@@ -62,7 +62,7 @@ def test_texts_of_all_tasks_are_those_of_each(texts):
     sides = init_lora(specs, base.config), lora(specs, base.config)
     none = EncodedTask("none", "text", (), {"train": tasks[0].splits["train"]}, {}, {})
     shape = BatchShape(2, 128)
-    *found, nothing = judge_texts(base, tokenizer, [*tasks, none], sides, settings, shape, 4, 3)
+    *found, nothing = evaluate_texts(base, tokenizer, [*tasks, none], sides, settings, shape, 4, 3)
     assert nothing is None
     assert [scored.examples for scored in found] == [4, 2]
     for t, (task, scored) in enumerate(zip(tasks, found, strict=True)):
@@ -78,7 +78,7 @@ def test_texts_of_all_tasks_are_those_of_each(texts):
             said = [getattr(text, name) for text in scored.texts]
             assert getattr(scored, name) == score(said, [e.line.target for e in chosen])._asdict()
     assert any(text.before != text.after for scored in found for text in scored.texts)
-    assert judge_texts(base, tokenizer, [none], sides, settings, shape, 4, 3) == [None]
+    assert evaluate_texts(base, tokenizer, [none], sides, settings, shape, 4, 3) == [None]
 
 
 def labelled(name, count, kind, classes):
@@ -105,7 +105,7 @@ def test_labels_of_all_tasks_are_those_of_each(kind):
     settings = numbers(specs, base.config, classes=classes)
     start = init_lora(specs, base.config) | init_head(specs, base.config, classes)
     sides = start, lora(specs, base.config, classes)
-    found = judge_labels(make_predict(base), runs, sides, settings)
+    found = evaluate_labels(make_predict(base), runs, sides, settings)
     for t, (task, scored) in enumerate(zip(tasks, found, strict=True)):
         truth = [example.line.label for example in task.splits["dev"]]
         own = settings._replace(scale={m: s[:, t : t + 1] for m, s in settings.scale.items()})
@@ -122,7 +122,7 @@ def test_labels_of_all_tasks_are_those_of_each(kind):
             assert measured == pytest.approx(expected, abs=1e-4)
         assert scored.examples == len(truth)
     empty = [TaskRun(TaskBatches(labelled("no", 0, kind, 2), BatchShape(4, 32)), 1)]
-    assert judge_labels(make_predict(base), empty, sides, settings) == [None]
+    assert evaluate_labels(make_predict(base), empty, sides, settings) == [None]
 
 
 def test_texts_are_written_whole_or_not(tmp_path):
