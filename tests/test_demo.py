@@ -7,11 +7,15 @@ import pytest
 from rich.console import Console
 
 import jaxtask as jt
-from jaxtask.demo.run import GROUPS, NAMES, Sizes, run, verdict
+from jaxtask.demo.run import Sizes, run
+from jaxtask.folders import foreign
+from jaxtask.reproduce.experiment import read_experiment
+from jaxtask.reproduce.folder import WRITTEN
 
 pytestmark = pytest.mark.slow
 
 SMALL = Sizes(documents=4, held_out=2, read=60, steps=4, epochs=1)
+NAMES = read_experiment("demo").names
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +28,23 @@ def demo(tmp_path_factory):
 
 def test_everything_is_there(demo):
     out, _ = demo
-    assert sorted(p.name for p in (out / "adapters").iterdir()) == sorted(NAMES)
-    assert sorted(p.name for p in (out / "tasks").iterdir()) == sorted(NAMES)
-    ds = jt.open_result(out / "result.zarr")
+    place = out / "experiment" / "seed0"
+    assert sorted(p.name for p in (place / "adapters").iterdir()) == sorted(NAMES)
+    ds = jt.open_result(place / "result.zarr")
     assert list(ds["source"].values) == list(NAMES)
     assert np.isfinite(jt.pool(ds, "grassmann_out")).all()
+    assert "PERMANOVA" in (place / "report.html").read_text()
+    # All that it writes is known to be its own, so it can be replaced.
+    assert foreign(out / "experiment", WRITTEN) is None
 
 
-def test_it_shows_losses_and_tables(demo):
+def test_it_shows_losses_tables_and_findings(demo):
     _, text = demo
     for name in NAMES:
         assert text.count(name) >= 3  # while it trains, and in two tables
     assert "grassmann_out" in text
-    assert "mean silhouette" in text
+    assert "By grassmann_out, the groups are" in text
+    assert "report.html in a browser" in text
 
 
 def test_again_replaces_a_demo_and_nothing_else(demo, tmp_path):
@@ -44,12 +52,3 @@ def test_again_replaces_a_demo_and_nothing_else(demo, tmp_path):
     with pytest.raises(jt.JaxtaskError, match="holds no demo"):
         run(tmp_path, Console(file=io.StringIO()), SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
-
-
-@pytest.mark.parametrize(("apart", "says"), [(2.0, "tasks separate"), (0.5, "do NOT separate")])
-def test_the_verdict_is_honest(apart, says):
-    groups = np.array([group for group, names in GROUPS.items() for _ in names])
-    D = np.where(groups[:, None] == groups, 1.0, apart)
-    np.fill_diagonal(D, 0)
-    assert says in verdict(D)
-    assert f"1.000 within counting tasks, {apart:.3f} between" in verdict(D)

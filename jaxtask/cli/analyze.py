@@ -116,14 +116,11 @@ def _show(found: Any, pairs: list[tuple[int, int]] | None, as_json: bool) -> Non
 
         print_json(plain(found))
         return
-    from jaxtask.report.summary import sections
+    from jaxtask.cli.tables import print_sections
     from jaxtask.report.talk import default_pairs, talk_rows, talk_table
 
     console = standard_output()
-    for title, lines in sections(found):
-        console.print(title, style="bold")
-        for line in lines:
-            console.print(f"  {line}", soft_wrap=True)
+    print_sections(found, console)
     if "rec" in found.pooled:
         rows = talk_rows(found, default_pairs(found) if pairs is None else pairs)
         console.print(talk_table(rows))

@@ -14,6 +14,9 @@ from jaxtask.terminal import visible
 
 if TYPE_CHECKING:
     import xarray as xr
+    from rich.console import Console
+
+    from jaxtask.analysis.findings import Findings
 
 # A matrix of more tasks than this does not fit a terminal: its extreme pairs are listed instead.
 _MATRIX_TASKS = 12
@@ -179,6 +182,16 @@ def built_table(built: Sequence[Mapping[str, Any]]) -> Table:
                 end_section=n == len(splits),
             )
     return table
+
+
+def print_sections(findings: "Findings", console: "Console") -> None:
+    """Print what findings say, under their titles."""
+    from jaxtask.report.summary import sections
+
+    for title, lines in sections(findings):
+        console.print(title, style="bold")
+        for line in lines:
+            console.print(f"  {line}", soft_wrap=True)
 
 
 def trained_tables(trained: Sequence[Mapping[str, Any]]) -> Iterator[Table]:

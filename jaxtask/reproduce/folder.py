@@ -14,6 +14,19 @@ from jaxtask.names import check_path
 from jaxtask.text_files import MAX_BYTES, parse_json
 
 _MARK = "experiment.json"
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "jaxtask.json")
+WRITTEN = (
+    _MARK, "corpora/*.conll", "corpora/*.json",
+    *(f"data/*/{file}" for file in ("task.json", "train.jsonl", "dev.jsonl")),
+    *(f"seed*/adapters/*/{file}" for file in _ADAPTER),
+    "seed*/adapters.work/stacks.json", "seed*/adapters.work/group-*/metrics.jsonl",
+    "seed*/adapters.work/group-*/generated.jsonl", "seed*/adapters.work/group-*/checkpoints/**",
+    "seed*/result.zarr/**", "seed*/result.zarr.partial/**", "seeds-*.zarr/**",
+    *(f"seed*/findings/{file}" for file in ("*.json", "*.csv", "*.md", "table.*", "*.png", "*.pdf",
+      "*.svg", "pooled/*.csv")),
+    "seed*/numbers.json", "seed*/report.html", "summary.json", "summary.md",
+)  # fmt: skip
+"""What an experiment writes, as patterns of paths."""
 # Where files and folders are made before they take their places.
 _DRAFTS = ("corpora", "data", "seed*", "seed*/adapters", "seed*/adapters.work/group-*")
 

@@ -1,6 +1,6 @@
 """The stages of an experiment, each done once: tasks, and for every seed adapters and findings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import combinations, permutations
@@ -14,6 +14,7 @@ from jaxtask.finetune.models.find import base_config, find_base
 from jaxtask.finetune.recipe.settings import Recipe, plain
 from jaxtask.finetune.run import fine_tune
 from jaxtask.finetune.session import Display
+from jaxtask.finetune.training.loop import Outcome
 from jaxtask.reproduce.across import compare_seeds
 from jaxtask.reproduce.data import build_corpus, same_targets
 from jaxtask.reproduce.experiment import Experiment
@@ -36,6 +37,7 @@ class Run:
     Attributes:
         folders: Corpus → its folder.
         figures: The format of the figures: png, pdf or svg.
+        show: Called with the outcomes of each seed's training.
 
     """
 
@@ -47,6 +49,7 @@ class Run:
     figures: str = "png"
     display: Display = lambda: nullcontext(lambda view: None)
     say: Callable[[str], None] = lambda text: None
+    show: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
 
     def place(self, seed: int) -> Path:
         """The folder of one seed."""
@@ -116,13 +119,14 @@ def _train(run: Run, seed: int) -> None:
         run.say(f"Adapters of seed {seed}: there already.")
         return
     run.say(f"Seed {seed}: {len(run.experiment.names)} adapters.")
-    fine_tune(
+    outcomes = fine_tune(
         run.recipe(seed),
         resume=True,
         command=run.command,
         display=run.display,
         note=run.say,
     )
+    run.show(outcomes)
 
 
 def _compare(run: Run, seed: int) -> None:

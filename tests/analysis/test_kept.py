@@ -68,7 +68,7 @@ def test_without_them_a_shared_start_is_taken_for_similarity(results):
     assert kept.inclusion.decided_by == "energy_core"
     (note,) = (note for note in kept.notes if "share the same initial A" in note)
     assert "--keep chance" not in note
-    assert any("input sides are as they are" in note for note in kept.notes)
+    assert any("holds the input sides fixed" in note for note in kept.notes)
 
 
 def test_planted_inclusion_is_found(results):

@@ -50,7 +50,7 @@ def test_blocks_may_end_anywhere(tmp_path, monkeypatch):
         ('[{"a": "b', "row 1: is not valid JSON: Unterminated string"),
         ('[{"a" 1' + ' ' * 10**5 + '}]', "row 1: is not valid JSON: Expecting ':'"),
         ('[{"a": 1, "a": 2}]', "row 1: is not valid JSON: the key 'a' is given twice"),
-        ('[{"a": "\\ud800"}]', "row 1: is not valid JSON: it holds .* half a character"),
+        ('[{"a": "\\ud800"}]', "row 1: is not valid JSON: it holds .* half of a surrogate pair"),
         ('[{"a": ' + "[" * 10**5, "row 1: is not valid JSON: it is nested more than"),
         ('[{"a": ' + "1" * 5000 + "}]", "row 1: is not valid JSON: it holds a number of thousands"),
         ('[{"a": "' + "x" * 2000 + '"}]', "row 1: has over 1,000 characters"),

@@ -100,7 +100,7 @@ def test_numbers_of_two_kernels_are_not_mixed(tmp_path, monkeypatch):
         said = "kernels .*up to 3: another"
         with pytest.raises(jt.ResultError, match=f"unfinished .*{said}.* now"):
             jt.compare(bank(), metrics=METRICS, out=path)
-        with pytest.raises(jt.ResultError, match=f"everything else as it was.*{said}"):
+        with pytest.raises(jt.ResultError, match=f"with the same settings.*{said}"):
             jt.compare(bank(), metrics=METRICS, out=whole, append=True)
     ds = jt.compare(bank(), metrics=METRICS, out=path)
     assert "another" not in ds.attrs["kernels"]

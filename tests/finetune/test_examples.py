@@ -188,7 +188,7 @@ def test_no_end_of_text(task):
             {"text": ["x"], "label": 1},
             r"line 2: text is \['x'\], expected text",
         ),
-        ("text", None, {**LINE, "text": "\ud800 x"}, r"line 2: .*half a character"),
+        ("text", None, {**LINE, "text": "\ud800 x"}, r"line 2: .*half of a surrogate pair"),
         ("text", None, {**LINE, "target": float("nan")}, r"line 2: target is nan, expected text"),
         ("ranking", None, LINE, r"task\.json: kind is 'ranking', expected one of text, class"),
     ],

@@ -149,7 +149,7 @@ def test_the_base_has_a_head(tmp_path, kind):
     starts = find_starts(recipe, tasks, ENCODER, model, notes.append)
     assert [start.about["head"] for start in starts.values()] == ["the base's", "new", "new"]
     assert [note.partition(":")[0] for note in notes] == ["task three", "task value"]
-    assert "has 2 scores, the task needs 3: its head starts anew" in notes[0]
+    assert "has 2 scores, the task needs 3: it gets a new head" in notes[0]
     parameters = initial(list(starts.values()), ENCODER)
     for name, (_, d_out) in head_shapes(ENCODER, 2).items():
         kernel = np.asarray(parameters[name]["kernel"])
