@@ -269,7 +269,7 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
     if metric is None:
         return "it is a metric of your own, without a null distribution"
     if metric.null is None:
-        return "its null distribution is not known"
+        return "none is known"
     if f"{variable}_chance" in ds:
         order = ("layer", "module", "source", "target")
         mean, sd = (
@@ -277,7 +277,7 @@ def expected(ds: Any, variable: str, updates: Updates) -> Expected | Kept | str:
             for of in ("", "_sd")
         )
         if np.isfinite(sd).any() and not (sd > 0).any():
-            return "output sides, which alone are at random here, do not change it"
+            return "it does not depend on the output sides, which alone are random here"
         return Kept(metric.name, mean, sd)
     if not np.isfinite(updates.d_out).any():
         return "the result does not tell the dimensions of its modules: run `jaxtask compare` again"

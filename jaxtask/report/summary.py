@@ -27,11 +27,11 @@ def summary(findings: "Findings") -> str:
 def sections(findings: "Findings") -> Iterator[tuple[str, list[str]]]:
     """Titles, and the sentences below them."""
     yield "What was compared", _compared(findings)
-    yield "Which tasks are alike", list(_alike(findings))
+    yield "Similar tasks", list(_alike(findings))
     if findings.separation is not None:
-        yield "Are the groups separated", _groups(findings.separation)
+        yield "Separation of groups", _groups(findings.separation)
     if findings.inclusion is not None:
-        yield "Which task includes which", list(_inclusions(findings))
+        yield "Inclusion", list(_inclusions(findings))
     if findings.notes:
         yield "Caveats", list(findings.notes)
 
@@ -40,12 +40,13 @@ def _compared(findings: "Findings") -> list[str]:
     about = findings.about
     base = about.get("base_model") or "an unknown base model"
     modules = ", ".join(about["modules"][:6]) + (", …" if len(about["modules"]) > 6 else "")
-    weighing = "every module type the same" if about["weights"] == "equal" else "modules by norm"
+    equal = about["weights"] == "equal"
+    weighting = "all module types equally" if equal else "modules by the norm of their updates"
     return [
         f"{len(findings.tasks)} adapters of {base}: {len(about['layers'])} layers, "
         f"{len(about['modules'])} module types ({modules}).",
-        f"Pooled numbers weigh {weighing}. Intervals: {about['resamples']:,} bootstrap "
-        "samples of layers. Null model: a random update of the same dimensions, rank and norm.",
+        f"Pooled means weight {weighting}. 95% intervals: {about['resamples']:,} bootstrap samples "
+        "of the layers. Null model: a random update of the same dimensions, rank and norm.",
     ]
 
 
@@ -67,8 +68,8 @@ def _alike(findings: "Findings") -> Iterator[str]:
     for (a, b), rho in findings.agreement.items():
         if (a, b) == (name, "cosine") and np.isfinite(rho):
             yield (
-                f"{a} and {b} have a rank correlation of {rho:.2f} over pairs; −1 would be the "
-                "same order, one being a distance."
+                f"{a} and {b} have a rank correlation of {rho:.2f} over pairs (−1: the same "
+                "order, since one of them is a distance)."
             )
 
 
@@ -111,10 +112,11 @@ def _inclusions(findings: "Findings") -> Iterator[str]:
     words, held = found.direction, found.parts[found.decided_by]
     pairs = len(tasks) * (len(tasks) - 1) // 2
     yield (
-        f"Pairs: {pairs}. One task includes the other, more than the reverse and more than the "
-        f"null: {int((words == 'includes').sum())}. Equal: {int((words == 'equal').sum()) // 2}. "
-        f"Judged by {found.decided_by}; percentages are of the target; 0% is the null mean. A "
-        "direction may be certain although the percentage is small."
+        f"Of {pairs} pairs, {int((words == 'includes').sum())} have a task that includes the other "
+        "one, more than the reverse and more than the null, and "
+        f"{int((words == 'equal').sum()) // 2} are equal, by {found.decided_by}. Percentages are "
+        "shares of the target's update; 0% is the null mean. A direction can be significant "
+        "although the percentage is small."
     )
     i, j = np.nonzero(words == "includes")
     order = np.argsort(-found.lead[i, j], kind="stable")

@@ -91,7 +91,7 @@ def test_all_numbers_are_in_the_folder(folder, printed):
     one = next(r for r in rows if (r["source"], r["target"]) == ("topic-a1", "topic-a-narrow"))
     assert one["direction"] == "includes"
     assert float(one["part_energy_core"]) == pytest.approx(1, abs=1e-4)
-    assert "## Are the groups separated" in (out / "summary.md").read_text()
+    assert "## Separation of groups" in (out / "summary.md").read_text()
 
 
 def test_the_talks_table(folder, printed):
