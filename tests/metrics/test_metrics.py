@@ -1,7 +1,9 @@
 """Every metric of `compare` against dense float64 matrices with plain SVDs."""
 
+import re
 from functools import cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +195,10 @@ def test_refactoring_is_seen_as_the_same_vector():
     ds = jt.compare(bank, metrics=["cosine", "l2"], dtype="float64")
     np.testing.assert_allclose(ds["cosine"].values, 1, atol=1e-12)
     np.testing.assert_allclose(ds["l2"].values, 0, atol=1e-12 * np.linalg.norm(B @ A))
+
+
+def test_the_readme_lists_every_metric_and_no_other():
+    readme = Path(jt.metrics.__file__).parent / "README.md"
+    rows = re.findall(r"^\| (`.*?) \|", readme.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(\w+?)(?:_\*)?`", row)]
+    assert listed == list(jt.metrics.METRICS)
