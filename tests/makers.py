@@ -2,6 +2,8 @@
 
 import numpy as np
 
+import jaxtask as jt
+
 MIXED_ANGLES = (1e-9, 1e-7, 1e-5, 1e-3, 0.02, 0.3, 0.7, 1.1, 1.5, np.pi / 2)
 """Tiny and right angles in one pair: where a method good at one end fails at the other."""
 
@@ -84,3 +86,24 @@ def near_update(rng, U, s, V, theta, dtype=np.float64, drift=0.0):
 
     moved = s * (1 + drift * rng.standard_normal(len(s)))
     return update(rng, leave(U), moved, leave(V), dtype)
+
+
+def random_bank(tasks, shapes, seed=0):
+    """A bank of float32 factors at random.
+
+    `tasks` are names. `shapes` is path → (d_out, d_in, r), or a function of a task's number.
+    """
+    rng = np.random.default_rng(seed)
+
+    def factors(d_out, d_in, r):
+        return rng.standard_normal((d_out, r), "f"), rng.standard_normal((r, d_in), "f")
+
+    return jt.AdapterBank.from_factors(
+        {
+            task: {
+                path: factors(*shape)
+                for path, shape in (shapes(n) if callable(shapes) else shapes).items()
+            }
+            for n, task in enumerate(tasks)
+        }
+    )

@@ -1,8 +1,9 @@
-"""The command, run as a user runs it."""
+"""Other processes: the command, run as a user runs it, and Python code."""
 
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -24,3 +25,20 @@ def run(*arguments, code=0):
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def python(code, *arguments, seconds=280, **environment):
+    """What Python code prints in a process of its own, which must end well.
+
+    It can import what tests can.
+    """
+    paths = os.pathsep.join([ENV["PYTHONPATH"], str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENV | {"PYTHONPATH": paths} | environment,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -193,6 +193,7 @@ with folders.new_folder(path, ["file"]) as draft:
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("moment", ["within", "between"])
 def test_what_a_killed_process_left_goes_or_goes_back(tmp_path, moment):
     """Killed between two renamings, it has the only whole folder in its draft."""
@@ -212,6 +213,7 @@ def test_what_a_killed_process_left_goes_or_goes_back(tmp_path, moment):
     assert not copy.exists()
 
 
+@pytest.mark.process
 def test_a_living_draft_is_left_alone(tmp_path):
     path = tmp_path / "made"
     other = subprocess.Popen(

@@ -15,6 +15,7 @@ MOST = 3
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is in /proc")
 
 
+@pytest.mark.process
 @linux
 def test_what_breaks_the_rule_is_found():
     tallies = hunt(dict.fromkeys(FAULTS, 1), first=3, seconds=1.5, most=5 * 10**7)
@@ -40,6 +41,7 @@ def test_mutants_are_the_same_again_and_differ(aware):
     assert len(set(once)) > 25
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @linux
 def test_every_kind():

@@ -1,11 +1,12 @@
 """Who imports whom: data flows one way, and comparing costs no training library."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from shell import python
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,18 +124,10 @@ def test_kernels_know_nothing_but_jax():
         assert roots <= {"jax", "jaxlib", "numpy", "jaxtask_kernels"}, path
 
 
-def run(code: str) -> str:
-    env_path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'kernels')!r}]\n"
-    done = subprocess.run(
-        [sys.executable, "-c", env_path + code], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
+@pytest.mark.process
 @pytest.mark.slow
 def test_comparing_imports_no_training_library():
-    loaded = run(
+    loaded = python(
         "import numpy as np, jaxtask as jt\n"
         "B, A = np.ones((8, 2), 'f'), np.ones((2, 8), 'f')\n"
         "bank = jt.AdapterBank.from_factors({n: {'layers.0.q': (B, A)} for n in 'ab'})\n"
@@ -145,8 +138,9 @@ def test_comparing_imports_no_training_library():
     assert not [m for m in loaded if m.startswith(HEAVY)]
 
 
+@pytest.mark.process
 def test_reading_adapters_imports_no_jax():
-    loaded = run(
+    loaded = python(
         "import jaxtask as jt\n"
         "jt.load_adapters, jt.AdapterBank, jt.from_checkpoints\n"
         "print(*sys.modules)\n"
@@ -155,8 +149,9 @@ def test_reading_adapters_imports_no_jax():
     assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "xarray", "pandas"))]
 
 
+@pytest.mark.process
 def test_corpora_and_tasks_import_no_jax():
-    loaded = run("import jaxtask.corpora\nprint(*sys.modules)\n").split()
+    loaded = python("import jaxtask.corpora\nprint(*sys.modules)\n").split()
     assert "jaxtask.corpora.build" in loaded
     assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "numpy", "pyarrow"))]
 

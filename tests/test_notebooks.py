@@ -38,6 +38,7 @@ def test_there_are_some():
     assert len(NOTEBOOKS) >= 4
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(notebook, tmp_path):

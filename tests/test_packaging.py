@@ -33,6 +33,7 @@ def wheel(tmp_path_factory):
     return made
 
 
+@pytest.mark.process
 def test_wheel_ships_every_module_and_no_top_level_kernels(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {n.split("/")[0] for n in names if ".dist-info" not in n}
@@ -50,6 +51,7 @@ def test_wheel_ships_every_module_and_no_top_level_kernels(wheel):
     assert assets <= set(names)
 
 
+@pytest.mark.process
 def test_wheel_works_from_another_directory(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

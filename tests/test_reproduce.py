@@ -136,6 +136,7 @@ def kill(out, ready):
         child.kill()
 
 
+@pytest.mark.process
 def test_kills_change_nothing(home, whole):
     """While adapters are trained, and while results are made and looked at."""
     out, chance = home / "killed", random.Random(os.getpid())
@@ -292,7 +293,7 @@ def wrong(**changes):
         ({"corpora__one__summaries": None}, "corpora.one.summaries is missing, but 'sum' needs it"),
         ({"corpora__one__excerpt": {"sentences": 0, "tokens": 9}}, "excerpt.sentences is 0, exp"),
         ({"corpora__two__prefix": None}, "two adapters are named 'first10-sent'"),
-        ({"recipe__out": "there"}, "recipe.out is given, but is none of an experiment's"),
+        ({"recipe__out": "there"}, "recipe.out is not a setting of an experiment"),
         ({"recipe__training__lr": -1}, "training.lr is -1, expected a number above 0"),
         ({"recipe__lora__rank": 2}, "lora.rank is not a setting"),
         ({"seeds": []}, r"seeds is \[\], expected a list of different whole numbers"),
@@ -326,10 +327,10 @@ def test_what_is_not_there_is_named(home):
 
 
 def test_shipped_experiments_can_be_read():
-    assert shipped_experiments() == ["talk"]
-    talk = read_experiment("talk")
-    assert len(talk.names) == 15
-    assert len(talk.groups["counting"]) == 10
+    assert shipped_experiments() == ["demo", "talk"]
+    talk, demo = read_experiment("talk"), read_experiment("demo")
+    assert (len(talk.names), len(talk.groups["counting"])) == (15, 10)
+    assert (len(demo.names), len(demo.groups["counting"])) == (12, 6)
 
 
 def test_excerpts_are_dense_enough(home, tmp_path):

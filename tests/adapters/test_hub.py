@@ -303,6 +303,7 @@ def test_every_command_that_reads_adapters(hub, tmp_path):
     assert (tmp_path / "out" / "adapters.safetensors").is_file()
 
 
+@pytest.mark.process
 def test_command_line(hub, tmp_path, monkeypatch, capsys):
     hub.add("org/a", adapter())
     hub.add("org/b", adapter(2.0))

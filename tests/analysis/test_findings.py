@@ -140,9 +140,10 @@ def test_notes_on_what_is_not_known(ds):
     made = random_bank(np.random.default_rng(2), "ab", layers=1)
     found = jt.analyze(jt.compare(bank_of(made), metrics=["rec", "cosine", mine]))
     notes = "\n".join(found.notes)
-    assert "No chance level of first: it is a metric of your own" in notes
+    assert "No null distribution of first: it is a metric of your own" in notes
     assert (
-        "No chance level of rec: it needs the spectra: `jaxtask compare … --keep spectra`" in notes
+        "No null distribution of rec: it needs the spectra: `jaxtask compare … --keep spectra`"
+        in notes
     )
     assert "flat spectra" in notes
     assert "There are no maps" in notes

@@ -191,6 +191,8 @@ def test_other_bad_input(folder, tmp_path):
     assert "one adapter (topic-a1); findings need two or more" in run(tmp_path / "one.zarr")
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_the_installed_command_knows_it(folder):
     done = shell.run("analyze", folder / "cosine.zarr", "--distance", "x", code=1)
     assert done.stderr.startswith("jaxtask: the result has no distance 'x' (there: none)")

@@ -54,6 +54,7 @@ def in_a_process(**env):
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_left_out_and_a_setting_that_says_nothing():
     code, found = in_a_process(JAXTASK_NATIVE="0", JAX_ENABLE_X64="1", OMP_NUM_THREADS="1")
@@ -69,6 +70,7 @@ def test_left_out_and_a_setting_that_says_nothing():
     assert problem == "JAXTASK_NATIVE=avx1024 is unknown, expected one of 0, baseline, avx2"
 
 
+@pytest.mark.process
 def test_a_jax_that_does_not_start():
     code, found = in_a_process(JAX_PLATFORMS="no_such_platform")
     assert code == 1

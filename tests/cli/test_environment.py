@@ -21,6 +21,7 @@ def start(command, *, before=(), **options):
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["", "tasks"])
 def test_nothing_given_is_help(command):
     lines = run(*command.split(), code=2).stderr.splitlines()
@@ -28,6 +29,7 @@ def test_nothing_given_is_help(command):
     assert "Commands:" in lines
 
 
+@pytest.mark.process
 def test_a_limit_that_xla_would_abort_at():
     # By a shell: a fork of this process, which may have started JAX, could deadlock.
     limited = ["sh", "-c", 'ulimit -v 976562 && exec "$0" "$@"']
@@ -50,6 +52,7 @@ def test_few_threads(monkeypatch):
         machine.check_limits()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["inspect x", "compare x --out y", "tasks list --json"])
 def test_a_working_folder_that_is_gone(command, tmp_path):
     gone = tmp_path / "gone"
@@ -65,6 +68,7 @@ def test_a_working_folder_that_is_gone(command, tmp_path):
     assert len(done.stderr.splitlines()) == (0 if done.stdout else 1)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["metrics", "metrics --json", "--help"])
 def test_a_reader_that_is_gone(command):
     read, write = os.pipe()

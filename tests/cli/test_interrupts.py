@@ -91,6 +91,7 @@ def run(body, *signals, pause=0.05):
     return process.returncode, out, err, time.monotonic() - started
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [TERM, INT])
 @pytest.mark.parametrize("body", BODIES)
 def test_the_first_signal_ends_in_good_order(body, number):
@@ -100,6 +101,7 @@ def test_the_first_signal_ends_in_good_order(body, number):
     assert out.splitlines()[-2:] == [f"stopped by {name}; --resume goes on", "registered"]
 
 
+@pytest.mark.process
 def test_what_cleans_up_is_not_disturbed():
     """Longer than it takes for the signal to be served again."""
     body = """try:
@@ -112,12 +114,14 @@ def test_what_cleans_up_is_not_disturbed():
     assert (status, out.splitlines()[0]) == (143, "cleaned up")
 
 
+@pytest.mark.process
 def test_a_library_that_does_not_come_back():
     status, out, err, _ = run("ready(); compute()", TERM)
     assert (status, out) == (143, "")
     assert err == "\njaxtask: SIGTERM: ended at once; --resume goes on\n"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("body", ["ready(); compute()", "HELD"])
 def test_a_second_signal_ends_at_once(body):
     held = """signal.signal(signal.SIGINT, lambda *_: None)
@@ -128,6 +132,7 @@ def test_a_second_signal_ends_at_once(body):
     assert "Ctrl-C: ended at once; --resume goes on" in err
 
 
+@pytest.mark.process
 def test_who_holds_a_signal_back_has_all_the_time():
     """Twice the time that is given to who does not answer."""
     body = """took = []

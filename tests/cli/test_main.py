@@ -32,6 +32,7 @@ def result(family):
     return out
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_compare_prints_and_writes(family, result):
     ds = jt.open_result(result)
@@ -51,6 +52,7 @@ def test_compare_prints_and_writes(family, result):
     assert inside.sel(source="topic-a-narrow", target="topic-a1") > 3
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_json_is_all_of_standard_output(family, result):
     direct = json.loads(run("compare", family, "--metrics", "cosine", "--json").stdout)
@@ -63,6 +65,7 @@ def test_json_is_all_of_standard_output(family, result):
     assert one["sizes"] == {"layer": 1, "module": 1}
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_options_reach_the_engine(family, tmp_path):
     out = tmp_path / "r.zarr"
@@ -80,6 +83,7 @@ def test_options_reach_the_engine(family, tmp_path):
     assert (ds.attrs["padding"], ds.attrs["rank_rtol"]) == ("none", 1e-4)
 
 
+@pytest.mark.process
 def test_inspect(family):
     shown = run("inspect", family / "topic-a-narrow").stdout
     for word in ("planted", "self_attn.q_proj", "0–3", "128 × 128", "3", "2", "float32"):
@@ -88,6 +92,7 @@ def test_inspect(family):
     assert [a["name"] for a in told["adapters"]] == told["tasks"]
 
 
+@pytest.mark.process
 def test_help_and_metrics():
     assert "\n\n  Exit status" in run("--help").stdout
     for command in ("compare", "show", "inspect", "metrics", "demo"):
@@ -96,6 +101,7 @@ def test_help_and_metrics():
     assert [m["name"] for m in listed] == list(jt.metrics.METRICS)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -130,11 +136,13 @@ def test_bad_input_is_one_line_and_status_1(arguments, words, family, result):
     assert sorted(family.parent.iterdir()) == before
 
 
+@pytest.mark.process
 def test_wrong_usage_is_status_2(family):
     run("compare", code=2)
     run("compare", family, "--no-such-option", code=2)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_damage_found_midway_leaves_nothing(family, tmp_path):
     write_family(tmp_path / "bank")
@@ -149,6 +157,7 @@ def test_damage_found_midway_leaves_nothing(family, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bank"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_what_is_done(number, tmp_path):

@@ -129,6 +129,7 @@ def test_commands_print_names_as_they_are(nasty, command, capsys):
     assert r"\x1b[31m" in said
 
 
+@pytest.mark.process
 def test_what_was_typed_is_no_markup(tmp_path):
     said = run("inspect", f"{tmp_path}/[/red]\x1b[31m\u202e", code=1).stderr
     assert not _CONTROL.search(said)
@@ -139,10 +140,12 @@ def test_what_was_typed_is_no_markup(tmp_path):
         assert not _CONTROL.search(said)
 
 
+@pytest.mark.process
 def test_help_keeps_its_brackets():
     assert "[task, " in run("analyze", "--help").stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["metrics", "show {}", "show {} --json", "tasks list", "--help", "doctor --json"]
@@ -161,6 +164,7 @@ def test_any_encoding(nasty, command, environment, monkeypatch):
     run(*(part.format(nasty) for part in command.split()))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["metrics", "show {}", "metrics --json"])
 def test_a_full_disk_behind_the_output(nasty, command):
     import subprocess
@@ -180,6 +184,7 @@ def test_a_full_disk_behind_the_output(nasty, command):
     assert done.stderr.splitlines() == ["jaxtask: No space left on device"]
 
 
+@pytest.mark.process
 def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setitem(ENV, "JAX_PLATFORMS", "cuda")
     assert "JAX_PLATFORMS='cuda'" in run("doctor", code=1).stdout.splitlines()[-1]

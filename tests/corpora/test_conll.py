@@ -380,7 +380,7 @@ def test_real_corpora(corpus, name):
     assert not any(e.label == "PER" for s in sentences for e in s.entities)
 
 
-@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("name", ["gum", pytest.param("ewt", marks=pytest.mark.slow)])
 def test_real_corpora_round_trip(corpus, name, tmp_path):
     _, documents = corpus(name)
     some = documents[::10]

@@ -77,7 +77,7 @@ DEFECTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gum", "ewt"])
+@pytest.mark.parametrize("name", ["gum", pytest.param("ewt", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_real_corpora_have_no(corpus, name, defect):
     texts = [s.text for d in corpus(name)[1] for s in d.sentences]
@@ -87,7 +87,7 @@ def test_real_corpora_have_no(corpus, name, defect):
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["gum", "ewt"])
+@pytest.mark.parametrize("name", ["gum", pytest.param("ewt", marks=pytest.mark.slow)])
 def test_real_corpora_keep_every_letter(corpus, name):
     def letters(text):
         return re.sub(r"[^\w]", "", text)

@@ -6,7 +6,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import export
 
@@ -24,6 +23,7 @@ from jaxtask_kernels import (
     singular_values,
 )
 from jaxtask_kernels.factor_rows import FactorRows, factor_rows
+from makers import random_bank
 
 pytestmark = pytest.mark.usefixtures("compile_fully")
 
@@ -47,17 +47,8 @@ def compilations():
 
 
 def bank(tasks, shapes, seed=0):
-    rng = np.random.default_rng(seed)
-
-    def update(d_out, d_in, r):
-        return rng.standard_normal((d_out, r), "f"), rng.standard_normal((r, d_in), "f")
-
-    return jt.AdapterBank.from_factors(
-        {
-            f"task{t}": {f"layers.{n}.proj": update(*shape) for n, shape in enumerate(shapes)}
-            for t in range(tasks)
-        }
-    )
+    named = {f"layers.{n}.proj": shape for n, shape in enumerate(shapes)}
+    return random_bank([f"task{t}" for t in range(tasks)], named, seed)
 
 
 # With native code the factor stage compiles nothing.

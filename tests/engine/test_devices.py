@@ -15,13 +15,15 @@ from safetensors.numpy import save_file
 import jaxtask as jt
 from chunks import assert_same_bits
 from jaxtask_kernels.native import native
+from shell import python
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | {
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
 }
-EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+ONE = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+EIGHT = ONE | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
 # Blocks of few tasks, so that there are more tiles than devices, and of two modules at a time.
 SWEEP = """
@@ -55,22 +57,11 @@ print(*texts)
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|reduce-scatter|collective|partition-id|send|recv"
 
 
-def python(code, *arguments, **environment):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=ENV | environment,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.skipif(native().library is None, reason="LAPACK keeps a CPU's devices to one")
 def test_eight_devices_are_as_one(tmp_path):
-    one = python(SWEEP, tmp_path / "one.zarr", XLA_FLAGS="")
+    one = python(SWEEP, tmp_path / "one.zarr", **ONE)
     eight = python(SWEEP, tmp_path / "eight.zarr", **EIGHT)
     assert_same_bits(tmp_path / "eight.zarr", tmp_path / "one.zarr")
     assert one.split() == ["1"]
@@ -125,6 +116,7 @@ def two(adapters, out, *more):
     return [start(adapters, out, *more, *where, n) for n in range(2)]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_two_processes_are_as_one(adapters, tmp_path):
     alone, _ = ended(start(adapters, tmp_path / "one.zarr"))

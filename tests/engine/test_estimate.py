@@ -1,12 +1,8 @@
 """What `--dry-run` counts is what the comparison then does."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import jaxtask as jt
@@ -15,24 +11,17 @@ from jaxtask.engine import backend as host
 from jaxtask.engine import plan
 from jaxtask.engine.estimate import estimate
 from jaxtask.engine.prepare import prepare
+from makers import random_bank
 from planted import write_family
+from shell import run
 
 ROOT = Path(__file__).parents[2]
 T, R = 11, 3
 
 
 def bank(tasks=T):
-    rng = np.random.default_rng(0)
-
-    def update(d_out):
-        return rng.standard_normal((d_out, R), "f"), rng.standard_normal((R, 28), "f")
-
-    return jt.AdapterBank.from_factors(
-        {
-            f"t{t}": {"layers.0.q": update(36), "layers.1.q": update(36), "layers.1.v": update(12)}
-            for t in range(tasks)
-        }
-    )
+    shapes = {"layers.0.q": (36, 28, R), "layers.1.q": (36, 28, R), "layers.1.v": (12, 28, R)}
+    return random_bank([f"t{t}" for t in range(tasks)], shapes)
 
 
 def counted(monkeypatch):
@@ -54,7 +43,7 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize("columns", [1024, 4 * R])
-@pytest.mark.parametrize("known", [0, 5])
+@pytest.mark.parametrize("known", [0, pytest.param(5, marks=pytest.mark.slow)])
 def test_counts(columns, known, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "CPU", plan.CPU._replace(tile_columns=columns))
     out, options = tmp_path / "r.zarr", {"metrics": ["grassmann", "cosine"], "sides": ["out"]}
@@ -92,27 +81,19 @@ def test_parts_of_the_time_add_up():
     assert any("stays in memory" in line for line in plan_lines(plan_of))
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_command(tmp_path):
     write_family(tmp_path / "family")
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "COLUMNS": "120"}
 
-    def run(*more):
-        arguments = ["compare", str(tmp_path / "family"), "--out", str(tmp_path / "r.zarr")]
-        arguments += ["--metrics", "grassmann"]
-        return subprocess.run(
-            [sys.executable, "-m", "jaxtask", *arguments, "--dry-run", *more],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=True,
-            timeout=180,
-        ).stdout
+    def run_dry(*more):
+        paths = (tmp_path / "family", "--out", tmp_path / "r.zarr")
+        return run("compare", *paths, "--metrics", "grassmann", "--dry-run", *more).stdout
 
-    told = run()
+    told = run_dry()
     for word in ("128 × 128, 8", "r.zarr", "GFLOP", "s on cpu", "are free there"):
         assert word in told
-    plan_of = json.loads(run("--json"))
+    plan_of = json.loads(run_dry("--json"))
     assert (plan_of["tasks"], plan_of["modules"], plan_of["cells"]) == (7, 8, 8 * 28)
     # Float32 files without anything but factors, headers apart.
     files = sum(f.stat().st_size for f in (tmp_path / "family").rglob("*.safetensors"))

@@ -12,6 +12,8 @@ D_OUT, D_IN, R = 40, 32, 4
 TOLERANCE = {"float32": 1e-5, "float64": 2e-11}
 """Of a metric's scale: both of two results may be off by what `test_accuracy` allows a mode."""
 
+DTYPES = ["float32", pytest.param("float64", marks=pytest.mark.slow)]
+
 
 def updates():
     """Four float64 updates with well separated spectra: random, a near one, a lower rank."""
@@ -41,7 +43,7 @@ def assert_same(found, expected, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_refactoring(dtype):
     """(B, A) and (B·G, G⁻¹·A) score the same, for G of condition 30, negative and not small."""
     rng = np.random.default_rng(1)
@@ -53,7 +55,7 @@ def test_refactoring(dtype):
     assert_same(compared(turned, dtype), compared(every, dtype), dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("side", ["out", "in", "both"])
 def test_rotations(side, dtype):
     """Orthogonal transforms of the output or input space, the same for all, change nothing."""
@@ -65,7 +67,7 @@ def test_rotations(side, dtype):
     assert_same(compared(turned, dtype), compared(every, dtype), dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_order_of_adapters(dtype):
     """Permuting the adapters permutes the results."""
     every = updates()
@@ -75,7 +77,7 @@ def test_order_of_adapters(dtype):
     assert_same(found, expected, dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_symmetric_metrics_are_symmetric_to_the_last_bit(dtype):
     """What is declared symmetric is stored so; what is not differs somewhere."""
     ds = compared(updates(), dtype)
@@ -92,7 +94,7 @@ def test_symmetric_metrics_are_symmetric_to_the_last_bit(dtype):
         assert np.array_equal(values, values.T, equal_nan=True) == symmetric, name
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_transposition_swaps_the_sides(dtype):
     """Comparing ΔWᵀ exchanges "out" and "in" and leaves what reads both sides alone."""
     every = updates()
@@ -104,7 +106,7 @@ def test_transposition_swaps_the_sides(dtype):
     assert_same(swapped.rename(names), compared(every, dtype), dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_scales(dtype):
     """A scale kept apart acts as if multiplied in: sizes and signs follow, spaces do not move."""
     every = updates()

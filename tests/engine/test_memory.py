@@ -61,6 +61,7 @@ def peak(folder):
     return int(done.stdout)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_memory_follows_the_budget_not_the_number_of_adapters(tmp_path):

@@ -86,6 +86,7 @@ def test_the_check_sees_what_it_is_for():
     assert unordered(jax.jit(in_turn).lower(x).compile().as_text()) == ([], 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", sorted(set(KERNELS) - {"gram_blocks"}))
 def test_kernels(kernel):
     function, arguments = KERNELS[kernel]

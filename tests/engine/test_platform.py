@@ -1,9 +1,6 @@
 """What is assumed of JAX and what is promised about its settings."""
 
-import os
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import jax
@@ -13,6 +10,7 @@ import pytest
 
 import jaxtask as jt
 from oracles import sum_error
+from shell import python
 
 pytestmark = pytest.mark.usefixtures("compile_fully")
 
@@ -78,18 +76,7 @@ def test_result_does_not_depend_on_the_callers_x64():
         np.testing.assert_array_equal(plain[name], inside[name])
 
 
-def run_python(code, seconds, **env):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"} | env
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=environment,
-        timeout=seconds,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="NPROC sets XLA's thread pool on Linux")
 def test_two_threads_do_not_deadlock():
     """`compare` ends on a machine of two cores.
@@ -110,9 +97,10 @@ def test_two_threads_do_not_deadlock():
                 jt.compare(bank, metrics=["grassmann"])
         print("done")
     """
-    assert run_python(code, 90, NPROC="2").strip() == "done"
+    assert python(code, seconds=90, NPROC="2").strip() == "done"
 
 
+@pytest.mark.process
 def test_seldom_used_packages_are_not_imported():
     """Comparing imports no transformers, flax, orbax or torch; making a bank not even JAX."""
     code = """
@@ -122,4 +110,4 @@ def test_seldom_used_packages_are_not_imported():
         jt.compare(bank, metrics="cosine")
         print(*{"transformers", "flax", "orbax", "torch", "zarr", "matplotlib"} & set(sys.modules))
     """
-    assert run_python(code, 120).strip() == ""
+    assert python(code, seconds=120).strip() == ""

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 
-import numpy as np
 import pytest
 
 import jaxtask as jt
@@ -12,17 +11,12 @@ from jaxtask.engine.estimate import estimate
 from jaxtask.engine.prepare import prepare
 from jaxtask.engine.staging import Draft
 from jaxtask_kernels import backends, native
+from makers import random_bank
 
 
 def bank(tasks=4, r=3):
-    rng = np.random.default_rng(0)
-
-    def update():
-        return rng.standard_normal((24, r), "f"), rng.standard_normal((r, 20), "f")
-
-    return jt.AdapterBank.from_factors(
-        {f"t{t}": {f"layers.{n}.q": update() for n in range(6)} for t in range(tasks)}
-    )
+    shapes = {f"layers.{n}.q": (24, 20, r) for n in range(6)}
+    return random_bank([f"t{t}" for t in range(tasks)], shapes)
 
 
 @pytest.fixture

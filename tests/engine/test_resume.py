@@ -15,6 +15,7 @@ from chunks import assert_same_bits
 from jaxtask.engine import staging as draft
 from jaxtask.engine import zarr_store as store
 from jaxtask.engine.staging import Draft
+from makers import random_bank
 
 ROOT = Path(__file__).parents[2]
 METRICS = ("grassmann", "cosine", "rec")
@@ -84,6 +85,7 @@ assert ended(forked(folder / "cut.zarr")) == 0
 """
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_kills_do_not_show(tmp_path):
     """kill -9 at random moments, many times over one sweep: the same bits as without."""
@@ -102,15 +104,8 @@ def test_kills_do_not_show(tmp_path):
 
 
 def bank(seed=0, tasks=4):
-    rng = np.random.default_rng(seed)
-    every = {
-        f"t{t}": {
-            f"layers.{n}.q": (rng.standard_normal((24, 3), "f"), rng.standard_normal((3, 20), "f"))
-            for n in range(MODULES)
-        }
-        for t in range(tasks)
-    }
-    return jt.AdapterBank.from_factors(every)
+    shapes = {f"layers.{n}.q": (24, 20, 3) for n in range(MODULES)}
+    return random_bank([f"t{t}" for t in range(tasks)], shapes, seed)
 
 
 def run(path, given=None, **options):
@@ -215,6 +210,7 @@ def test_a_second_process_is_refused(tmp_path):
     assert names(tmp_path) == ["r.zarr"]
 
 
+@pytest.mark.process
 def test_a_lock_ends_with_its_process(tmp_path):
     path = tmp_path / "r.zarr"
     holder = (

@@ -201,6 +201,7 @@ def test_missing_modules_are_nan(budget):
     assert not nowhere["valid"].any()
 
 
+@pytest.mark.slow
 def test_progress_counts_every_pair(backend):
     """Told (done, all) in unordered pairs × modules, ending with done = all."""
     said = []

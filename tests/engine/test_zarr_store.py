@@ -8,20 +8,15 @@ import pytest
 import xarray as xr
 
 import jaxtask as jt
+from makers import random_bank
 
 
 def bank(tasks=3, seed=0):
-    rng = np.random.default_rng(seed)
+    def shapes(t):
+        own = (20, 24, 2 + t % 2)
+        return {"layers.0.q": own, "layers.3.q": own, "head": (20, 24, 2)}
 
-    def update(r):
-        return rng.standard_normal((20, r), "f"), rng.standard_normal((r, 24), "f")
-
-    return jt.AdapterBank.from_factors(
-        {
-            f"task {t}": {f"layers.{n}.q": update(2 + t % 2) for n in (0, 3)} | {"head": update(2)}
-            for t in range(tasks)
-        }
-    )
+    return random_bank([f"task {t}" for t in range(tasks)], shapes, seed)
 
 
 @pytest.fixture(scope="module")

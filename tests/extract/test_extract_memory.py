@@ -31,6 +31,7 @@ print(memory.risen)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_one_pair_of_matrices_is_held(tmp_path):
     rng = np.random.default_rng(0)

@@ -1,8 +1,6 @@
 """Rows and batches: what is in them, that nothing is lost, and that they depend on nothing else."""
 
 import itertools
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from jaxtask.finetune.data.batches import (
 from jaxtask.finetune.data.examples import EncodedTask, Example
 from jaxtask.finetune.data.packing import WINDOW, first_fit_decreasing, rows_of, shuffled
 from jaxtask.finetune.data.task_data import Line
+from shell import python
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,12 +85,12 @@ def test_a_task_sees_the_same_whatever_else_there_is():
         assert [[int(e.tokens[0]) for e in row] for row in fresh.step(position)] == step
 
 
+@pytest.mark.process
 def test_the_order_is_the_same_in_another_process():
     code = "from jaxtask.finetune.data.packing import shuffled; print(*shuffled(20, 1, 'ner', 2))"
-    command = [sys.executable, "-c", code]
-    there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    there = python(code)
     here = shuffled(20, 1, "ner", 2)
-    assert [int(n) for n in there.stdout.split()] == here.tolist()
+    assert [int(n) for n in there.split()] == here.tolist()
     assert sorted(here) == list(range(20))
     # Bits of a counter-based generator: these must never change, or old runs cannot be repeated.
     assert here.tolist()[:6] == [1, 2, 14, 9, 6, 18]

@@ -85,6 +85,27 @@ def test_one_that_was_cut_off_is_never_loaded(tmp_path):
         assert bits(checkpoints.arrays(tree(0))) == bits(tree(2))
 
 
+@pytest.mark.parametrize("left", [(), ("arrays",), ("arrays", "record", "commit_success.txt")])
+def test_one_that_was_being_removed_goes(tmp_path, left):
+    """Orbax removes an old checkpoint file by file, and a kill may come in between."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, tree(2), {})
+    old = tmp_path / "1"
+    shutil.copytree(tmp_path / "2", old)
+    for part in old.iterdir():
+        if part.name not in left:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest() == 2
+        assert bits(checkpoints.arrays(tree(0))) == bits(tree(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+    # What a user put there is not removed.
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "mine.txt").touch()
+    with pytest.raises(CheckpointError, match="holds '7', which is no checkpoint"):
+        Checkpoints(tmp_path)
+
+
 def test_what_cannot_be_restored_or_used(tmp_path):
     with Checkpoints(tmp_path / "a") as checkpoints:
         with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
@@ -118,6 +139,7 @@ def start(code, *args):
     )
 
 
+@pytest.mark.process
 def test_a_kill_at_any_time_leaves_a_whole_checkpoint(tmp_path):
     delays = random.Random(0)
     process = start(SAVE_FOR_EVER, tmp_path)

@@ -63,6 +63,7 @@ def test_one_compilation_for_all_tasks(whole):
     assert sum(n for name, n in whole.items() if "step" in name) == 2, whole
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_kill_changes_no_bit(home, whole):
     """At a random step of the first or the second task, then again: the same batches and bits."""

@@ -318,6 +318,7 @@ def sharded(tmp_path_factory):
     return folder, sizes
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -145,6 +145,7 @@ def wait_for(process, out, steps):
         time.sleep(0.01)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_kills_change_nothing(together, tmp_path):
     """Killed at a random step, then asked to end, then left alone: the same batches and bits."""

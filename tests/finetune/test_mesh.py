@@ -1,15 +1,12 @@
 """Training over a mesh of four devices equals training on one."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from jaxtask.errors import TrainingError
 from jaxtask.finetune.training.mesh import make_mesh
+from shell import python
 
 FOUR = """
 import json, sys
@@ -75,20 +72,11 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_four_devices(tmp_path, within):
     meshes = [{"task": 2, "data": 2}, {"data": 2, "model": 2}]
-    root = Path(__file__).parents[2]
-    paths = ":".join(str(root / p) for p in ("", "kernels", "tests"))
-    done = subprocess.run(
-        [sys.executable, "-c", FOUR, tmp_path, json.dumps(meshes)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"PYTHONPATH": paths},
-    )
-    assert done.returncode == 0, done.stderr
-    *apart, too_many, ragged = json.loads(done.stdout)
+    *apart, too_many, ragged = json.loads(python(FOUR, tmp_path, json.dumps(meshes)))
     for (parameters, report), mesh in zip(apart, meshes, strict=True):
         within(f"parameters on a mesh of {mesh}", parameters, 1e-5)
         within(f"report on a mesh of {mesh}", report, 1e-5)

@@ -50,7 +50,12 @@ def attention_oracle(query, key, value, places, causal, window):
 
 @pytest.mark.parametrize(
     ("S", "causal", "window"),
-    [(12, True, None), (12, True, 4), (12, False, None), (2 * _BLOCK + 5, True, 7)],
+    [
+        (12, True, None),
+        (12, True, 4),
+        (12, False, None),
+        pytest.param(2 * _BLOCK + 5, True, 7, marks=pytest.mark.slow),
+    ],
 )
 def test_attention(within, S, causal, window):
     """Segments, order and window; in blocks of queries where rows are long."""
@@ -162,7 +167,10 @@ def greedy_without_cache(logits, prompt, new, ends):
     return text[len(prompt) :]
 
 
-@pytest.mark.parametrize("fields", [LLAMA, MISTRAL], ids=["llama", "mistral"])
+@pytest.mark.parametrize(
+    "fields",
+    [pytest.param(LLAMA, id="llama"), pytest.param(MISTRAL, id="mistral", marks=pytest.mark.slow)],
+)
 def test_generation_with_cache_is_generation_without(fields):
     """Two tasks, prompts of several lengths, one row left out, rows that end early."""
     base, rng, new = model(fields), np.random.default_rng(3), 10

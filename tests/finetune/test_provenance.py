@@ -1,8 +1,6 @@
 """What is recorded of a run, and where its files go."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from jaxtask.finetune.training.bookkeeping import TaskRecord
 from jaxtask.finetune.training.contents import base_contents, encoded_contents
 from jaxtask.finetune.training.loop import Outcome
 from jaxtask.finetune.training.start import Start
+from shell import python
 
 ROOT = Path(__file__).parents[2]
 RECIPE = make_recipe(
@@ -141,13 +140,13 @@ def test_provenance_of_an_adapter_trained_further(start, shared):
     assert (found["lora"]["r"], found["start"]["path"]) == (5, "a")
 
 
+@pytest.mark.process
 def test_importing_costs_neither_transformers_nor_orbax():
     modules = [f"jaxtask.finetune.{name}" for name in LIGHT]
     code = f"import sys, {', '.join(modules)}\nprint(*sys.modules)"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = python(code).split()
     heavy = ("transformers", "orbax", "torch", "peft", "tokenizers", "rich", "flax", "optax")
-    assert not [m for m in done.stdout.split() if m.split(".")[0] in heavy]
+    assert not [m for m in loaded if m.split(".")[0] in heavy]
 
 
 # fmt: off

@@ -27,7 +27,7 @@ def wide(dtype):
     return jax.enable_x64(dtype == "float64")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kappa", [1.0, 1e4])
 @pytest.mark.parametrize(("d", "r"), [(16, 1), (64, 8), (2000, 24)])
 def test_orthonormal_basis(within, d, r, kappa, dtype):

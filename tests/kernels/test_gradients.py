@@ -103,7 +103,7 @@ def test_gram_blocks():
     check_against_differences(gram_blocks, X, Y)
 
 
-@pytest.mark.parametrize("rank", [4, 2])
+@pytest.mark.parametrize("rank", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_projector_of_a_basis(rank):
     """QQᵀ differentiates right, at full rank and along matrices of a lower one.
 

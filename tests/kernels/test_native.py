@@ -260,6 +260,7 @@ def with_setting(setting, function):
     return found.stdout
 
 
+@pytest.mark.process
 def test_left_out_on_request():
     """The limits that Python shares with the C++ are known all the same."""
     code = "from jaxtask_kernels import native; print(native.native(), native.LARGEST, native.NEAR)"
@@ -304,6 +305,7 @@ print(about, max(worst))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86")
 @pytest.mark.parametrize(("level", "name"), [("baseline", "x86-64"), ("avx2", "x86-64, AVX2")])
 def test_lower_levels_of_x86(level, name, within):

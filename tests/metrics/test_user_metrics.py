@@ -91,7 +91,7 @@ BUILT = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_built_metrics(within, bank, pairs, dtype):
     """Every parameter does what its name says, for every pair (some S₂ are negative)."""
     made = [metric for metric, _ in BUILT.values()]

@@ -12,7 +12,7 @@ from jaxtask.report.page import render, write_page
 
 from .results import TASKS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 SIZES = [1280, 400]
 PLOTS = ("matrix-plot", "pca-plot", "mds-plot", "tree-plot", "graph-plot", "angles-out",

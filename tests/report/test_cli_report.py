@@ -31,6 +31,7 @@ def home(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_page_and_figures(home, tmp_path):
     page, figures = tmp_path / "report.html", tmp_path / "figures"
@@ -47,6 +48,7 @@ def test_a_page_and_figures(home, tmp_path):
     assert (figures / "angles.svg").is_file()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),

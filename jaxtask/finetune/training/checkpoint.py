@@ -20,6 +20,7 @@ from jaxtask.folders import check_ours
 
 _UNFINISHED = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
 _METADATA = "_CHECKPOINT_METADATA"
+_PARTS = {_METADATA, "arrays", "record", "commit_success.txt"}
 _MARGIN = 1 << 20  # bytes, for metadata and what others write meanwhile
 
 
@@ -141,10 +142,10 @@ class Checkpoints:
         )
 
     def _discard(self) -> None:
-        """Remove what a write that did not end has left."""
-        for draft in self.folder.iterdir():
-            if _UNFINISHED.fullmatch(draft.name):
-                shutil.rmtree(draft, ignore_errors=True)
+        """Remove what a kill has left: of a write, or of the removal of an old checkpoint."""
+        for path in self.folder.iterdir():
+            if _is_left_over(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def check_checkpoints(folder: Path) -> None:
@@ -155,9 +156,17 @@ def check_checkpoints(folder: Path) -> None:
     check_ours(folder, ["*/**"])
     for path in folder.iterdir():
         whole = path.name.isdecimal() and (path / _METADATA).is_file()
-        if not whole and not _UNFINISHED.fullmatch(path.name):
+        if not whole and not _is_left_over(path):
             told = f"holds {path.name!r:.200}, which is no checkpoint, so it is left alone"
             raise FileExistsError(errno.EEXIST, told, str(folder))
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a folder is a draft, or a checkpoint that was being removed, file by file."""
+    if _UNFINISHED.fullmatch(path.name):
+        return True
+    names = {part.name for part in path.iterdir()} if path.name.isdecimal() else {""}
+    return names <= _PARTS - {_METADATA}
 
 
 @contextmanager
