@@ -31,8 +31,10 @@ PEERS := .venv-peers-$(VERSION)
 REQUIREMENTS := -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], *(r for name in sys.argv[1:] for r in project["optional-dependencies"][name]), sep="\n")'
 PIP := -m pip --disable-pip-version-check install --quiet
 
-# Files of tests go to one process for each core, four at most, and so NumPy's products to one core.
-WORKERS := -n auto --maxprocesses 4 --dist loadfile
+# Files of tests go to processes, one more than there are cores, since tests that wait for others leave
+# a quarter of two cores idle; four at most. NumPy's products go to one core. `conftest.py` has the order.
+PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
+WORKERS := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 NATIVE := kernels/jaxtask_kernels/native
 SANITIZE := -std=c++17 -O1 -g -pthread -Wno-psabi -Wno-ignored-attributes

@@ -53,7 +53,7 @@ class CheckpointError(JaxtaskError):
 
 
 class TrainingError(JaxtaskError):
-    """Training cannot go on, or what it was asked to do cannot be done."""
+    """Training cannot continue, or what it was asked to do cannot be done."""
 
 
 class ReportError(JaxtaskError):

@@ -66,11 +66,11 @@ class Interrupts:
         ).start()
 
     def going_on(self, how: str) -> None:
-        """Say how to go on after a signal, in a sentence's words, where nobody says it better."""
+        """Say how to resume after a signal, in a sentence's words, where nobody says it better."""
         self._how_to_go_on = how
 
     def told(self, stop: Stopped) -> str:
-        """What to say of the end: where it stopped, and how to go on."""
+        """What to say at the end: where it stopped, and how to resume."""
         notes = getattr(stop, "__notes__", None) or [self._how_to_go_on]
         return "; ".join([f"stopped by {stop.name}", *filter(None, notes)])
 

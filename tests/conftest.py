@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import sys
+from collections import defaultdict
 
 import pytest
 
@@ -82,6 +83,14 @@ def backend(request):
     elif not runs_natively():
         pytest.skip(f"no native library in use on {jax.default_backend()}")
     return request.param
+
+
+def pytest_collection_modifyitems(items):
+    """Files of slow tests come first, so that no process is left with one of them at the end."""
+    slow = defaultdict(list)
+    for item in items:
+        slow[item.path].append(item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: -sum(slow[item.path]) / len(slow[item.path]))
 
 
 _worst = pytest.StashKey[dict]()

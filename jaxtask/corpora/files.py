@@ -218,8 +218,8 @@ def check_columns(names: list[str], where: str, error: type[JaxtaskError]) -> No
 def corpus_files(path: str | Path) -> list[Path]:
     """The files of a corpus: the path itself, or what lies below a folder, in order of names.
 
-    Below a folder these are the files whose names end in ``gold_conll`` (or ``gold_conll.gz``); for
-    want of these, in ``conll``; for want of these, in ``.jsonl`` and ``.parquet``. So automatic
+    Below a folder these are the files whose names end in ``gold_conll`` (or ``gold_conll.gz``);
+    without these, in ``conll``; without these, in ``.jsonl`` and ``.parquet``. So automatic
     annotation and summaries beside a corpus are left out. So are hidden files and folders; links to
     folders are not followed.
 

@@ -67,7 +67,7 @@ def compare(
         memory_budget: Bytes of main memory for bases, tiles and reading; half of what is available
             by default. The result itself comes on top, unless `out` is given.
         out: Write the result there as Zarr, module by module, and return it opened from there. It
-            is made in `<out>.partial`; after a kill, the same call goes on from there, and ends
+            is made in `<out>.partial`; after a kill, the same call resumes from there, and ends
             with the same bits. Under `jax.distributed` the processes share the modules.
         overwrite: Replace a result at `out`, and what is left of another comparison.
         append: Add to the result at `out` the tasks of `bank` that it does not have; those that it

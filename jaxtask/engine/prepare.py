@@ -34,7 +34,7 @@ class Comparison:
     Attributes:
         bank: The adapters; the result has the tasks in their order.
         spec: What to compute.
-        attributes: What the result says of itself.
+        attributes: Attributes of the result.
         rank_rtol: See `compare`.
         budget: Bytes of main memory; None for half of what is available when plans are made.
         known: How many tasks, the first, have been compared with each other before.

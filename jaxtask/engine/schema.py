@@ -1,4 +1,4 @@
-"""The shape of a result: its coordinates, its variables, and what each variable says of itself."""
+"""The shape of a result: its coordinates, its variables, and the attributes of each variable."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -154,7 +154,7 @@ class Draft:
         self.remove()
 
     def clear(self) -> None:
-        """Start anew: only the lock stays."""
+        """Start over: only the lock stays."""
         # The manifest first: without it, what is left is nobody's.
         self._manifest.unlink(missing_ok=True)
         for path in self.folder.iterdir():

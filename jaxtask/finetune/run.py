@@ -44,11 +44,11 @@ def fine_tune(
 
     Args:
         recipe: See `jaxtask.finetune.recipe`; `out` and `data` must be set.
-        overwrite: Replace adapters, and start anew where a run has left checkpoints.
+        overwrite: Replace adapters, and start over where a run has left checkpoints.
         resume: Go on from the newest checkpoint in the work folder, if there is one. The run must
             be the same; what it has written already is written again.
         command: Recorded with the adapters.
-        display: What shows the run as it goes on; entered once for each group of tasks.
+        display: Context manager that shows the progress; entered once for each group of tasks.
         note: Told, in a sentence each, what each task is trained on, and what is not as one may
             expect; before the base's weights are read.
 
@@ -134,8 +134,8 @@ def _stack_sizes(
 ) -> dict[str, int]:
     """How many tasks of each kind train at once, as `find` finds it, and writes it to `file`.
 
-    A run that goes on takes what is there: its checkpoints are of these groups, whatever memory is
-    free now.
+    A run that is resumed takes what is there: its checkpoints are of these groups, whatever memory
+    is free now.
     """
     if resumed and file.exists():
         try:

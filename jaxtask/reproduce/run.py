@@ -64,7 +64,7 @@ class Run:
 def reproduce(run: Run, until: Stage = "report") -> None:
     """Do what is left of an experiment, up to and including a stage.
 
-    What is complete below `run.out` is not done again; training goes on from its checkpoints.
+    What is complete below `run.out` is not done again; training resumes from its checkpoints.
 
     Raises:
         JaxtaskError: Something cannot be used; `ExperimentError` if `run.out` holds another

@@ -1,6 +1,6 @@
 """Adapters of image and video models as diffusers saves them: one file for a whole pipeline.
 
-A tensor's name begins with the component that it belongs to, and goes on as in PEFT's format:
+A tensor's name begins with the component that it belongs to, and continues as in PEFT's format:
 ``unet.….to_q.lora_A.weight``, ``text_encoder.….q_proj.lora_A.weight``; earlier versions wrote
 ``….lora.down.weight`` or ``….lora_linear_layer.down.weight`` for A, and ``up`` for B. There is no
 config file. The scaling is, for each component by itself,

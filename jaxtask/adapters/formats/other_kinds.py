@@ -1,6 +1,6 @@
 """What is no low-rank update that is read here: files and tensors of other kinds, by their names.
 
-They are refused all the same where they are not known; this only says what they are.
+They would be refused in any case; this only says what they are.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ BASE_CHANGING_INITS = {
     "lora_ga": "LoRA-GA",
 }
 
-# Other kinds of adapters, with what their update is; any further peft_type is refused all the same.
+# Other kinds of adapters, with what their update is; any further peft_type is refused too.
 OTHER_TYPES = {
     "LOHA": "its update is a Hadamard product of two low-rank matrices",
     "LOKR": "its update is a Kronecker product",

@@ -35,7 +35,7 @@ class _OpenFile:
         self._handle: Any = None  # the library's stubs have no type for its slices
 
     def handle(self, state: stat_result) -> Any:
-        """The library's handle, made anew if the file was replaced or written to since."""
+        """The library's handle, opened again if the file was replaced or written to since."""
         now = state.st_dev, state.st_ino, state.st_mtime_ns
         if now != self._opened:
             self._handle, self._opened = safe_open(self.path, framework="numpy"), now

@@ -2,7 +2,7 @@
 
 What a task sees at a step is a pure function of (seed, task, epoch, step): not of the other tasks,
 nor of how many there are. So a stacked run trains each task as a solo run does, and a resumed run
-goes on with exactly the batches that an uninterrupted one sees.
+continues with exactly the batches that an uninterrupted one sees.
 """
 
 from collections.abc import Sequence

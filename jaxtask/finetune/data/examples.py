@@ -5,8 +5,8 @@ of a conversation. Only where a token would hold the end of the prompt and the s
 are they tokenised apart, the target as a continuation. So the loss starts exactly at the target,
 and the ids of the prompt are the ones that generation starts from. For base models a line break,
 which belongs to the prompt, stands between the two. For chat templates the cut is where the
-rendered conversation goes on after the rendered prompt, so what the template writes after an answer
-is learned too.
+rendered conversation continues after the rendered prompt, so what the template writes after an
+answer is learned too.
 
 Data is data: see `jaxtask.finetune.data.tokens`.
 """
@@ -101,7 +101,7 @@ def encode_task(
         truncate: Whether longer examples are cut instead: the document (`text`) of a prompt at its
             end, never the instruction, the target, or what the template writes; of two texts to
             classify the longer one, token by token. An example that is too long without any
-            document is dropped all the same.
+            document is dropped anyway.
 
     Raises:
         DataError: An id or a type that the model does not know, no end-of-text token, a template
@@ -253,7 +253,7 @@ def _chat(lines: Sequence[Line], tokens: Tokens) -> list[_Written]:
 def _joined(
     tokens: Tokens, starts: Sequence[str], rests: Sequence[str]
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Ids of texts that go on from others: of each, and of what it goes on with."""
+    """Ids of texts that continue others: of each text, and of its continuation."""
     wholes = tokens.encode([start + rest for start, rest in zip(starts, rests, strict=True)])
     parts = tokens.encode(starts)
     for start, rest, whole, part in zip(starts, rests, wholes, parts, strict=True):

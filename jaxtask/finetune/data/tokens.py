@@ -62,7 +62,7 @@ class Tokens:
     """A tokenizer of transformers, for data and for what templates make of it.
 
     Raises:
-        DataError: It has no fast form, or cannot be made anew.
+        DataError: It has no fast form, or cannot be rebuilt.
 
     """
 
@@ -169,7 +169,7 @@ class Tokens:
             self._backend.enable_truncation(longest, strategy="longest_first")
 
     def continued(self, text: str) -> list[int]:
-        """The ids of a text that goes on from another: nothing is put in front of it."""
+        """The ids of a text that continues another one: nothing is put in front of it."""
         if not text:
             return []
         for anchor in _ANCHORS:

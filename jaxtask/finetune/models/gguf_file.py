@@ -74,7 +74,7 @@ def read_gguf(path: Path, error: type[JaxtaskError], sizes: dict[int, tuple[int,
         sizes: By type of tensor: values in a block, and bytes of a block.
 
     Raises:
-        error: It is no such file, is cut off, or says of itself what cannot be. Names the file.
+        error: It is no such file, is cut off, or has an impossible header. Names the file.
 
     """
     try:

@@ -14,7 +14,7 @@ from jaxtask.finetune.training.loop import Outcome
 if TYPE_CHECKING:
     from jaxtask.finetune.training.start import Start
 
-# What may be another when a run goes on: where things lie, and how often is looked at them.
+# What may differ when a run is resumed: folders, and how often to look.
 _CIRCUMSTANCES = {
     "": ("start", "data", "out", "work"),
     "training": ("checkpoint_every", "log_every", "generate", "generate_tokens"),

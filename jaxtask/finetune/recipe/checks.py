@@ -9,7 +9,7 @@ from jaxtask.names import check_path
 from jaxtask.patterns import Patterns
 
 MOST = 2**31 - 1
-"""Of what is counted: steps and the like are int32 on devices."""
+"""The largest count: steps and other counts are int32 on devices."""
 MOST_SEED = 2**63 - 1
 LARGEST = 3.4e38
 """What float32 holds."""

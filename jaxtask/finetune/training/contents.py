@@ -1,4 +1,4 @@
-"""What a run reads, as digests: a checkpoint goes on only with the very same.
+"""What a run reads, as digests: a checkpoint resumes only with the same.
 
 Names say little: a base model's folder can hold another model tomorrow, and a chat template can
 write today's date into every example.

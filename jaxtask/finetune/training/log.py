@@ -14,7 +14,7 @@ from jaxtask.text_files import parse_json
 class MetricsLog:
     """Events of a run, each with its name, its step and the time (seconds since 1970).
 
-    A run that goes on from a checkpoint first drops the events after its step, which will happen
+    A run that resumes from a checkpoint first drops the events after its step, which will happen
     again, and a last line that was cut off; so the file reads like that of an uninterrupted run.
     With `owed`, what follows the step's training happens again as well.
 

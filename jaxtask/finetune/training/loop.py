@@ -1,4 +1,4 @@
-"""The training loop: batches, steps, evaluations, logs, checkpoints, and going on from one.
+"""The training loop: batches, steps, evaluations, logs, checkpoints, and resuming from one.
 
 The loop knows nothing of models. What it is given are pure functions over a state that it only
 hands on; what it keeps is where each task is. Files go to a work folder that is not the adapters':
@@ -125,7 +125,7 @@ def train(
 ) -> list[Outcome]:
     """Train T tasks at once, from the start or from the newest checkpoint in `work`.
 
-    A run that was killed and goes on sees the same batches, and ends with the same adapters bit for
+    A run that was killed and resumed sees the same batches, and ends with the same adapters bit for
     bit, as one that was not. On SIGTERM or Ctrl-C, the step is finished (an evaluation is left for
     later), everything is saved, and what the signal asks for is done: by default the process ends
     with status 143 on SIGTERM, and KeyboardInterrupt is raised on Ctrl-C.
@@ -136,7 +136,7 @@ def train(
         options: See `LoopOptions`.
         work: Folder for checkpoints and the log, of this run only.
         identity: JSON-able; what the run depends on. A checkpoint with another one is refused.
-        show: Told how the run goes on.
+        show: Called with the progress of the run.
 
     Raises:
         CheckpointError: A checkpoint cannot be written, read, or is another run's.

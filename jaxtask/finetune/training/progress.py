@@ -1,4 +1,4 @@
-"""A run as it goes on, on the terminal: a bar, tokens a second, time left, a line for each task."""
+"""The progress of a run on the terminal: a bar, tokens per second, time left, a line per task."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

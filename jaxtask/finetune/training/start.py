@@ -72,7 +72,7 @@ def find_starts(
         tasks: One adapter at `start` is for all of them, otherwise `start` has a folder for each.
         config: Config of the base model.
         base: Its folder or file, for the head that it may have.
-        note: Told where a head had to start anew.
+        note: Called with a message where a task gets a new head.
 
     Raises:
         AdapterError: There is no adapter for a task, or it cannot be trained further on this base.
@@ -131,7 +131,7 @@ def _folder(recipe: Recipe, task: str) -> Path:
     if out == start.absolute() or out in start.absolute().parents:
         raise RecipeError(
             f"start is {recipe.start!r}, expected a folder that is not in out, {out}: a run that "
-            "goes on after an interruption needs what it started from"
+            "is resumed needs what it started from"
         )
     for folder in (start, start / task):
         if (folder / CONFIG).is_file():

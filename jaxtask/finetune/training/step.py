@@ -38,7 +38,7 @@ Kind = Literal["text", "classification", "regression"]
 
 
 class TaskNumbers(NamedTuple):
-    """What may differ from task to task. All of it is data: other numbers compile nothing anew.
+    """What may differ from task to task. All of it is data: other numbers recompile nothing.
 
     Attributes:
         scale: Module → [L, T] float32, see `lora.scales`.
@@ -135,7 +135,7 @@ def init_state(parameters: Parameters, mesh: Mesh | None = None) -> TrainState:
 def make_train_step(model: Model, options: StepOptions, mesh: Mesh | None = None) -> Any:
     """``step(state, numbers, batch, active) -> (state, report)``, compiled once per shape.
 
-    Make it once for a model and use it for all stacks of tasks: another one is compiled anew.
+    Make it once for a model and use it for all stacks of tasks: another one is compiled again.
 
     AdamW with every task's own rate, decay, clip and step count. The state given in is donated and
     must not be used again. A task that is not `active` [T] bool, or whose batch has no weight,

@@ -49,7 +49,7 @@ class StopOnSignal:
         ends by it is 130 for Ctrl-C and 143 for SIGTERM.
 
         Args:
-            where: Added to the exception as a note: where it stopped, and how to go on.
+            where: Added to the exception as a note: where it stopped, and how to resume.
 
         """
         handler = self._before.get(self.asked)
