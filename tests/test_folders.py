@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import shell
 from jaxtask.adapters.write import check_free
 from jaxtask.corpora.task_folder import check_free as check_tasks
 from jaxtask.demo.run import _clear as clear_demo
@@ -216,12 +217,8 @@ def test_what_a_killed_process_left_goes_or_goes_back(tmp_path, moment):
 @pytest.mark.process
 def test_a_living_draft_is_left_alone(tmp_path):
     path = tmp_path / "made"
-    other = subprocess.Popen(
-        [sys.executable, "-c", KILLED, path, "alive"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    other = shell.start("-c", KILLED, path, "alive", **pipes)
     assert other.stdout.readline() == "at work\n"
     clean(tmp_path)
     with new_folder(path, ["file"]) as draft:

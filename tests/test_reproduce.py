@@ -4,9 +4,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+import shell
 from finetune.tiny import LLAMA, config
 from jaxtask.corpora import read_documents
 from jaxtask.corpora.length import WORDS
@@ -125,14 +123,9 @@ def files(folder):
 
 def kill(out, ready):
     """Begin the run in a process of its own, and kill it once it is `ready`."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", COMMAND, "experiment.yaml", "--base", "base", "--out", out]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as child:
-        latest = time.monotonic() + 120
-        while not ready():
-            assert child.poll() is None, child.stderr.read().decode()
-            assert time.monotonic() < latest
-            time.sleep(0.005)
+    command = ["-c", COMMAND, "experiment.yaml", "--base", "base", "--out", out]
+    with shell.start(*command) as child:
+        shell.wait(child, ready)
         child.kill()
 
 

@@ -47,6 +47,7 @@ def reproduce(
     """
     from jaxtask.cli.shared import standard_error
     from jaxtask.finetune.training.progress import live
+    from jaxtask.report.figures import FORMATS
     from jaxtask.reproduce.data import find_folders
     from jaxtask.reproduce.experiment import read_experiment
     from jaxtask.reproduce.run import STAGES, Run
@@ -54,8 +55,8 @@ def reproduce(
 
     if until not in STAGES:
         raise ExperimentError(f"--until {until!r}: expected one of {', '.join(STAGES)}")
-    if figures not in ("png", "pdf", "svg"):
-        raise ExperimentError(f"--format {figures!r}: expected one of png, pdf, svg")
+    if figures not in FORMATS:
+        raise ExperimentError(f"--format {figures!r}: expected one of {', '.join(FORMATS)}")
     given = read_experiment(experiment)
     if seed:
         given = replace(given, seeds=tuple(dict.fromkeys(seed)))

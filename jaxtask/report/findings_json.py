@@ -1,6 +1,6 @@
-"""The file ``findings.json``: findings as JSON, and as they were again.
+"""The file ``findings.json``: findings as JSON, written and read.
 
-Arrays are nested lists, no number is null, infinities are "inf" and "-inf", and the two names of a
+Arrays are nested lists, NaN is null, infinities are "inf" and "-inf", and the two names of a
 key stand beside each other as in "rec ~ cosine". Reading goes by the types of the fields, so that
 what comes out is what went in.
 """
@@ -77,8 +77,8 @@ def read_findings(folder: str | Path) -> "Findings":
         folder: The folder.
 
     Raises:
-        AnalysisError: If it has no ``findings.json``, or one that is damaged or of another
-            version. Names the file, the key, what was found and what was expected.
+        AnalysisError: It has no ``findings.json``, or one that is damaged or of another version.
+            Names the file, the key, what was found and what was expected.
 
     """
     from jaxtask.analysis.findings import Findings
@@ -163,7 +163,7 @@ class _Reader:
         hints = get_type_hints(kind)
         if not isinstance(value, dict):
             raise self.error(where, value, f"the fields {', '.join(hints)}")
-        for name in hints.keys() ^ value.keys():
+        for name in sorted(hints.keys() ^ value.keys()):
             expected = "no such key" if name in value else "a value"
             raise self.error(f"{where}{name}", value.get(name), expected)
         return kind(**{n: self.value(hint, value[n], where + n, n) for n, hint in hints.items()})

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxtask as jt
+import shell
 from chunks import assert_same_bits
 from jaxtask.engine import staging as draft
 from jaxtask.engine import zarr_store as store
@@ -218,12 +219,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
         "with Draft(Path(sys.argv[1])).writing(alone=True):\n"
         "    print('held', flush=True); time.sleep(600)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", holder, str(path)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = shell.start("-c", holder, path, stdout=subprocess.PIPE)
     assert process.stdout.readline() == "held\n"
     with pytest.raises(jt.ResultError, match=f"\\({process.pid} on "):
         run(path)

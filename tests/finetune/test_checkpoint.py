@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import shell
 from jaxtask.errors import CheckpointError
 from jaxtask.finetune.training.checkpoint import Checkpoints
 from jaxtask.finetune.training.stop import StopOnSignal
@@ -129,20 +129,10 @@ with Checkpoints(Path(sys.argv[1])) as checkpoints:
 """
 
 
-def start(code, *args):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-
-
 @pytest.mark.process
 def test_a_kill_at_any_time_leaves_a_whole_checkpoint(tmp_path):
     delays = random.Random(0)
-    process = start(SAVE_FOR_EVER, tmp_path)
+    process = shell.start("-c", SAVE_FOR_EVER, tmp_path, stdout=subprocess.PIPE)
     for line in process.stdout:
         if int(line) == 3:
             break

@@ -3,13 +3,11 @@
 import os
 import random
 import shlex
-import subprocess
-import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
 
+import shell
 from engine.test_compilation import compilations
 from finetune.data_files import asked, byte_tokenizer, write_task
 from finetune.tiny import LLAMA, config
@@ -68,15 +66,10 @@ def test_one_compilation_for_all_tasks(whole):
 def test_a_kill_changes_no_bit(home, whole):
     """At a random step of the first or the second task, then again: the same batches and bits."""
     chance = random.Random(os.getpid())
-    command = [sys.executable, "-m", "jaxtask", *shlex.split(COMMAND), "killed", "--stack", "1"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ["-m", "jaxtask", *shlex.split(COMMAND), "killed", "--stack", "1", "--resume"]
     until = chance.randrange(2, 2 * STEPS - 10)
-    with subprocess.Popen([*command, "--resume"], env=environment, stderr=subprocess.PIPE) as child:
-        latest = time.monotonic() + 120
-        while len(steps(home, "killed", 1) + steps(home, "killed", 2)) < until:
-            assert child.poll() is None, child.stderr.read().decode()
-            assert time.monotonic() < latest
-            time.sleep(0.005)
+    with shell.start(*command) as child:
+        shell.wait(child, lambda: len(steps(home, "killed", 1) + steps(home, "killed", 2)) >= until)
         child.kill()
     assert not (home / "killed" / "two").exists()
     run("killed", "--stack", "1", "--resume")

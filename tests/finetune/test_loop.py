@@ -3,14 +3,13 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import shell
 from finetune.test_batches import encoded
 from finetune.toy import RATE, TASKS, functions, run_of, train_toys
 from jaxtask.errors import CheckpointError, RecipeError, TrainingError
@@ -120,13 +119,7 @@ def test_a_stacked_run_is_what_solo_runs_are(together, tmp_path, name):
 
 
 def start(work, out, pause):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "finetune.toy", str(work), str(out), str(pause)],
-        env=environment,
-        cwd=Path(__file__).parents[1],
-        stderr=subprocess.PIPE,
-    )
+    return shell.start("-m", "finetune.toy", work, out, pause)
 
 
 def written(out):
@@ -138,11 +131,7 @@ def written(out):
 
 def wait_for(process, out, steps):
     """Until the program has seen so many batches."""
-    until = time.monotonic() + 60
-    while len(written(out)) < steps:
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    shell.wait(process, lambda: len(written(out)) >= steps)
 
 
 @pytest.mark.process
