@@ -128,7 +128,7 @@ def analyze(
 
     Args:
         ds: A result of `compare`.
-        groups: Tasks by group, to be tested for lying apart.
+        groups: Tasks by group; whether the groups are separated is tested.
         distance: The symmetric variable that groups and maps are of; "grassmann_out" or the first
             distance that there is by default.
         weights: Weights of layers and modules, see `pool`.

@@ -25,7 +25,7 @@ def poolable(ds: "xr.Dataset") -> list[str]:
 
 
 def pool(ds: "xr.Dataset", name: str, weights: Weights = "equal") -> "xr.DataArray":
-    """T̄(source, target): one number a pair, from all layers and module types.
+    """T̄(source, target): one number per pair, from all layers and module types.
 
     Note that module types of different width have different null means.
 

@@ -283,7 +283,7 @@ def _score(value: float | None) -> str:
 
 
 def plan_table(plan: dict[str, Any]) -> Table:
-    """One row a bucket of modules of one shape, from what `jaxtask compare --dry-run` says."""
+    """One row per bucket of modules of one shape, from what `jaxtask compare --dry-run` says."""
     table = Table(title=f"{plan['tasks']} tasks × {plan['modules']} modules", title_justify="left")
     for column in ("out × in, rank", "modules", "tiles", "cells", "read", "GFLOP", "seconds"):
         table.add_column(column, justify="right")

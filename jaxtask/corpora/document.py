@@ -59,7 +59,7 @@ class Predicate:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words and what is annotated on them; `pos` to `senses` have one entry a word.
+    """Words and what is annotated on them; `pos` to `senses` have one entry per word.
 
     Raises:
         CorpusError: Lengths differ, a span lies outside, or the tree does not yield the words.

@@ -101,7 +101,7 @@ def json_rows(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[str, dict
     try:
         yield from ((f"line {n}", row) for n, row in json_lines(path, error, "line"))
     except error as found:
-        raise error(f"{found} (a file holds an object a line, or one array of them)") from found
+        raise error(f"{found} (a file holds an object per line, or one array of them)") from found
 
 
 def _json_array(path: Path, error: type[JaxtaskError]) -> Iterator[tuple[int, dict[str, Any]]]:

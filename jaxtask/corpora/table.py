@@ -40,8 +40,8 @@ def build_table(
 
     Args:
         name: Name of the task and of its folder.
-        files: A file for each split: JSON (an object a line, or one array), Parquet, or CSV or TSV
-            with a header, by its name. A TSV file has no quoting.
+        files: A file for each split: JSON (an object per line, or one array), Parquet, or CSV or
+            TSV with a header, by its name. A TSV file has no quoting.
         out: Folder for the task's folder.
         text: Name of the column with the text.
         text_pair: Name of the column with the second text, if there is one.

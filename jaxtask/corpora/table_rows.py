@@ -14,7 +14,7 @@ from jaxtask.names import check_path
 def table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(``line N`` or ``row N``, values by column) of a table; its format goes by its name.
 
-    JSON is an object a line, or one array of objects. CSV and TSV have a header; blank lines are
+    JSON is an object per line, or one array of objects. CSV and TSV have a header; blank lines are
     left out, and TSV has no quoting. Of a row of several lines the first is named.
 
     Raises:

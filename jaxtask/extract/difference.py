@@ -58,8 +58,8 @@ def from_checkpoints(
         base: The checkpoint before fine-tuning: a folder with safetensors weights, such a file or
             index, or an id in the local Hugging Face cache. Types may differ from `tuned`'s.
         tuned: The checkpoint after it.
-        rank: The most singular triplets to keep of a matrix.
-        energy: Keep as few as hold this share of ‖ΔW‖_F², in (0, 1]; `rank` if that is not enough.
+        rank: The largest rank to keep per matrix.
+        energy: Keep the smallest rank that holds this share of ‖ΔW‖_F², in (0, 1], up to `rank`.
         targets: Modules by the last parts of their names, or one regular expression for whole
             names; by default all matrices in layers.
         outside_layers: Take embeddings and heads too; without `targets`.
@@ -74,7 +74,7 @@ def from_checkpoints(
         fails with probability 10⁻⁶.
 
     Raises:
-        ModelError: A checkpoint is not there, or is none.
+        ModelError: A checkpoint is missing, or cannot be used.
         AdapterError: The two do not belong together, a tensor cannot be used, or nothing differs.
 
     """

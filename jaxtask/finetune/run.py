@@ -40,22 +40,22 @@ def fine_tune(
     display: Display = lambda: nullcontext(lambda view: None),
     note: Note = lambda text: None,
 ) -> list[Outcome]:
-    """Train one LoRA adapter a task, all on one frozen base, and write them to `recipe.out`.
+    """Train one LoRA adapter per task on one frozen base model, and write them to `recipe.out`.
 
     Args:
         recipe: See `jaxtask.finetune.recipe`; `out` and `data` must be set.
         overwrite: Replace adapters, and start over where a run has left checkpoints.
-        resume: Go on from the newest checkpoint in the work folder, if there is one. The run must
+        resume: Resume from the newest checkpoint in the work folder, if there is one. The run must
             be the same; what it has written already is written again.
         command: Recorded with the adapters.
         display: Context manager that shows the progress; entered once for each group of tasks.
-        note: Told, in a sentence each, what each task is trained on, and what is not as one may
-            expect; before the base's weights are read.
+        note: Called with sentences that say what each task is trained on and what is unusual,
+            before the base model's weights are read.
 
     Returns:
-        What became of each task, in the order of their data; `Outcome.scored` has what encoders
-        say on the dev examples, and what decoders do, if the recipe wants texts generated. Those
-        are in ``generated.jsonl`` in the work folder, too.
+        The outcome of each task, in the order of their data. `Outcome.scored` has the scores of
+        encoders on the dev examples, and those of decoders if the recipe has texts generated, which
+        are in ``generated.jsonl`` in the work folder.
 
     Raises:
         JaxtaskError: Of the kind that says what cannot be used: `RecipeError`, `DataError`,

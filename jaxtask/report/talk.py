@@ -37,7 +37,7 @@ def default_pairs(findings: "Findings") -> list[tuple[int, int]]:
 def talk_rows(
     findings: "Findings", pairs: Sequence[tuple[int, int]]
 ) -> list[dict[str, str | float]]:
-    """A row a pair: source, target, and for each column the value and ``<column> chance``.
+    """A row per pair: source, target, and for each column the value and ``<column> chance``.
 
     NaN where a number is not in the result, or has no null mean (H(S1) is the source's alone).
     """

@@ -72,7 +72,7 @@ def test_broken_arrays(tmp_path, monkeypatch, text, what):
 def test_what_is_neither_lines_nor_array(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(TaskError, match=r"line \d: .*an object a line, or one array of them\)$"):
+    with pytest.raises(TaskError, match=r"line \d: .*an object per line, or one array of them\)$"):
         list(table_rows(path))
 
 

@@ -29,7 +29,7 @@ def srl(document: Document) -> tuple[str, str]:
 
 @task("srl-list", needs="predicates")
 def srl_list(document: Document) -> tuple[str, str]:
-    """The frames that `srl` builds its sentences from, one a line, each role by its name."""
+    """The frames that `srl` builds its sentences from, one per line, each role by its name."""
     lines = (
         "; ".join(
             f"{'VERB' if role == 'V' else role}: {trimmed(words_at(sentence, positions))}"

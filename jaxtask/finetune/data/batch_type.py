@@ -8,8 +8,8 @@ from jax import Array
 class Batch(NamedTuple):
     """T tasks, B rows of S places each. A row holds one example, or several packed in turn.
 
-    Decoders leave `labels` and `types` empty. Encoders have one example a row, and the row's weight
-    is ``weights[:, :, 0]``.
+    Decoders leave `labels` and `types` empty. Encoders have one example per row, and the row's
+    weight is ``weights[:, :, 0]``.
 
     Attributes:
         tokens: [T, B, S] int32.

@@ -391,7 +391,7 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 
 class _Speed:
-    """Steps and tokens a second, of the last few looks at the clock."""
+    """Steps and tokens per second, over the last few measurements."""
 
     def __init__(self) -> None:
         self.step: float | None = None  # seconds
