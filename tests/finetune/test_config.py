@@ -7,6 +7,7 @@ import transformers
 
 from finetune.tiny import BERT, LLAMA, MISTRAL, ROBERTA
 from jaxtask.errors import ModelError
+from jaxtask.finetune.models.architectures import ARCHITECTURES, DECODERS
 from jaxtask.finetune.models.config import parse_config, read_config
 
 FIELDS = {"llama": LLAMA, "mistral": MISTRAL, "roberta": ROBERTA, "bert": BERT}
@@ -34,20 +35,15 @@ ENCODER = {
     "hidden_dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
-CLASSES = {
-    "llama": transformers.LlamaConfig,
-    "mistral": transformers.MistralConfig,
-    "roberta": transformers.RobertaConfig,
-    "bert": transformers.BertConfig,
-}
 
 
 @pytest.mark.parametrize("given", [{}, {"hidden_size": 1024, "num_attention_heads": 16}])
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_missing_fields_are_those_of_transformers(kind, given):
-    theirs = CLASSES[kind](**given)
+    row, decoder = ARCHITECTURES[kind], kind in DECODERS
+    theirs = getattr(transformers, f"{row.family}Config")(**given)
+    assert theirs.model_type == kind
     ours = parse_config({"model_type": kind, **given}, "test")
-    decoder = kind in ("llama", "mistral")
     for own, name in (DECODER if decoder else ENCODER).items():
         expected = getattr(theirs, name, None)
         if name == "head_dim" and expected is None:
@@ -55,13 +51,14 @@ def test_missing_fields_are_those_of_transformers(kind, given):
         assert getattr(ours, own) == expected, name
     if decoder:
         assert ours.rope.theta == theirs.rope_parameters["rope_theta"]
-        assert ours.ends == (theirs.eos_token_id,)
+        assert ours.ends == (() if theirs.eos_token_id is None else (theirs.eos_token_id,))
         assert ours.window == getattr(theirs, "sliding_window", None)
-        biases = [getattr(theirs, f"{part}_bias", False) for part in ("attention", "mlp")]
-        assert [ours.attention_bias, ours.mlp_bias] == biases
+        assert not any(getattr(theirs, name) for name in row.bias_fields)
+        assert ours.biases == row.biased
+        assert theirs.hidden_act == row.activation
     else:
-        offset = theirs.pad_token_id + 1 if kind == "roberta" else 0
-        assert ours.positions == theirs.max_position_embeddings - offset
+        assert ours.positions + ours.first_position == theirs.max_position_embeddings
+        assert ours.first_position == (theirs.pad_token_id + 1 if kind == "roberta" else 0)
         assert theirs.classifier_dropout is None
         assert ours.head_dropout == theirs.hidden_dropout_prob
 

@@ -71,7 +71,7 @@ def test_layout_of_the_file(saved):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_table_is_invertible(kind):
-    table = places(config(KINDS[kind]))
+    table = places(model(KINDS[kind]))
     assert len(set(table.values())) == len(table)
     state = dict(nnx.to_flat_state(values(model(KINDS[kind]))))
     assert {place.path for place in table.values()} == set(state)
@@ -161,14 +161,14 @@ def test_shape_that_does_not_match(saved):
 
 
 def test_names_of_older_and_headless_files():
-    wanted = places(config(BERT))
+    wanted = places(model(BERT))
     old = {
         n.removeprefix("bert.").replace("LayerNorm.weight", "LayerNorm.gamma"): place
         for n, place in wanted.items()
     }
     extra = ["embeddings.position_ids", "cls.predictions.bias", "classifier.weight"]
-    assert match_names([*old, *extra], config(BERT), "test") == old
-    tied = config(LLAMA, tie_word_embeddings=True)
+    assert match_names([*old, *extra], model(BERT), "test") == old
+    tied = model(LLAMA, tie_word_embeddings=True)
     extra = ["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]
     assert match_names([*places(tied), *extra], tied, "test") == places(tied)
 
@@ -303,9 +303,10 @@ def sharded(tmp_path_factory):
     big = {**LLAMA, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 24}
     big |= {"vocab_size": 16384, "tie_word_embeddings": True}
     (folder / "config.json").write_text(json.dumps(big))
-    state = dict(nnx.to_flat_state(values(abstract_model(config(big), "float32"))))
+    abstract = abstract_model(config(big), "float32")
+    state = dict(nnx.to_flat_state(values(abstract)))
     shards, sizes, weight_map = [{} for _ in range(4)], [], {}
-    for n, (name, place) in enumerate(places(config(big)).items()):
+    for n, (name, place) in enumerate(places(abstract).items()):
         shape = state[place.path].get_value().shape[0 if place.layer is None else 1 :]
         tensor = np.ones(shape[::-1] if place.transposed else shape, np.float32)
         shards[n % 4][name] = tensor
