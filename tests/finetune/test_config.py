@@ -5,12 +5,12 @@ import json
 import pytest
 import transformers
 
-from finetune.tiny import BERT, LLAMA, MISTRAL, ROBERTA
+from finetune.tiny import fields_of
 from jaxtask.errors import ModelError
 from jaxtask.finetune.models.architectures import ARCHITECTURES, DECODERS
 from jaxtask.finetune.models.config import parse_config, read_config
 
-FIELDS = {"llama": LLAMA, "mistral": MISTRAL, "roberta": ROBERTA, "bert": BERT}
+FIELDS = {kind: fields_of(kind) for kind in ARCHITECTURES}
 SHARED = {
     "vocabulary": "vocab_size",
     "width": "hidden_size",
@@ -58,7 +58,7 @@ def test_missing_fields_are_those_of_transformers(kind, given):
         assert theirs.hidden_act == row.activation
     else:
         assert ours.positions + ours.first_position == theirs.max_position_embeddings
-        assert ours.first_position == (theirs.pad_token_id + 1 if kind == "roberta" else 0)
+        assert ours.first_position == (theirs.pad_token_id + 1 if row.after_padding else 0)
         assert theirs.classifier_dropout is None
         assert ours.head_dropout == theirs.hidden_dropout_prob
 

@@ -12,8 +12,9 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from finetune.tiny import BERT, LLAMA, MISTRAL, ROBERTA, config, largest_difference, model
+from finetune.tiny import BERT, LLAMA, ROBERTA, config, fields_of, largest_difference, model
 from jaxtask.errors import ModelError
+from jaxtask.finetune.models.architectures import ARCHITECTURES
 from jaxtask.finetune.models.config import config_fields, parse_config
 from jaxtask.finetune.models.load import (
     abstract_model,
@@ -25,12 +26,9 @@ from jaxtask.finetune.models.load import (
 from jaxtask.finetune.models.names import match_names, places
 
 KINDS = {
-    "llama": LLAMA,
+    **{kind: fields_of(kind) for kind in ARCHITECTURES},
     "tied": {**LLAMA, "tie_word_embeddings": True},
     "biases": {**LLAMA, "attention_bias": True, "mlp_bias": True},
-    "mistral": MISTRAL,
-    "roberta": ROBERTA,
-    "bert": BERT,
 }
 
 
@@ -71,9 +69,12 @@ def test_layout_of_the_file(saved):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_table_is_invertible(kind):
-    table = places(model(KINDS[kind]))
+    made = model(KINDS[kind])
+    table = places(made)
+    named = {place.path[place.layer is not None] for place in table.values()}
+    assert named == set(made.config.row.names) - ({"head"} if kind == "tied" else set())
     assert len(set(table.values())) == len(table)
-    state = dict(nnx.to_flat_state(values(model(KINDS[kind]))))
+    state = dict(nnx.to_flat_state(values(made)))
     assert {place.path for place in table.values()} == set(state)
     for path, variable in state.items():
         layers = {place.layer for place in table.values() if place.path == path}
@@ -250,7 +251,10 @@ def test_config_round_trip(kind):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type is 'gpt2', expected .* llama, mistral, roberta, bert"),
+        (
+            {"model_type": "gpt2"},
+            f"model_type is 'gpt2', expected .*architectures: {', '.join(ARCHITECTURES)}$",
+        ),
         ({"rms_norm_eps": None}, "rms_norm_eps is None, expected a number"),
         ({"vocab_size": "many"}, "vocab_size is 'many', expected a whole number"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu', expected 'silu'"),

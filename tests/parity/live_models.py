@@ -47,6 +47,11 @@ ENCODERS = {
 }
 
 
+def one_of_each(kinds):
+    """The first of every family."""
+    return list({family: kind for kind, (family, _) in reversed(kinds.items())}.values())
+
+
 def quiet(function, *arguments, **options):
     """Calls into third-party packages, whose own warnings are not ours to fail on."""
     with warnings.catch_warnings():

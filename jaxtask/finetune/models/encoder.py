@@ -139,7 +139,7 @@ class Encoder(nnx.Module):
         return scan_layers(self.layers, step, x, adapters, numbers, remat)[0]
 
     def pooled(self, features: Array) -> Array:
-        """The classifier's input [T, B, D]: the first token's features, pooled if there is a pooler."""
+        """The classifier's input [T, B, D]: the first token's, pooled if there is a pooler."""
         if self.pooler is None:
             return features[:, :, 0]
         return jnp.tanh(self.pooler(features[:, :, :1], None))[:, :, 0]
