@@ -37,7 +37,7 @@ ENCODER = {
 }
 
 
-@pytest.mark.parametrize("given", [{}, {"hidden_size": 1024, "num_attention_heads": 16}])
+@pytest.mark.parametrize("given", [{}, {"hidden_size": 8192, "num_attention_heads": 64}])
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_missing_fields_are_those_of_transformers(kind, given):
     row, decoder = ARCHITECTURES[kind], kind in DECODERS
