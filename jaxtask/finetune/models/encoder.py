@@ -91,8 +91,8 @@ class Encoder(nnx.Module):
         self.types = parameter(dtype, config.types, config.width)
         self.norm = LayerNorm(config.width, config.norm_eps, dtype)
         self.layers = stacked(EncoderLayer(config, dtype), config.layers)
-        pooler = config.row.pooler
-        self.pooler = pooler and Linear(pooler, config.width, config.width, True, dtype)
+        D, pooler = config.width, config.row.pooler
+        self.pooler = None if pooler is None else Linear(pooler, D, D, True, dtype)
 
     def __call__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ _WIDEST = 1 << 24
 class Fields:
     """Fields with their source. Every reader raises `ModelError` with both."""
 
-    fields: Mapping[str, Any]
+    fields: dict[str, Any]
     where: str
 
     def whole(self, name: str, null: int | None = None, least: int = 1) -> int:
