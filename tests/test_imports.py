@@ -128,7 +128,7 @@ def test_kernels_know_nothing_but_jax():
 @pytest.mark.slow
 def test_comparing_imports_no_training_library():
     loaded = python(
-        "import numpy as np, jaxtask as jt\n"
+        "import sys, numpy as np, jaxtask as jt\n"
         "B, A = np.ones((8, 2), 'f'), np.ones((2, 8), 'f')\n"
         "bank = jt.AdapterBank.from_factors({n: {'layers.0.q': (B, A)} for n in 'ab'})\n"
         "jt.pool(jt.compare(bank), 'cosine')\n"
@@ -141,7 +141,7 @@ def test_comparing_imports_no_training_library():
 @pytest.mark.process
 def test_reading_adapters_imports_no_jax():
     loaded = python(
-        "import jaxtask as jt\n"
+        "import sys, jaxtask as jt\n"
         "jt.load_adapters, jt.AdapterBank, jt.from_checkpoints\n"
         "print(*sys.modules)\n"
     ).split()
@@ -151,7 +151,7 @@ def test_reading_adapters_imports_no_jax():
 
 @pytest.mark.process
 def test_corpora_and_tasks_import_no_jax():
-    loaded = python("import jaxtask.corpora\nprint(*sys.modules)\n").split()
+    loaded = python("import sys, jaxtask.corpora\nprint(*sys.modules)\n").split()
     assert "jaxtask.corpora.build" in loaded
     assert not [m for m in loaded if m.startswith((*HEAVY, "jax.", "jaxlib", "numpy", "pyarrow"))]
 

@@ -5,12 +5,12 @@ import json
 import pytest
 import transformers
 
-from finetune.tiny import BERT, LLAMA, MISTRAL, ROBERTA
+from finetune.tiny import fields_of
 from jaxtask.errors import ModelError
-from jaxtask.finetune.models.architectures import ARCHITECTURES, DecoderArchitecture
+from jaxtask.finetune.models.architectures import ARCHITECTURES, DECODERS
 from jaxtask.finetune.models.config import parse_config, read_config
 
-FIELDS = {"llama": LLAMA, "mistral": MISTRAL, "roberta": ROBERTA, "bert": BERT}
+FIELDS = {kind: fields_of(kind) for kind in ARCHITECTURES}
 SHARED = {
     "vocabulary": "vocab_size",
     "width": "hidden_size",
@@ -37,15 +37,13 @@ ENCODER = {
 }
 
 
-@pytest.mark.parametrize("given", [{}, {"hidden_size": 1024, "num_attention_heads": 64}])
+@pytest.mark.parametrize("given", [{}, {"hidden_size": 8192, "num_attention_heads": 64}])
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_missing_fields_are_those_of_transformers(kind, given):
-    theirs = transformers.AutoConfig.for_model(kind, **given)
+    row, decoder = ARCHITECTURES[kind], kind in DECODERS
+    theirs = getattr(transformers, f"{row.family}Config")(**given)
+    assert theirs.model_type == kind
     ours = parse_config({"model_type": kind, **given}, "test")
-    row = ARCHITECTURES[kind]
-    decoder = isinstance(row, DecoderArchitecture)
-    for name, value in row.missing.items():
-        assert name in given or value is None or getattr(theirs, name) == value, name
     for own, name in (DECODER if decoder else ENCODER).items():
         expected = getattr(theirs, name, None)
         if name == "head_dim" and expected is None:
@@ -54,11 +52,13 @@ def test_missing_fields_are_those_of_transformers(kind, given):
     if decoder:
         assert ours.rope.theta == theirs.rope_parameters["rope_theta"]
         assert ours.ends == (() if theirs.eos_token_id is None else (theirs.eos_token_id,))
-        assert ours.window == (theirs.sliding_window if row.window else None)
-        assert not ours.biased or True in row.biases.values()
+        assert ours.window == getattr(theirs, "sliding_window", None)
+        assert not any(getattr(theirs, name) for name in row.bias_fields)
+        assert ours.biases == row.biased
+        assert theirs.hidden_act == row.activation
     else:
-        offset = theirs.pad_token_id + 1 if row.counts_from_pad else 0
-        assert ours.positions == theirs.max_position_embeddings - offset
+        assert ours.positions + ours.first_position == theirs.max_position_embeddings
+        assert ours.first_position == (theirs.pad_token_id + 1 if row.after_padding else 0)
         assert theirs.classifier_dropout is None
         assert ours.head_dropout == theirs.hidden_dropout_prob
 

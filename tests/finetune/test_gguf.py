@@ -56,7 +56,7 @@ def write(file, made, change=lambda writer: None, architecture="llama"):
     writer.add_eos_token_id(2)
     change(writer)
     state = dict(nnx.to_flat_state(nnx.split(made)[1]))
-    for name, place in places(own).items():
+    for name, place in places(made).items():
         array = np.asarray(state[place.path].get_value())
         array = array if place.layer is None else array[place.layer]
         array = np.ascontiguousarray(array.T if place.transposed else array)

@@ -3,8 +3,12 @@
 import json
 
 import pytest
+from flax import nnx
 
+from finetune.tiny import config, fields_of
 from jaxtask.errors import TrainingError
+from jaxtask.finetune.models.architectures import ARCHITECTURES
+from jaxtask.finetune.models.load import abstract_model
 from jaxtask.finetune.training.mesh import make_mesh
 from shell import python
 
@@ -82,6 +86,18 @@ def test_four_devices(tmp_path, within):
         within(f"report on a mesh of {mesh}", report, 1e-5)
     assert "task=8, data=1, model=1 needs 8 devices" in too_many
     assert "'data' axis of 3 does not divide 4 rows" in ragged
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_what_a_mesh_divides(kind):
+    """Every linear layer of a layer, so that one sum is enough for each pair; and the words."""
+    state = nnx.state(abstract_model(config(fields_of(kind)), "float32"))
+    for path, variable in nnx.to_flat_state(state):
+        expected = {"embedding": -2, "head": -2, "words": -2}.get(path[0])
+        if path[0] == "layers" and path[-1] == "kernel":
+            second = path[1] in ("o_proj", "down_proj", "attention_output", "output")
+            expected = -2 if second else -1
+        assert variable.get_metadata()["split"] == expected, path
 
 
 def test_a_mesh_of_nothing():

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from jaxtask.finetune.data.batch_type import Batch
+from jaxtask.finetune.models.architectures import ARCHITECTURES, DECODERS
 from jaxtask.finetune.models.config import parse_config
 from jaxtask.finetune.models.load import abstract_model
 from jaxtask.finetune.training.lora import init_head, init_lora, scales, task_axis
@@ -51,6 +52,14 @@ ROBERTA = {
     "max_position_embeddings": 42,
     "layer_norm_eps": 1e-5,
 }
+
+
+def fields_of(kind):
+    """Tiny fields of any architecture."""
+    if own := {f["model_type"]: f for f in (LLAMA, MISTRAL, BERT, ROBERTA)}.get(kind):
+        return own
+    other = LLAMA if kind in DECODERS else BERT
+    return {**other, "model_type": kind, "hidden_act": ARCHITECTURES[kind].activation}
 
 
 def config(fields, **changes):

@@ -26,7 +26,6 @@ LLAMA31 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
-# One or more of every architecture.
 DECODERS = {
     "llama-2": ("Llama", {}),
     "llama-3": (
@@ -46,6 +45,11 @@ ENCODERS = {
     "roberta": ("Roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
     "bert": ("Bert", {"pad_token_id": 0, "type_vocab_size": 2}),
 }
+
+
+def one_of_each(kinds):
+    """The first of every family."""
+    return list({family: kind for kind, (family, _) in reversed(kinds.items())}.values())
 
 
 def quiet(function, *arguments, **options):

@@ -18,6 +18,7 @@ from parity.live_models import (
     DECODERS,
     make_decoder,
     make_encoder,
+    one_of_each,
     peft,
     quiet,
     right_padded,
@@ -38,6 +39,8 @@ SPECS = {
     # Not all-linear: PEFT would adapt the pooler too.
     "bert": Lora(r=4, alpha=8, targets=("query", "intermediate.dense")),
 }
+_TRIED = {DECODERS[kind][0] for kind in SPECS if kind in DECODERS}
+SPECS |= {k: Lora(r=4, alpha=8) for k in one_of_each(DECODERS) if DECODERS[k][0] not in _TRIED}
 
 
 def make(kind):

@@ -1,94 +1,140 @@
-"""The table of architectures: all that tells one from another, a row each.
+"""The table of architectures: one row says all that tells a model type from the others.
 
-Rows say what `config.py`, `names.py`, `decoder.py` and `encoder.py` ask of them. What a missing
-field of a `config.json` means is as in the config classes of transformers.
+Modules and parameters have the names of the attributes in `decoder.py` and `encoder.py`, such as
+"q_proj" or "input_norm".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any
+
+from jaxtask.finetune.models.fields import Fields
 
 
-class LinearLayer(NamedTuple):
-    """A linear layer of every layer of a model.
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What rows of decoders and of encoders share.
 
     Attributes:
-        parameter: Its name here.
-        divided: Which of its sides the mesh's "model" axis divides. Queries, keys and the first
-            layers of the feed-forward part are divided by their outputs, the layers after them by
-            their inputs, so that one sum over devices is enough for each pair.
+        family: Start of the names of its classes in transformers, "Llama" of `LlamaConfig`.
+        defaults: Values of fields that a `config.json` may lack, as in the config class of
+            transformers.
+        layer: Name of a layer in the Hugging Face model, with {} in place of its number.
+        names: Hugging Face names of all modules and parameters, by their name here; "{layer}"
+            stands for the name of the layer. Modules that only some architectures have are made if
+            they are here.
+        unused: Patterns of tensors that files may hold and the model does not use.
+        activation: Activation of the feed-forward network, a key of `layers.ACTIVATIONS`.
 
     """
 
-    parameter: str
-    divided: Literal["output", "input"]
+    family: str
+    defaults: Mapping[str, Any]
+    layer: str
+    names: Mapping[str, str]
+    unused: tuple[str, ...]
+    activation: str
+
+    @property
+    def prefix(self) -> str:
+        """What names lack in files of the model without its head."""
+        return self.layer.partition(".")[0] + "."
+
+    def path(self, module: str) -> str:
+        """The Hugging Face name of a module of a layer, within the layer."""
+        return self.names[module].removeprefix("{layer}.")
 
 
-# By the path within the layer, in files and in adapters.
-DECODER_LINEARS = {
-    "self_attn.q_proj": LinearLayer("q_proj", "output"),
-    "self_attn.k_proj": LinearLayer("k_proj", "output"),
-    "self_attn.v_proj": LinearLayer("v_proj", "output"),
-    "self_attn.o_proj": LinearLayer("o_proj", "input"),
-    "mlp.gate_proj": LinearLayer("gate_proj", "output"),
-    "mlp.up_proj": LinearLayer("up_proj", "output"),
-    "mlp.down_proj": LinearLayer("down_proj", "input"),
+@dataclass(frozen=True, kw_only=True)
+class DecoderArchitecture(Architecture):
+    """A row of the table for a causal decoder.
+
+    Attributes:
+        biased: Linear layers that always have a bias.
+        bias_fields: Linear layers that have a bias where a field is true, by the field.
+        window: Reads the attention window, None for none; architectures without it have no window.
+        written: Fields that a `config.json` of it has beside those of every decoder.
+        interleaved: Whether GGUF files hold the two halves of each head of q and k interleaved;
+            None where GGUF files are not read.
+
+    """
+
+    layer: str = "model.layers.{}"
+    unused: tuple[str, ...] = (r"(.*\.)?rotary_emb\.inv_freq",)  # computed from the config
+    activation: str = "silu"
+    biased: tuple[str, ...] = ()
+    bias_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    window: Callable[[Fields], int | None] | None = None
+    written: Mapping[str, Any] = field(default_factory=dict)
+    interleaved: bool | None = None
+
+    def biases(self, read: Fields) -> tuple[str, ...]:
+        """The linear layers that have a bias in a model with these fields."""
+        chosen = (modules for name, modules in self.bias_fields.items() if read.flag(name))
+        return (*self.biased, *(module for modules in chosen for module in modules))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderArchitecture(Architecture):
+    """A row of the table for an encoder.
+
+    Attributes:
+        head: Linear layers of the sequence classifier, first to last, by their Hugging Face names.
+        after_padding: Whether positions are counted from the padding token's id plus one.
+
+    """
+
+    activation: str = "gelu"
+    head: tuple[str, ...]
+    after_padding: bool = False
+
+    @property
+    def pooler(self) -> str | None:
+        """The Hugging Face name of the pre-trained pooler within the encoder, if it has one."""
+        name = self.names.get("pooler")
+        return name and name.removeprefix(self.prefix)
+
+
+def sliding_window(read: Fields) -> int | None:
+    """One window for all layers; null for none."""
+    none = read.fields["sliding_window"] is None
+    return None if none else read.whole("sliding_window")
+
+
+def _bert_names(base: str) -> dict[str, str]:
+    return {
+        "words": f"{base}.embeddings.word_embeddings",
+        "places": f"{base}.embeddings.position_embeddings",
+        "types": f"{base}.embeddings.token_type_embeddings",
+        "norm": f"{base}.embeddings.LayerNorm",
+        "attention_norm": "{layer}.attention.output.LayerNorm",
+        "output_norm": "{layer}.output.LayerNorm",
+        "query": "{layer}.attention.self.query",
+        "key": "{layer}.attention.self.key",
+        "value": "{layer}.attention.self.value",
+        "attention_output": "{layer}.attention.output.dense",
+        "intermediate": "{layer}.intermediate.dense",
+        "output": "{layer}.output.dense",
+    }
+
+
+_LLAMA_NAMES = {
+    "embedding": "model.embed_tokens",
+    "norm": "model.norm",
+    "input_norm": "{layer}.input_layernorm",
+    "mlp_norm": "{layer}.post_attention_layernorm",
+    "head": "lm_head",
+    "q_proj": "{layer}.self_attn.q_proj",
+    "k_proj": "{layer}.self_attn.k_proj",
+    "v_proj": "{layer}.self_attn.v_proj",
+    "o_proj": "{layer}.self_attn.o_proj",
+    "gate_proj": "{layer}.mlp.gate_proj",
+    "up_proj": "{layer}.mlp.up_proj",
+    "down_proj": "{layer}.mlp.down_proj",
 }
-ENCODER_LINEARS = {
-    "attention.self.query": LinearLayer("query", "output"),
-    "attention.self.key": LinearLayer("key", "output"),
-    "attention.self.value": LinearLayer("value", "output"),
-    "attention.output.dense": LinearLayer("attention_output", "input"),
-    "intermediate.dense": LinearLayer("intermediate", "output"),
-    "output.dense": LinearLayer("output", "input"),
-}
-
-
-@dataclass(frozen=True)
-class DecoderArchitecture:
-    """A causal decoder: RMS norms, rotary positions, grouped key heads, a gated network.
-
-    Attributes:
-        saved_as: The class of transformers that reads it.
-        missing: Missing fields and what they mean; None for what follows from others.
-        biases: Linear layers with a bias, by (the beginning of) their path: always, or where the
-            field of this name says so.
-        window: Whether ``sliding_window`` is the width of its attention.
-        plain: Fields that would change the computation, and the values that do not.
-
-    """
-
-    saved_as: str
-    missing: Mapping[str, Any]
-    biases: Mapping[str, str | Literal[True]] = field(default_factory=dict)
-    window: bool = False
-    plain: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EncoderArchitecture:
-    """An encoder: layer norms after residuals, learned positions, a two-layer network.
-
-    Attributes:
-        missing: Missing fields and what they mean; None for what follows from others.
-        pooler: Whether its classifier is one layer on the pre-trained pooler; otherwise it has a
-            first layer of its own, and a pooler in the file is not used.
-        counts_from_pad: Whether positions are counted from the padding token's id plus one.
-        plain: Fields that would change the computation, and the values that do not.
-
-    """
-
-    missing: Mapping[str, Any]
-    pooler: bool
-    counts_from_pad: bool
-    plain: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-
-
-Architecture = DecoderArchitecture | EncoderArchitecture
-
-_DECODER: dict[str, Any] = {
+_DECODER = {
     "vocab_size": 32000,
     "hidden_size": 4096,
     "num_hidden_layers": 32,
@@ -101,7 +147,7 @@ _DECODER: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-_ENCODER: dict[str, Any] = {
+_ENCODER = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
@@ -114,39 +160,60 @@ _ENCODER: dict[str, Any] = {
     "type_vocab_size": 2,
     "layer_norm_eps": 1e-12,
 }
+_ENCODER_UNUSED = (
+    r"(.*\.)?embeddings\.position_ids",  # 0, 1, 2, …
+    r"(lm_head|cls)\..*",  # the pre-training head
+    r"classifier\..*",  # trained per task, see `load_head`
+)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+DECODERS = {
     "llama": DecoderArchitecture(
-        saved_as="LlamaForCausalLM",
-        missing={
+        family="Llama",
+        names=_LLAMA_NAMES,
+        defaults={
             **_DECODER,
             "intermediate_size": 11008,
             "max_position_embeddings": 2048,
             "attention_bias": False,
             "mlp_bias": False,
         },
-        biases={"self_attn.": "attention_bias", "mlp.": "mlp_bias"},
+        bias_fields={
+            "attention_bias": ("q_proj", "k_proj", "v_proj", "o_proj"),
+            "mlp_bias": ("gate_proj", "up_proj", "down_proj"),
+        },
+        interleaved=True,
     ),
     "mistral": DecoderArchitecture(
-        saved_as="MistralForCausalLM",
-        missing={
+        family="Mistral",
+        names=_LLAMA_NAMES,
+        defaults={
             **_DECODER,
             "intermediate_size": 14336,
             "num_key_value_heads": 8,
             "max_position_embeddings": 131072,
             "sliding_window": 4096,
         },
-        window=True,
-    ),
-    "roberta": EncoderArchitecture(
-        missing={**_ENCODER, "vocab_size": 50265, "pad_token_id": 1},
-        pooler=False,
-        counts_from_pad=True,
-    ),
-    "bert": EncoderArchitecture(
-        missing={**_ENCODER, "vocab_size": 30522, "pad_token_id": 0},
-        pooler=True,
-        counts_from_pad=False,
+        window=sliding_window,
     ),
 }
-"""By ``model_type`` in a `config.json`."""
+ENCODERS = {
+    "roberta": EncoderArchitecture(
+        family="Roberta",
+        defaults={**_ENCODER, "vocab_size": 50265, "pad_token_id": 1},
+        layer="roberta.encoder.layer.{}",
+        names=_bert_names("roberta"),
+        # Its classifier has its own first layer in place of the pre-trained pooler.
+        unused=(*_ENCODER_UNUSED, r"(roberta\.)?pooler\..*"),
+        head=("classifier.dense", "classifier.out_proj"),
+        after_padding=True,
+    ),
+    "bert": EncoderArchitecture(
+        family="Bert",
+        defaults={**_ENCODER, "vocab_size": 30522, "pad_token_id": 0},
+        layer="bert.encoder.layer.{}",
+        names={**_bert_names("bert"), "pooler": "bert.pooler.dense"},
+        unused=_ENCODER_UNUSED,
+        head=("classifier",),
+    ),
+}
+ARCHITECTURES: dict[str, DecoderArchitecture | EncoderArchitecture] = {**DECODERS, **ENCODERS}

@@ -1,7 +1,7 @@
 """The shape of a base model, read from the `config.json` of its Hugging Face folder.
 
-Every number comes from the file, or is what transformers takes for a field that is missing. Numbers
-that no model has are refused, before anything is made of their size.
+Every number comes from the file, or is what transformers takes for a field that is missing
+(`architectures.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 from jaxtask.errors import ModelError
 from jaxtask.finetune.models.architectures import (
     ARCHITECTURES,
-    DECODER_LINEARS,
+    DECODERS,
+    ENCODERS,
     DecoderArchitecture,
     EncoderArchitecture,
 )
+from jaxtask.finetune.models.fields import Fields, shown_value
 from jaxtask.finetune.models.rope import Rope, read_rope, rope_fields
 from jaxtask.text_files import read_object
 
@@ -29,20 +31,16 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
 }
 
-# Far above any model there is, far below what fills a memory by being counted.
-_MOST = {"num_hidden_layers": 10_000, "type_vocab_size": 10_000}
-_WIDEST = 1 << 24
-
 
 @dataclass(frozen=True)
 class DecoderConfig:
     """A causal decoder. Widths are numbers of features.
 
     Attributes:
-        architecture: A row of `ARCHITECTURES`.
+        architecture: Its key in `ARCHITECTURES`.
         window: A token sees itself and the window − 1 tokens before it.
         tied: The output layer is the transposed embedding.
-        biased: Paths of the linear layers that have a bias.
+        biases: Linear layers that have a bias.
         positions: The longest text the model was made for.
         ends: Tokens that end a text.
 
@@ -60,40 +58,35 @@ class DecoderConfig:
     rope: Rope
     window: int | None
     tied: bool
-    biased: frozenset[str]
+    biases: tuple[str, ...]
     positions: int
     begin: int | None
     ends: tuple[int, ...]
 
     @property
+    def row(self) -> DecoderArchitecture:
+        """Its row in the table of architectures."""
+        return DECODERS[self.architecture]
+
+    @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """The linear layers of one layer, by their path within it: (in, out)."""
-        D, Q, K, M = (
-            self.width,
-            self.heads * self.head_width,
-            self.kv_heads * self.head_width,
-            self.mlp_width,
-        )
-        return {
-            "self_attn.q_proj": (D, Q),
-            "self_attn.k_proj": (D, K),
-            "self_attn.v_proj": (D, K),
-            "self_attn.o_proj": (Q, D),
-            "mlp.gate_proj": (D, M),
-            "mlp.up_proj": (D, M),
-            "mlp.down_proj": (M, D),
+        D, M = self.width, self.mlp_width
+        Q, K = self.heads * self.head_width, self.kv_heads * self.head_width
+        sizes = {
+            "q_proj": (D, Q),
+            "k_proj": (D, K),
+            "v_proj": (D, K),
+            "o_proj": (Q, D),
+            "gate_proj": (D, M),
+            "up_proj": (D, M),
+            "down_proj": (M, D),
         }
+        return {self.row.path(module): size for module, size in sizes.items()}
 
     def layer_name(self, layer: int) -> str:
         """The name of a layer in the Hugging Face causal language model."""
-        return f"model.layers.{layer}"
-
-    @property
-    def row(self) -> DecoderArchitecture:
-        """What tells its architecture from others."""
-        row = ARCHITECTURES[self.architecture]
-        assert isinstance(row, DecoderArchitecture)
-        return row
+        return self.row.layer.format(layer)
 
 
 @dataclass(frozen=True)
@@ -101,10 +94,14 @@ class EncoderConfig:
     """An encoder without its head.
 
     Attributes:
-        architecture: A row of `ARCHITECTURES`.
+        architecture: Its key in `ARCHITECTURES`.
         positions: The longest row, in tokens.
-        types: Token types.
-        hidden_dropout: Dropout rate of the embeddings and of each layer's two residual branches.
+        first_position: The row of the position embeddings that belongs to a text's first token.
+        types: Number of token types.
+        pad: Id of the padding token.
+        head_dropout: Dropout rate in the classifier.
+        hidden_dropout: Dropout rate of the embeddings, and of the outputs of attention and of the
+            feed-forward network.
         attention_dropout: Dropout rate of the attention weights.
 
     """
@@ -117,6 +114,7 @@ class EncoderConfig:
     mlp_width: int
     norm_eps: float
     positions: int
+    first_position: int
     types: int
     pad: int
     head_dropout: float
@@ -124,33 +122,27 @@ class EncoderConfig:
     attention_dropout: float
 
     @property
+    def row(self) -> EncoderArchitecture:
+        """Its row in the table of architectures."""
+        return ENCODERS[self.architecture]
+
+    @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """The linear layers of one layer, by their path within it: (in, out)."""
         D, M = self.width, self.mlp_width
-        return {
-            "attention.self.query": (D, D),
-            "attention.self.key": (D, D),
-            "attention.self.value": (D, D),
-            "attention.output.dense": (D, D),
-            "intermediate.dense": (D, M),
-            "output.dense": (M, D),
+        sizes = {
+            "query": (D, D),
+            "key": (D, D),
+            "value": (D, D),
+            "attention_output": (D, D),
+            "intermediate": (D, M),
+            "output": (M, D),
         }
+        return {self.row.path(module): size for module, size in sizes.items()}
 
     def layer_name(self, layer: int) -> str:
         """The name of a layer in the Hugging Face sequence classifier."""
-        return f"{self.architecture}.encoder.layer.{layer}"
-
-    @property
-    def row(self) -> EncoderArchitecture:
-        """What tells its architecture from others."""
-        row = ARCHITECTURES[self.architecture]
-        assert isinstance(row, EncoderArchitecture)
-        return row
-
-    @property
-    def first_position(self) -> int:
-        """The place of a text's first token in the table of positions."""
-        return self.pad + 1 if self.row.counts_from_pad else 0
+        return self.row.layer.format(layer)
 
 
 ModelConfig = DecoderConfig | EncoderConfig
@@ -183,20 +175,18 @@ def parse_config(fields: dict[str, Any], where: str) -> ModelConfig:
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ModelError(
-            f"{where}: model_type is {_shown(kind)}, expected one of the supported architectures: "
-            f"{', '.join(ARCHITECTURES)}"
+            f"{where}: model_type is {shown_value(kind)}, expected one of the supported "
+            f"architectures: {', '.join(ARCHITECTURES)}"
         )
-    row = ARCHITECTURES[kind]
-    for name, plain in {**_PLAIN, **row.plain}.items():
+    for name, plain in _PLAIN.items():
         if fields.get(name) not in plain:
             raise ModelError(
-                f"{where}: {name} is {_shown(fields[name])}, which is not supported (expected "
-                f"{' or '.join(map(repr, plain))})"
+                f"{where}: {name} is {shown_value(fields[name])}, which is not supported "
+                f"(expected {' or '.join(map(repr, plain))})"
             )
-    read = _Fields({**row.missing, **fields}, where)
-    if isinstance(row, DecoderArchitecture):
-        return _decoder(kind, row, read)
-    return _encoder(kind, row, read)
+    read = Fields({**ARCHITECTURES[kind].defaults, **fields}, where)
+    read.expect("hidden_act", ARCHITECTURES[kind].activation)
+    return _decoder(kind, read) if kind in DECODERS else _encoder(kind, read)
 
 
 def config_fields(config: ModelConfig) -> dict[str, Any]:
@@ -216,11 +206,11 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
             "classifier_dropout": config.head_dropout,
             "hidden_dropout_prob": config.hidden_dropout,
             "attention_probs_dropout_prob": config.attention_dropout,
-            "hidden_act": "gelu",
+            "hidden_act": config.row.activation,
         }
     row = config.row
     fields = {
-        "architectures": [row.saved_as],
+        "architectures": [f"{row.family}ForCausalLM"],
         "model_type": config.architecture,
         "vocab_size": config.vocabulary,
         "hidden_size": config.width,
@@ -234,77 +224,19 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
         "max_position_embeddings": config.positions,
         "bos_token_id": config.begin,
         "eos_token_id": list(config.ends) if len(config.ends) != 1 else config.ends[0],
-        "hidden_act": "silu",
+        "hidden_act": row.activation,
         **rope_fields(config.rope),
     }
     if row.window:
         fields["sliding_window"] = config.window
-    for beginning, where in row.biases.items():
-        if isinstance(where, str):
-            fields[where] = any(path.startswith(beginning) for path in config.biased)
-    return fields
+    for name, modules in row.bias_fields.items():
+        fields[name] = set(modules) <= set(config.biases)
+    return {**fields, **row.written}
 
 
-def _shown(value: Any) -> str:
-    """A value for a message, not longer than a line."""
-    try:
-        text = repr(value)
-    except ValueError:  # a number of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """Fields with their source, checked as they are read."""
-
-    fields: dict[str, Any]
-    where: str
-
-    def whole(self, name: str, null: int | None = None, least: int = 1) -> int:
-        """A size; `null` is what null means, if it may be null."""
-        value, most = self.fields[name], _MOST.get(name, _WIDEST)
-        value = null if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.refusal(name, f"a whole number from {least} to {most:,}")
-        return value
-
-    def number(self, name: str, null: float | None = None) -> float:
-        value = self.fields[name]
-        value = null if value is None else value
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
-            raise self.refusal(name, "a number from 0 on and below 1")
-        return float(value)
-
-    def flag(self, name: str) -> bool:
-        value = self.fields[name] or False
-        if not isinstance(value, bool):
-            raise self.refusal(name, "true or false")
-        return value
-
-    def among(self, name: str, expected: str) -> None:
-        if self.fields[name] != expected:
-            raise self.refusal(name, repr(expected))
-
-    def tokens(self, name: str) -> tuple[int, ...]:
-        value = self.fields[name]
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(type(v) is int and abs(v) < 1 << 31 for v in values):
-            raise self.refusal(name, "a token id or a list of them")
-        return tuple(values)
-
-    def refusal(self, name: str, expected: str) -> ModelError:
-        found = _shown(self.fields[name])
-        return ModelError(f"{self.where}: {name} is {found}, expected {expected}")
-
-
-def _decoder(kind: str, row: DecoderArchitecture, read: _Fields) -> DecoderConfig:
-    read.among("hidden_act", "silu")
+def _decoder(kind: str, read: Fields) -> DecoderConfig:
+    row = DECODERS[kind]
     width, heads = read.whole("hidden_size"), read.whole("num_attention_heads")
-    windowed = row.window and read.fields["sliding_window"] is not None
-    biases = tuple(
-        beginning for beginning, where in row.biases.items() if where is True or read.flag(where)
-    )
     begin = read.tokens("bos_token_id")
     config = DecoderConfig(
         architecture=kind,
@@ -317,9 +249,9 @@ def _decoder(kind: str, row: DecoderArchitecture, read: _Fields) -> DecoderConfi
         mlp_width=read.whole("intermediate_size"),
         norm_eps=read.number("rms_norm_eps"),
         rope=read_rope(read.fields, read.where),
-        window=read.whole("sliding_window") if windowed else None,
+        window=row.window and row.window(read),
         tied=read.flag("tie_word_embeddings"),
-        biased=frozenset(path for path in DECODER_LINEARS if path.startswith(biases)),
+        biases=row.biases(read),
         positions=read.whole("max_position_embeddings"),
         begin=begin[0] if begin else None,
         ends=read.tokens("eos_token_id"),
@@ -339,10 +271,10 @@ def check_heads(config: DecoderConfig, where: str) -> None:
         raise ModelError(f"{where}: head_dim is {config.head_width}, expected an even number")
 
 
-def _encoder(kind: str, row: EncoderArchitecture, read: _Fields) -> EncoderConfig:
-    read.among("hidden_act", "gelu")
-    pad = read.whole("pad_token_id", null=row.missing["pad_token_id"], least=0)
-    offset = pad + 1 if row.counts_from_pad else 0
+def _encoder(kind: str, read: Fields) -> EncoderConfig:
+    row = ENCODERS[kind]
+    pad = read.whole("pad_token_id", null=row.defaults["pad_token_id"], least=0)
+    first = pad + 1 if row.after_padding else 0
     width, heads = read.whole("hidden_size"), read.whole("num_attention_heads")
     hidden_dropout = read.number("hidden_dropout_prob")
     if width % heads:
@@ -351,9 +283,9 @@ def _encoder(kind: str, row: EncoderArchitecture, read: _Fields) -> EncoderConfi
             f"({width})"
         )
     places = read.whole("max_position_embeddings")
-    if places <= offset:
+    if places <= first:
         raise read.refusal(
-            "max_position_embeddings", f"more than {offset}, where positions start (pad_token_id)"
+            "max_position_embeddings", f"more than {first}, where positions start (pad_token_id)"
         )
     return EncoderConfig(
         architecture=kind,
@@ -363,7 +295,8 @@ def _encoder(kind: str, row: EncoderArchitecture, read: _Fields) -> EncoderConfi
         heads=heads,
         mlp_width=read.whole("intermediate_size"),
         norm_eps=read.number("layer_norm_eps"),
-        positions=places - offset,
+        positions=places - first,
+        first_position=first,
         types=read.whole("type_vocab_size"),
         pad=pad,
         head_dropout=read.number("classifier_dropout", null=hidden_dropout),

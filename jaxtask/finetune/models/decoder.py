@@ -1,10 +1,9 @@
-"""Causal decoders (Llama, Mistral) with rotary positions and grouped key heads, for T tasks."""
+"""Causal decoders with rotary positions and grouped key heads, such as Llama, for T tasks."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -12,6 +11,9 @@ from jax import Array
 from jaxtask.finetune.models.attention import Implementation, Places, attend
 from jaxtask.finetune.models.config import DecoderConfig
 from jaxtask.finetune.models.layers import (
+    ACTIVATIONS,
+    BY_INPUT,
+    BY_OUTPUT,
     Adapters,
     Linear,
     RMSNorm,
@@ -49,18 +51,20 @@ class DecoderLayer(nnx.Module):
     def __init__(self, config: DecoderConfig, dtype: Any) -> None:
         self.config = config
 
-        def linear(module: str) -> Linear:
-            return Linear(module, *config.linears[module], module in config.biased, dtype)
+        def linear(name: str, split: int) -> Linear:
+            module = config.row.path(name)
+            bias = name in config.biases
+            return Linear(module, *config.linears[module], bias, dtype, split)
 
         self.input_norm = RMSNorm(config.width, config.norm_eps, dtype)
-        self.q_proj = linear("self_attn.q_proj")
-        self.k_proj = linear("self_attn.k_proj")
-        self.v_proj = linear("self_attn.v_proj")
-        self.o_proj = linear("self_attn.o_proj")
+        self.q_proj = linear("q_proj", BY_OUTPUT)
+        self.k_proj = linear("k_proj", BY_OUTPUT)
+        self.v_proj = linear("v_proj", BY_OUTPUT)
+        self.o_proj = linear("o_proj", BY_INPUT)
         self.mlp_norm = RMSNorm(config.width, config.norm_eps, dtype)
-        self.gate_proj = linear("mlp.gate_proj")
-        self.up_proj = linear("mlp.up_proj")
-        self.down_proj = linear("mlp.down_proj")
+        self.gate_proj = linear("gate_proj", BY_OUTPUT)
+        self.up_proj = linear("up_proj", BY_OUTPUT)
+        self.down_proj = linear("down_proj", BY_INPUT)
 
     def __call__(
         self, x: Array, adapters: Adapters | None, cache: Cache | None, setting: _Setting
@@ -69,7 +73,8 @@ class DecoderLayer(nnx.Module):
         attended, cache = self._attention(self.input_norm(x), adapters, cache, setting)
         x = x + attended
         h = self.mlp_norm(x)
-        gated = jax.nn.silu(self.gate_proj(h, adapters)) * self.up_proj(h, adapters)
+        active = ACTIVATIONS[self.config.row.activation](self.gate_proj(h, adapters))
+        gated = active * self.up_proj(h, adapters)
         return x + self.down_proj(gated, adapters), cache
 
     def _attention(
@@ -108,17 +113,18 @@ class DecoderLayer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A causal decoder on T tasks' texts at once, each with its own adapters.
+    """A decoder on T tasks' texts at once, each with its own adapters.
 
     To be called inside `jax.jit`: outside, the scan over layers is compiled for every call.
     """
 
     def __init__(self, config: DecoderConfig, dtype: Any) -> None:
         self.config = config
-        self.embedding = parameter(dtype, config.vocabulary, config.width)
+        words = (config.vocabulary, config.width)
+        self.embedding = parameter(dtype, *words, split=-2)
         self.layers = stacked(DecoderLayer(config, dtype), config.layers)
         self.norm = RMSNorm(config.width, config.norm_eps, dtype)
-        self.head = None if config.tied else parameter(dtype, config.vocabulary, config.width)
+        self.head = None if config.tied else parameter(dtype, *words, split=-2)
 
     def __call__(
         self,

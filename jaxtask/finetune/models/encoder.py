@@ -1,11 +1,10 @@
-"""Encoders (RoBERTa, BERT), and the heads that T tasks put on their first token's features."""
+"""Encoders such as BERT, and the heads that T tasks put on their first token's features."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -14,6 +13,9 @@ from jaxtask.errors import TrainingError
 from jaxtask.finetune.models.attention import Places, attend
 from jaxtask.finetune.models.config import EncoderConfig
 from jaxtask.finetune.models.layers import (
+    ACTIVATIONS,
+    BY_INPUT,
+    BY_OUTPUT,
     Adapters,
     Dropout,
     LayerNorm,
@@ -32,16 +34,17 @@ class EncoderLayer(nnx.Module):
     def __init__(self, config: EncoderConfig, dtype: Any) -> None:
         self.config = config
 
-        def linear(module: str) -> Linear:
-            return Linear(module, *config.linears[module], True, dtype)
+        def linear(name: str, split: int) -> Linear:
+            module = config.row.path(name)
+            return Linear(module, *config.linears[module], True, dtype, split)
 
-        self.query = linear("attention.self.query")
-        self.key = linear("attention.self.key")
-        self.value = linear("attention.self.value")
-        self.attention_output = linear("attention.output.dense")
+        self.query = linear("query", BY_OUTPUT)
+        self.key = linear("key", BY_OUTPUT)
+        self.value = linear("value", BY_OUTPUT)
+        self.attention_output = linear("attention_output", BY_INPUT)
         self.attention_norm = LayerNorm(config.width, config.norm_eps, dtype)
-        self.intermediate = linear("intermediate.dense")
-        self.output = linear("output.dense")
+        self.intermediate = linear("intermediate", BY_OUTPUT)
+        self.output = linear("output", BY_INPUT)
         self.output_norm = LayerNorm(config.width, config.norm_eps, dtype)
 
     def __call__(
@@ -70,7 +73,7 @@ class EncoderLayer(nnx.Module):
         )
         mixed = self.attention_output(mixed.reshape(T, B, S, D), adapters)
         x = self.attention_norm(x + _drop(mixed, hidden, "hidden, attention"))
-        h = jax.nn.gelu(self.intermediate(x, adapters), approximate=False)
+        h = ACTIVATIONS[self.config.row.activation](self.intermediate(x, adapters))
         return self.output_norm(x + _drop(self.output(h, adapters), hidden, "hidden, output"))
 
 
@@ -83,16 +86,13 @@ class Encoder(nnx.Module):
     def __init__(self, config: EncoderConfig, dtype: Any) -> None:
         self.config = config
         positions = config.positions + config.first_position
-        self.words = parameter(dtype, config.vocabulary, config.width)
+        self.words = parameter(dtype, config.vocabulary, config.width, split=-2)
         self.places = parameter(dtype, positions, config.width)
         self.types = parameter(dtype, config.types, config.width)
         self.norm = LayerNorm(config.width, config.norm_eps, dtype)
         self.layers = stacked(EncoderLayer(config, dtype), config.layers)
-        self.pooler = (
-            Linear("pooler.dense", config.width, config.width, True, dtype)
-            if config.row.pooler
-            else None
-        )
+        D, pooler = config.width, config.row.pooler
+        self.pooler = None if pooler is None else Linear(pooler, D, D, True, dtype)
 
     def __call__(
         self,
@@ -139,8 +139,9 @@ class Encoder(nnx.Module):
         return scan_layers(self.layers, step, x, adapters, numbers, remat)[0]
 
     def pooled(self, features: Array) -> Array:
-        """The pooler's features [T, B, D]: tanh of its layer on the first token."""
-        assert self.pooler is not None
+        """The classifier's input [T, B, D]: the first token's, pooled if there is a pooler."""
+        if self.pooler is None:
+            return features[:, :, 0]
         return jnp.tanh(self.pooler(features[:, :, :1], None))[:, :, 0]
 
     def scores(self, features: Array, head: Head, dropout: Dropout | None = None) -> Array:
@@ -158,12 +159,11 @@ class Encoder(nnx.Module):
             kernel, bias = head[name]["kernel"], head[name]["bias"]
             return jnp.einsum("tbi,tio->tbo", x, kernel) + bias[:, None]
 
-        if self.pooler is not None:
-            pooled = self.pooled(features).astype(jnp.float32)
-            return linear(drop(pooled, "classifier"), "classifier")
-        x = drop(features[:, :, 0].astype(jnp.float32), "classifier.dense")
-        x = jnp.tanh(linear(x, "classifier.dense"))
-        return linear(drop(x, "classifier.out_proj"), "classifier.out_proj")
+        x = self.pooled(features).astype(jnp.float32)
+        *before, last = self.config.row.head
+        for name in before:
+            x = jnp.tanh(linear(drop(x, name), name))
+        return linear(drop(x, last), last)
 
 
 def _drop(x: Array, dropout: Dropout | None, use: str) -> Array:
@@ -172,9 +172,5 @@ def _drop(x: Array, dropout: Dropout | None, use: str) -> Array:
 
 def head_shapes(config: EncoderConfig, classes: int) -> dict[str, tuple[int, int]]:
     """The layers of a head with `classes` scores (1 for regression): (in, out)."""
-    if config.row.pooler:
-        return {"classifier": (config.width, classes)}
-    return {
-        "classifier.dense": (config.width, config.width),
-        "classifier.out_proj": (config.width, classes),
-    }
+    *before, last = config.row.head
+    return dict.fromkeys(before, (config.width, config.width)) | {last: (config.width, classes)}

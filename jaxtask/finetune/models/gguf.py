@@ -1,12 +1,13 @@
-"""GGUF files of Llama models, through the optional `gguf` package.
+"""GGUF files of decoders, through the optional `gguf` package.
 
-GGUF keeps the rows of q and k so that neighbouring features are rotated together; here, as in
-Hugging Face files, feature n of a head is rotated with feature n + half.
+For Llama, GGUF keeps the rows of q and k so that neighbouring features are rotated together; here,
+as in Hugging Face files, feature n of a head is rotated with feature n + half.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,24 @@ from typing import Any
 import numpy as np
 
 from jaxtask.errors import JaxtaskError, ModelError
+from jaxtask.finetune.models.architectures import DECODERS, DecoderArchitecture
 from jaxtask.finetune.models.config import DecoderConfig, parse_config
 from jaxtask.finetune.models.gguf_file import GgufFile, read_gguf
 
-_PLAIN = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_OF_LAYER = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
+# GGUF's names of modules, whatever the architecture, and ours.
+_MODULES = {
+    "token_embd": "embedding",
+    "output_norm": "norm",
+    "output": "head",
+    "attn_norm": "input_norm",
+    "ffn_norm": "mlp_norm",
+    "attn_q": "q_proj",
+    "attn_k": "k_proj",
+    "attn_v": "v_proj",
+    "attn_output": "o_proj",
+    "ffn_gate": "gate_proj",
+    "ffn_up": "up_proj",
+    "ffn_down": "down_proj",
 }
 _ROPE_FACTORS = "rope_freqs.weight"
 _MOST_FACTORS = 1 << 16
@@ -43,21 +44,21 @@ class GgufWeights:
     def __init__(self, file: Path) -> None:
         self.source = str(file)
         self._file = open_gguf(file, ModelError)
+        self._kind = self._architecture()
+        row = DECODERS[self._kind]
         self._names: dict[str, str] = {}
         for name in self._file.tensors:
-            if name != _ROPE_FACTORS and self._names.setdefault(_name(name), name) != name:
-                raise ModelError(f"{file}: two tensors are one and the same: '{_name(name)}'")
+            if name != _ROPE_FACTORS and self._names.setdefault(_name(name, row), name) != name:
+                raise ModelError(f"{file}: two tensors are one and the same: '{_name(name, row)}'")
         self.shapes = {ours: self._file.tensors[name].shape for ours, name in self._names.items()}
-        self.config = self._config(self._factors())
+        self.config = self._config(row, self._factors())
 
     def read(self, name: str) -> np.ndarray:
         """See `Weights.read`; float32."""
-        values = self._values(self._names[name])
-        if name.endswith(("q_proj.weight", "q_proj.bias")):
-            return _apart(values, self.config.heads)
-        if name.endswith(("k_proj.weight", "k_proj.bias")):
-            return _apart(values, self.config.kv_heads)
-        return values
+        stored, config = self._names[name], self.config
+        heads = {"attn_q": config.heads, "attn_k": config.kv_heads}.get(stored.split(".")[-2])
+        values = self._values(stored)
+        return _apart(values, heads) if heads and config.row.interleaved else values
 
     def _values(self, name: str) -> np.ndarray:
         import gguf
@@ -90,45 +91,52 @@ class GgufWeights:
             raise ModelError(f"{self.source}: '{_ROPE_FACTORS}' are not all above 0")
         return factors
 
-    def _config(self, factors: tuple[float, ...] | None) -> DecoderConfig:
-        architecture = self._field("general.architecture")
-        if architecture != "llama":
+    def _architecture(self) -> str:
+        found = self._field("general.architecture")
+        read = [name for name, row in DECODERS.items() if row.interleaved is not None]
+        if found not in read:
             raise ModelError(
-                f"{self.source}: general.architecture is {architecture!r:.80}, expected 'llama' "
-                "(the only architecture read from GGUF files)"
+                f"{self.source}: general.architecture is {found!r:.80}, expected "
+                f"{' or '.join(map(repr, read))} (the only architecture read from GGUF files)"
             )
-        scaling = self._field("llama.rope.scaling.type", "none")
+        return str(found)
+
+    def _config(self, row: DecoderArchitecture, factors: tuple[float, ...] | None) -> DecoderConfig:
+        kind = self._kind
+        scaling = self._field(f"{kind}.rope.scaling.type", "none")
         if scaling != "none":
             raise ModelError(
-                f"{self.source}: llama.rope.scaling.type is {scaling!r:.80}, which is not supported"
+                f"{self.source}: {kind}.rope.scaling.type is {scaling!r:.80}, which is not "
+                "supported"
             )
-        if self._field("llama.expert_count", 0):
+        if self._field(f"{kind}.expert_count", 0):
             raise ModelError(f"{self.source}: is a mixture of experts, which is not supported")
-        embedding = self.shapes.get("model.embed_tokens.weight", ())
+        embedding = self.shapes.get(f"{row.names['embedding']}.weight", ())
         fields: dict[str, Any] = {
-            "model_type": "llama",
+            "model_type": kind,
             "vocab_size": embedding[0] if embedding else 0,
-            "hidden_size": self._field("llama.embedding_length"),
-            "num_hidden_layers": self._field("llama.block_count"),
-            "num_attention_heads": self._field("llama.attention.head_count"),
-            "num_key_value_heads": self._field("llama.attention.head_count_kv", None),
-            "head_dim": self._field("llama.attention.key_length", None),
-            "intermediate_size": self._field("llama.feed_forward_length"),
-            "rms_norm_eps": self._field("llama.attention.layer_norm_rms_epsilon"),
-            "rope_theta": self._field("llama.rope.freq_base", 10000.0),
-            "tie_word_embeddings": "lm_head.weight" not in self.shapes,
-            "attention_bias": any(name.endswith("q_proj.bias") for name in self.shapes),
-            "mlp_bias": any(name.endswith("up_proj.bias") for name in self.shapes),
-            "max_position_embeddings": self._field("llama.context_length"),
+            "hidden_size": self._field(f"{kind}.embedding_length"),
+            "num_hidden_layers": self._field(f"{kind}.block_count"),
+            "num_attention_heads": self._field(f"{kind}.attention.head_count"),
+            "num_key_value_heads": self._field(f"{kind}.attention.head_count_kv", None),
+            "head_dim": self._field(f"{kind}.attention.key_length", None),
+            "intermediate_size": self._field(f"{kind}.feed_forward_length"),
+            "rms_norm_eps": self._field(f"{kind}.attention.layer_norm_rms_epsilon"),
+            "rope_theta": self._field(f"{kind}.rope.freq_base", 10000.0),
+            "tie_word_embeddings": f"{row.names['head']}.weight" not in self.shapes,
+            "max_position_embeddings": self._field(f"{kind}.context_length"),
             "bos_token_id": self._field("tokenizer.ggml.bos_token_id", None),
             "eos_token_id": self._field("tokenizer.ggml.eos_token_id", None),
         }
+        for name, modules in row.bias_fields.items():
+            biases = tuple(f".{row.path(module)}.bias" for module in modules)
+            fields[name] = any(tensor.endswith(biases) for tensor in self.shapes)
         config = parse_config(fields, self.source)
         assert isinstance(config, DecoderConfig)
-        rotated = self._field("llama.rope.dimension_count", config.head_width)
+        rotated = self._field(f"{kind}.rope.dimension_count", config.head_width)
         if rotated != config.head_width:
             raise ModelError(
-                f"{self.source}: llama.rope.dimension_count is {rotated!r:.80}, expected "
+                f"{self.source}: {kind}.rope.dimension_count is {rotated!r:.80}, expected "
                 f"{config.head_width}: partly rotated heads are not supported"
             )
         if factors is not None and 2 * len(factors) != config.head_width:
@@ -160,14 +168,13 @@ def open_gguf(file: Path, error: type[JaxtaskError]) -> GgufFile:
     return read_gguf(file, error, {int(k): size for k, size in gguf.GGML_QUANT_SIZES.items()})
 
 
-def _name(name: str) -> str:
+def _name(name: str, row: DecoderArchitecture) -> str:
     """The Hugging Face name; a name with no counterpart stays, and is refused as unknown later."""
-    if name in _PLAIN:
-        return _PLAIN[name]
-    parts = name.split(".")
-    if len(parts) == 4 and parts[0] == "blk" and parts[2] in _OF_LAYER:
-        return f"model.layers.{parts[1]}.{_OF_LAYER[parts[2]]}.{parts[3]}"
-    return name
+    parts = re.fullmatch(r"(blk\.([^.]*)\.)?([^.]*)\.([^.]*)", name)
+    theirs = row.names.get(_MODULES.get(parts[3], "")) if parts else None
+    if parts is None or theirs is None or bool(parts[1]) != ("{layer}" in theirs):
+        return name
+    return f"{theirs.format(layer=row.layer.format(parts[2]))}.{parts[4]}"
 
 
 def _apart(rows: np.ndarray, heads: int) -> np.ndarray:

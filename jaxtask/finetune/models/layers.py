@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.extend.random import threefry_2x32
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+}
+# What a mesh divides of a linear layer. Queries, keys, values and the first layers of the
+# feed-forward network are divided by their outputs, the layers after them by their inputs, so that
+# one sum over devices is enough for each pair.
+BY_OUTPUT, BY_INPUT = -1, -2
 
 Factors = dict[str, Array]  # "A" [.., T, in, r], "B" [.., T, r, out]
 
@@ -120,17 +130,25 @@ class Adapters(NamedTuple):
         return jnp.einsum("tbsr,tro->tbso", z, B.astype(x.dtype))
 
 
-def parameter(dtype: Any, *shape: int) -> nnx.Param:
-    """A parameter without values."""
-    return nnx.Param(jax.ShapeDtypeStruct(shape, dtype))
+def parameter(dtype: Any, *shape: int, split: int | None = None) -> nnx.Param:
+    """A parameter without values. `split`, below 0, is the axis that a mesh may divide."""
+    return nnx.Param(jax.ShapeDtypeStruct(shape, dtype), split=split)
 
 
 class Linear(nnx.Module):
     """x W + b of a frozen layer, plus what the adapters of `module` add."""
 
-    def __init__(self, module: str, d_in: int, d_out: int, bias: bool, dtype: Any) -> None:
+    def __init__(
+        self,
+        module: str,
+        d_in: int,
+        d_out: int,
+        bias: bool,
+        dtype: Any,
+        split: int | None = None,
+    ) -> None:
         self.module = module
-        self.kernel = parameter(dtype, d_in, d_out)
+        self.kernel = parameter(dtype, d_in, d_out, split=split)
         self.bias = parameter(dtype, d_out) if bias else None
 
     def __call__(self, x: Array, adapters: Adapters | None) -> Array:

@@ -56,19 +56,18 @@ def load_model(path: str | Path, dtype: Dtype = "bfloat16", mesh: Mesh | None = 
     if not path.is_dir():
         raise ModelError(f"{path}: is neither a folder with a model nor a .gguf file")
     config, weights = read_config(path), FolderWeights(path)
-    if isinstance(config, DecoderConfig) and config.tied and _has_other_head(weights):
+    if isinstance(config, DecoderConfig) and config.tied and _has_other_head(config, weights):
         config = replace(config, tied=False)
     return fill(abstract_model(config, dtype), weights, mesh)
 
 
-def _has_other_head(weights: Weights) -> bool:
+def _has_other_head(config: DecoderConfig, weights: Weights) -> bool:
     """Whether the file has an output layer that is not its embedding, whatever its config says.
 
     The two are then not tied, as in transformers.
     """
-    names = ("lm_head.weight", "model.embed_tokens.weight")
-    head, embedding = (name if name in weights.shapes else None for name in names)
-    if head is None or embedding is None:
+    head, embedding = (f"{config.row.names[name]}.weight" for name in ("head", "embedding"))
+    if head not in weights.shapes or embedding not in weights.shapes:
         return False
     return weights.shapes[head] != weights.shapes[embedding] or not np.array_equal(
         weights.read(head), weights.read(embedding)
@@ -96,14 +95,14 @@ def random_model(
     filled = []
     for key, (path, variable) in zip(keys, flat, strict=True):
         shape = variable.get_value()
-        draw = _draw(path[-1], shape.shape, shape.dtype, _spread(path, shape, mesh), spread)
+        draw = _draw(path[-1], shape.shape, shape.dtype, _sharding(variable, mesh), spread)
         filled.append((path, variable.replace(draw(key))))
     return nnx.merge(definition, nnx.from_flat_state(filled))
 
 
 def fill(model: Model, weights: Weights, mesh: Mesh | None) -> Model:
     """`model`, made abstract, with its values from `weights`."""
-    matched = match_names(weights.shapes, model.config, weights.source)
+    matched = match_names(weights.shapes, model, weights.source)
     definition, state = nnx.split(model)
     variables = dict(nnx.to_flat_state(state))
     arrays: dict[tuple[Any, ...], Array] = {}
@@ -117,8 +116,8 @@ def fill(model: Model, weights: Weights, mesh: Mesh | None) -> Model:
                 f"{expected} by the config"
             )
     for name, place in matched.items():
-        shape, path = variables[place.path].get_value(), place.path
-        sharding = _spread(path, shape, mesh)
+        path, variable = place.path, variables[place.path]
+        shape, sharding = variable.get_value(), _sharding(variable, mesh)
         arrays[path] = _placed(weights.read(name), place, arrays.get(path), shape, sharding)
         # The next tensor is read only when this one's copies are free.
         jax.block_until_ready(arrays[path])
@@ -132,7 +131,7 @@ def save_model(model: Model, folder: Path) -> None:
     The folder appears when it is complete.
 
     Raises:
-        ModelError: The folder exists.
+        ModelError: It is there already.
 
     """
     from safetensors.numpy import save_file
@@ -141,7 +140,7 @@ def save_model(model: Model, folder: Path) -> None:
         raise ModelError(f"{folder}: is there already")
     variables = dict(nnx.to_flat_state(nnx.split(model)[1]))
     tensors = {}
-    for name, place in places(model.config).items():
+    for name, place in places(model).items():
         array = variables[place.path].get_value()
         array = np.asarray(array if place.layer is None else array[place.layer])
         tensors[name] = np.ascontiguousarray(array.T if place.transposed else array)
@@ -208,9 +207,12 @@ def _placed(
     return _put(sharding)(stack, jax.device_put(tensor, _of_one_layer(sharding)), place.layer)
 
 
-def _spread(path: tuple[Any, ...], shape: Any, mesh: Mesh | None) -> NamedSharding | None:
+def _sharding(variable: nnx.Variable, mesh: Mesh | None) -> NamedSharding | None:
     """Where a parameter goes: the default device, uncommitted, without a mesh."""
-    return NamedSharding(mesh, weight_spec(path, shape.shape, mesh)) if mesh else None
+    if mesh is None:
+        return None
+    shape, split = variable.get_value().shape, variable.get_metadata().get("split")
+    return NamedSharding(mesh, weight_spec(shape, split, mesh))
 
 
 def _of_one_layer(sharding: NamedSharding | None) -> NamedSharding | None:

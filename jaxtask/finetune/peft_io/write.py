@@ -10,12 +10,15 @@ import numpy as np
 
 from jaxtask.adapters.write import PREFIX, check_free, write_folder
 from jaxtask.errors import TrainingError
+from jaxtask.finetune.models.architectures import DECODERS, ENCODERS
 from jaxtask.finetune.recipe.settings import Lora
 from jaxtask.finetune.training.parameters import Tree
 from jaxtask.patterns import ends_with
 
 # Linear layers of the supported models that no LoRA is put on. PEFT matches targets against all.
-_UNTARGETED = ("lm_head", "pooler.dense", "classifier.dense", "classifier.out_proj", "classifier")
+_UNTARGETED = {row.names["head"] for row in DECODERS.values()} | {
+    name for row in ENCODERS.values() for name in (row.pooler, *row.head) if name
+}
 
 
 @dataclass(frozen=True)

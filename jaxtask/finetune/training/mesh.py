@@ -14,14 +14,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtask.errors import TrainingError
-from jaxtask.finetune.models.architectures import DECODER_LINEARS, ENCODER_LINEARS
 from jaxtask.finetune.recipe.settings import MESH_AXES
 from jaxtask.finetune.training.lora import task_axis
-
-_LINEARS = (*DECODER_LINEARS.values(), *ENCODER_LINEARS.values())
-_BY_OUTPUT = {linear.parameter for linear in _LINEARS if linear.divided == "output"}
-_BY_INPUT = {linear.parameter for linear in _LINEARS if linear.divided == "input"}
-_BY_WORD = {"embedding", "head", "words"}
 
 
 def make_mesh(task: int = 1, data: int = 1, model: int = 1) -> Mesh:
@@ -36,18 +30,11 @@ def make_mesh(task: int = 1, data: int = 1, model: int = 1) -> Mesh:
     return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def weight_spec(path: tuple[Any, ...], shape: tuple[int, ...], mesh: Mesh) -> P:
-    """How a parameter of the base, at `path` and of `shape` (with L in front), is spread."""
-    axis = None
-    if path[-1] in _BY_WORD:
-        axis = 0
-    elif path[-1] == "kernel" and path[-2] in _BY_OUTPUT:
-        axis = len(shape) - 1
-    elif path[-1] == "kernel" and path[-2] in _BY_INPUT:
-        axis = len(shape) - 2
+def weight_spec(shape: tuple[int, ...], split: int | None, mesh: Mesh) -> P:
+    """How a parameter of the base is spread: "model" divides the axis `split`, if there is one."""
     names: list[str | None] = [None] * len(shape)
-    if axis is not None and shape[axis] % mesh.shape["model"] == 0:
-        names[axis] = "model"
+    if split is not None and shape[split] % mesh.shape["model"] == 0:
+        names[split] = "model"
     return P(*names)
 
 
