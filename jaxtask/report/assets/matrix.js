@@ -27,7 +27,7 @@ function drawMatrix() {
     draw("matrix-plot", [], { height: 40, xaxis: { visible: false }, yaxis: { visible: false } },
       `${variable.name}: this page holds the maps of single layers and modules of other variables ` +
       `(${page.variables.filter((v) => v.maps).map((v) => v.name).join(", ")}). ` +
-      `jaxtask report … --maps ${variable.name} makes one that holds these.`);
+      `jaxtask report … --maps ${variable.name} makes a page with them.`);
     return;
   }
   const cells = cellsOf(layer, module);
@@ -83,9 +83,9 @@ function matrixCaption(variable, range, whole, chance) {
   if (!range) return `${variable.name}: no pair of tasks has a value here.`;
   const says = [`${variable.name}: ${variable.title}; from ${number(range[0])} to ${number(range[1])}.`];
   if (!variable.symmetric) says.push("Rows are sources, columns targets.");
-  if (variable.similar) says.push(`Bright is alike (${variable.similar} values).`);
+  if (variable.similar) says.push(`Bright cells are similar (${variable.similar} values).`);
   if (chance !== null) says.push(`Null mean, averaged over pairs: ${number(chance)}.`);
-  if (!whole) says.push("Values of single layers and modules are kept in 255 steps.");
+  if (!whole) says.push("Values of single layers and modules are rounded to 255 levels.");
   return says.join(" ");
 }
 
