@@ -151,7 +151,7 @@ def test_pairs_show_their_angles_and_spectra(browser, result, findings):
         np.testing.assert_allclose(shown, expected[np.isfinite(expected)], atol=1e-5)
         assert [t["name"] for t in browser.plot("angles-out", "data")[1:3]] == [
             "null, 95% of single modules",
-            "chance, mean",
+            "null mean",
         ]
         own = spectra[:, :, i].mean(axis=(0, 1))
         shown = browser.plot("spectra-forth", "data[0].y")
