@@ -10,12 +10,13 @@ import jaxtask as jt
 from jaxtask.demo.run import Sizes, run
 from jaxtask.folders import foreign
 from jaxtask.reproduce.experiment import read_experiment
-from jaxtask.reproduce.folder import WRITTEN
+from jaxtask.reproduce.folder import written
 
 pytestmark = pytest.mark.slow
 
 SMALL = Sizes(documents=4, held_out=2, read=60, steps=4, epochs=1)
-NAMES = read_experiment("demo").names
+EXPERIMENT = read_experiment("demo")
+NAMES = EXPERIMENT.names
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_everything_is_there(demo):
     assert np.isfinite(jt.pool(ds, "grassmann_out")).all()
     assert "PERMANOVA" in (place / "report.html").read_text()
     # All that it writes is known to be its own, so it can be replaced.
-    assert foreign(out / "experiment", WRITTEN) is None
+    assert foreign(out / "experiment", written(out / "experiment", EXPERIMENT)) is None
 
 
 def test_it_shows_losses_tables_and_findings(demo):

@@ -15,7 +15,7 @@ from jaxtask.demo.run import _clear as clear_demo
 from jaxtask.errors import JaxtaskError
 from jaxtask.finetune.run import _earlier
 from jaxtask.finetune.training.checkpoint import check_checkpoints
-from jaxtask.folders import clean, foreign, new_file, new_folder
+from jaxtask.folders import MARKED, clean, foreign, new_file, new_folder
 from jaxtask.report.figures import check_figures
 from jaxtask.report.findings import check_folder
 from jaxtask.report.page import check_file
@@ -258,7 +258,10 @@ WRITERS = {
     "figures": (("pca.png", "mds.pdf"), lambda folder: check_figures(folder, overwrite=True)),
     "demo": (
         ("demo.json", "corpus/train.conll", "tasks/ner/task.json", "adapters/ner/jaxtask.json",
-         f"adapters.work/group-1/{STEP}", "result.zarr/zarr.json"),
+         f"adapters.work/group-1/{STEP}", "result.zarr/zarr.json", "experiment/experiment.json",
+         "experiment/corpora/stories-dev.json", "experiment/data/ner/task.json",
+         "experiment/seed0/adapters/ner/jaxtask.json", "experiment/seed0/findings/findings.json",
+         "experiment/seed0/findings/pooled/rec.csv", "experiment/seed0/findings/pca.png"),
         clear_demo,
     ),
     "work": ((f"group-1/{STEP}", "group-2/metrics.jsonl", "stacks.json"), _earlier),
@@ -270,7 +273,10 @@ THEIR_FILES = (
     ".git/config", ".env", "notes.txt", "pooled/mine.csv", "tasks/ner/notes", "adapters/mine/x",
     "group-1/notes.md", "group-9/mine.txt", "group-1/checkpoints/mine/x", "group-1/checkpoints/7/x",
     "5/data", "x.orbax-checkpoint-tmp-1/x", "corpus/mine.txt", "base/mine", "README.md",
-    "adapter_model.bin", "figures/mine.png",
+    "adapter_model.bin", "figures/mine.png", "tasks/mine/task.json", "adapters/mine/jaxtask.json",
+    "experiment/data/mine/task.json", "experiment/seed0/adapters/mine/jaxtask.json",
+    "experiment/seed0/findings/mine.csv", "experiment/seed0/findings/pooled/mine.txt",
+    "experiment/corpora/mine.conll", "experiment/seed7/numbers.json",
 )  # fmt: skip
 
 
@@ -278,6 +284,18 @@ def leave(folder, files, text="source,target,value"):
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["corpus", "experiment/data", "experiment/corpora", "experiment/seed0/adapters",
+     "experiment/seed0/adapters.work", "experiment/seed0/adapters.work/group-1", "tasks"],
+)  # fmt: skip
+def test_a_demo_that_was_killed_is_replaced(tmp_path, place):
+    leave(tmp_path, ["demo.json"])
+    leave(tmp_path / place / ".made.jaxtask-12345678", ["draft", "new/half"], MARKED.decode())
+    clear_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
 
 
 @pytest.mark.parametrize("theirs", [None, *THEIR_FILES])

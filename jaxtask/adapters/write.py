@@ -23,7 +23,8 @@ from jaxtask.version import __version__
 
 CONFIG, WEIGHTS = CONFIG_NAME, WEIGHT_NAMES[0]
 PREFIX = "base_model.model."
-_OURS = (CONFIG, WEIGHTS, MLX_WEIGHTS, ORIGIN)
+FILES = (CONFIG, WEIGHTS, MLX_WEIGHTS, ORIGIN)
+"""All that a folder of an adapter may hold."""
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
@@ -37,7 +38,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     """
     marks = CONFIG, ORIGIN
     check_replaceable(
-        folder, "an adapter", AdapterError, ours=_OURS, marks=marks, overwrite=overwrite
+        folder, "an adapter", AdapterError, ours=FILES, marks=marks, overwrite=overwrite
     )
 
 
@@ -66,7 +67,7 @@ def write_folder(
 
     about = {"format": "jaxtask adapter 1", "version": __version__, **provenance}
     try:
-        with new_folder(folder, _OURS) as draft:
+        with new_folder(folder, FILES) as draft:
             made_for = "mlx" if weights == MLX_WEIGHTS else "pt"
             save_file(dict(tensors), draft / weights, metadata={"format": made_for})
             (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

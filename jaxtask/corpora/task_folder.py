@@ -11,7 +11,8 @@ from jaxtask.folders import check_replaceable, new_folder
 from jaxtask.names import check_names, check_path
 
 SPLITS = ("train", "dev", "test")
-_OURS = ("task.json", *(f"{split}.jsonl" for split in SPLITS))
+FILES = ("task.json", *(f"{split}.jsonl" for split in SPLITS))
+"""All that a task's folder may hold."""
 T = TypeVar("T")
 _ALSO = {"valid": "dev", "validation": "dev", "eval": "dev"}
 
@@ -50,7 +51,7 @@ def check_free(out: Path, names: Sequence[str], overwrite: bool) -> None:
     check_names(names, "task", TaskError)
     for name in names:
         check_replaceable(
-            out / name, "a task", TaskError, ours=_OURS, marks=["task.json"], overwrite=overwrite
+            out / name, "a task", TaskError, ours=FILES, marks=["task.json"], overwrite=overwrite
         )
 
 
@@ -90,7 +91,7 @@ def drafts(out: Path, names: Sequence[str]) -> Iterator[list[Draft]]:
     """
     try:
         with ExitStack() as stack:
-            places = [stack.enter_context(new_folder(out / name, _OURS)) for name in names]
+            places = [stack.enter_context(new_folder(out / name, FILES)) for name in names]
             made = [Draft(place) for place in places]
             try:
                 yield made

@@ -16,11 +16,11 @@ from jaxtask.engine import open_result
 from jaxtask.errors import JaxtaskError
 from jaxtask.finetune.models.load import save_model
 from jaxtask.finetune.training.progress import live
-from jaxtask.folders import clean, foreign, new_file
+from jaxtask.folders import foreign, new_file
 from jaxtask.names import check_path
 from jaxtask.report.findings_json import read_findings
 from jaxtask.reproduce.experiment import Experiment, read_experiment
-from jaxtask.reproduce.folder import WRITTEN
+from jaxtask.reproduce.folder import seed_files, task_files, tidy, written
 from jaxtask.reproduce.run import Run, reproduce
 from jaxtask.version import __version__
 
@@ -33,21 +33,18 @@ Say = Callable[[str], None]
 # Long enough that every tenth sentence is not the first tenth of them.
 _SENTENCES = (11, 24)
 _MARK = "demo.json"
-# All that a demo leaves, so that nothing else is removed with it.
+# What a demo leaves beside the experiment, so that nothing else is removed with it.
 _OURS = (
     _MARK, "corpus/*.conll", "corpus/summaries.jsonl", "base/config.json", "base/model.safetensors",
     "base/tokenizer.json", "base/tokenizer_config.json", "base/special_tokens_map.json",
-    *(f"experiment/{pattern}" for pattern in WRITTEN),
-    # Earlier versions left an experiment's folders here.
-    *(f"tasks/*/{file}" for file in ("task.json", "train.jsonl", "dev.jsonl")),
-    *(pattern.removeprefix("seed*/") for pattern in WRITTEN if pattern.startswith("seed*/")),
 )  # fmt: skip
-_DRAFTS = ("corpus", "experiment", "experiment/seed*")
+# Where drafts may be; earlier versions had an experiment's folders beside the others.
+_DRAFTS = ("corpus", "tasks", "adapters", "adapters.work", "adapters.work/group-*")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done; by default, what takes two to three minutes on two cores.
+    """How much is done; by default, what takes three to four minutes on two cores.
 
     Attributes:
         documents: Training documents of each task.
@@ -136,13 +133,24 @@ def _remove(out: Path) -> None:
     """What an earlier demo left goes, if there is nothing else."""
     if not (out / _MARK).is_file():
         raise JaxtaskError(f"{out}: is there already and holds no demo (no {_MARK})")
-    for folder in (out, *(path for pattern in _DRAFTS for path in out.glob(pattern))):
-        if folder.is_dir() and not folder.is_symlink():
-            clean(folder)
-    if other := foreign(out, _OURS):
+    tidy(out, _DRAFTS)
+    tidy(out / "experiment")
+    if other := foreign(out, _left(out)):
         raise JaxtaskError(f"{out}: holds {other!r:.200} beside a demo, so it is left alone")
     for path in sorted(out.iterdir(), key=lambda path: path.name == _MARK):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _left(out: Path) -> tuple[str, ...]:
+    """All that this version and earlier ones leave, as `foreign` takes it."""
+    experiment = read_experiment("demo")
+    place = "experiment"
+    return (
+        *_OURS,
+        *(f"{place}/{path}" for path in written(out / place, experiment)),
+        *task_files("tasks", experiment.names),
+        *seed_files(experiment.names),
+    )
 
 
 def _corpus(out: Path, sizes: Sizes, say: Say) -> None:

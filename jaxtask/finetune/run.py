@@ -28,7 +28,9 @@ from jaxtask.folders import check_ours, new_file
 from jaxtask.text_files import read_json
 
 # What one group of tasks leaves in its folder.
-_OURS = ("metrics.jsonl", "generated.jsonl", "checkpoints/**")
+STACKS = "stacks.json"
+GROUP_FILES = ("metrics.jsonl", "generated.jsonl", "checkpoints/**")
+"""All that the work folder of a group of tasks, ``group-N``, may hold."""
 
 
 def fine_tune(
@@ -90,7 +92,7 @@ def fine_tune(
     if not resume:
         for place in earlier:
             shutil.rmtree(place)
-    kept = work / "stacks.json"
+    kept = work / STACKS
     sizes = _stack_sizes(kept, resumed, kinds, lambda kind: session.stack_size(kinds[kind]))
     every = [group for kind, same in kinds.items() for group in groups(same, sizes[kind])]
     for n, group in enumerate(every, 1):
@@ -171,7 +173,7 @@ def _earlier(work: Path) -> list[Path]:
     places = sorted(work.glob("group-*"))
     for place in places:
         try:
-            check_ours(place, _OURS)
+            check_ours(place, GROUP_FILES)
             if (place / "checkpoints").exists():
                 check_checkpoints(place / "checkpoints")
         except OSError as error:

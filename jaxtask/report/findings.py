@@ -52,7 +52,7 @@ def write_findings(
     check_folder(folder, overwrite=overwrite)
     rows = talk_rows(findings, default_pairs(findings) if pairs is None else pairs)
     try:
-        with new_folder(folder, _ours(folder)) as draft:
+        with new_folder(folder, ours(folder)) as draft:
             (draft / findings_json.FILE).write_text(
                 findings_json.to_text(findings), encoding="utf-8"
             )
@@ -83,14 +83,14 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         folder,
         "a folder of findings",
         ResultError,
-        ours=_ours(folder),
+        ours=ours(folder),
         marks=(findings_json.FILE,),
         overwrite=overwrite,
     )
 
 
-def _ours(folder: Path) -> tuple[str, ...]:
-    """What a folder of findings may hold."""
+def ours(folder: Path) -> tuple[str, ...]:
+    """What this folder of findings holds that was written here; nothing if it is none."""
     from jaxtask.report.figures import FILES
 
     if not (folder / findings_json.FILE).is_file():

@@ -3,32 +3,25 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxtask.adapters import write as adapter_folder
+from jaxtask.corpora import task_folder
 from jaxtask.errors import ExperimentError
+from jaxtask.finetune.run import GROUP_FILES, STACKS
 from jaxtask.folders import clean, new_file
 from jaxtask.names import check_path
+from jaxtask.report.findings import ours
+from jaxtask.reproduce.experiment import Experiment
 from jaxtask.text_files import MAX_BYTES, parse_json
 
 _MARK = "experiment.json"
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "jaxtask.json")
-WRITTEN = (
-    _MARK, "corpora/*.conll", "corpora/*.json",
-    *(f"data/*/{file}" for file in ("task.json", "train.jsonl", "dev.jsonl")),
-    *(f"seed*/adapters/*/{file}" for file in _ADAPTER),
-    "seed*/adapters.work/stacks.json", "seed*/adapters.work/group-*/metrics.jsonl",
-    "seed*/adapters.work/group-*/generated.jsonl", "seed*/adapters.work/group-*/checkpoints/**",
-    "seed*/result.zarr/**", "seed*/result.zarr.partial/**", "seeds-*.zarr/**",
-    *(f"seed*/findings/{file}" for file in ("*.json", "*.csv", "*.md", "table.*", "*.png", "*.pdf",
-      "*.svg", "pooled/*.csv")),
-    "seed*/numbers.json", "seed*/report.html", "summary.json", "summary.md",
-)  # fmt: skip
-"""What an experiment writes, as patterns of paths."""
 # Where files and folders are made before they take their places.
-_DRAFTS = ("corpora", "data", "seed*", "seed*/adapters", "seed*/adapters.work/group-*")
+_DRAFTS = ("corpora", "data", "seed*", "seed*/adapters", "seed*/adapters.work",
+           "seed*/adapters.work/group-*")  # fmt: skip
 
 
 @contextmanager
@@ -51,8 +44,40 @@ def holding(out: Path, about: Mapping[str, Any]) -> Iterator[None]:
     with file:
         _lock(file, out)
         _compare(out, file.read(MAX_BYTES + 1), about)
-        _tidy(out)
+        tidy(out)
         yield
+
+
+def written(out: Path, experiment: Experiment) -> tuple[str, ...]:
+    """All that an experiment has written to its folder, as `foreign` takes it."""
+    seeds = [f"seed{seed}" for seed in experiment.seeds]
+    return (
+        _MARK,
+        *("summary.json", "summary.md", "seeds-*.zarr/**"),
+        *(
+            f"corpora/{corpus}-{split}.{end}"
+            for corpus in experiment.corpora
+            for split in ("train", "dev")
+            for end in ("conll", "json")
+        ),
+        *task_files("data", experiment.names),
+        *(f"{seed}/{path}" for seed in seeds for path in seed_files(experiment.names)),
+        *(f"{seed}/findings/{path}" for seed in seeds for path in ours(out / seed / "findings")),
+    )
+
+
+def task_files(folder: str, names: Sequence[str]) -> list[str]:
+    """The files of these tasks below a folder."""
+    return [f"{folder}/{name}/{file}" for name in names for file in task_folder.FILES]
+
+
+def seed_files(names: Sequence[str]) -> list[str]:
+    """The files of one seed's adapters and their comparison, without the findings."""
+    return [
+        *(f"adapters/{name}/{file}" for name in names for file in adapter_folder.FILES),
+        *(f"adapters.work/{path}" for path in (STACKS, *(f"group-*/{f}" for f in GROUP_FILES))),
+        *("result.zarr/**", "result.zarr.partial/**", "numbers.json", "report.html"),
+    ]
 
 
 def _claim(out: Path, about: Mapping[str, Any]) -> BinaryIO:
@@ -72,9 +97,9 @@ def _claim(out: Path, about: Mapping[str, Any]) -> BinaryIO:
     return mark.open("rb")
 
 
-def _tidy(out: Path) -> None:
-    """Remove what a kill has left half made, wherever things are made."""
-    for folder in (out, *(path for pattern in _DRAFTS for path in sorted(out.glob(pattern)))):
+def tidy(out: Path, places: Sequence[str] = _DRAFTS) -> None:
+    """Remove what a kill has left half made in `out`, and in the folders below it at `places`."""
+    for folder in (out, *(path for pattern in places for path in sorted(out.glob(pattern)))):
         if folder.is_dir() and not folder.is_symlink():
             clean(folder)
 

@@ -55,7 +55,6 @@ class DecoderArchitecture(Architecture):
         biased: Linear layers that always have a bias.
         bias_fields: Linear layers that have a bias where a field is true, by the field.
         window: Reads the attention window, None for none; architectures without it have no window.
-        written: Fields that a `config.json` of it has beside those of every decoder.
         interleaved: Whether GGUF files hold the two halves of each head of q and k interleaved;
             None where GGUF files are not read.
 
@@ -67,7 +66,6 @@ class DecoderArchitecture(Architecture):
     biased: tuple[str, ...] = ()
     bias_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     window: Callable[[Fields], int | None] | None = None
-    written: Mapping[str, Any] = field(default_factory=dict)
     interleaved: bool | None = None
 
     def biases(self, read: Fields) -> tuple[str, ...]:

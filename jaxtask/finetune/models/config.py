@@ -231,7 +231,7 @@ def config_fields(config: ModelConfig) -> dict[str, Any]:
         fields["sliding_window"] = config.window
     for name, modules in row.bias_fields.items():
         fields[name] = set(modules) <= set(config.biases)
-    return {**fields, **row.written}
+    return fields
 
 
 def _decoder(kind: str, read: Fields) -> DecoderConfig:
