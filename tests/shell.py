@@ -1,4 +1,4 @@
-"""Other processes: the command, run as a user runs it, and Python code."""
+"""Commands, run as a user runs them, here or in a process of their own; and Python code there."""
 
 import os
 import subprocess
@@ -7,11 +7,29 @@ import textwrap
 import time
 from pathlib import Path
 
+import typer
+from typer.testing import CliRunner
+
+from jaxtask.errors import JaxtaskError
+
 ROOT = Path(__file__).parents[1]
 ENV = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
     "COLUMNS": "100",
 }
+# For code that can import what tests can.
+_TESTS = ENV | {"PYTHONPATH": os.pathsep.join([ENV["PYTHONPATH"], str(ROOT / "tests")])}
+
+
+def here(command, *arguments):
+    """A command in this process: what it printed, or the error that is one line."""
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner(env={"COLUMNS": "100"}).invoke(app, list(map(str, arguments)))
+    if isinstance(done.exception, JaxtaskError):
+        return str(done.exception)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def run(*arguments, code=0):
@@ -30,10 +48,9 @@ def run(*arguments, code=0):
 
 def start(*arguments, **options):
     """Python with these arguments, started in a process that can import what tests can."""
-    paths = os.pathsep.join([ENV["PYTHONPATH"], str(ROOT / "tests")])
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        env=ENV | {"PYTHONPATH": paths},
+        env=_TESTS,
         text=True,
         **{"stderr": subprocess.PIPE, **options},
     )
@@ -53,12 +70,11 @@ def python(code, *arguments, seconds=280, **environment):
 
     It can import what tests can.
     """
-    paths = os.pathsep.join([ENV["PYTHONPATH"], str(ROOT / "tests")])
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=ENV | {"PYTHONPATH": paths} | environment,
+        env=_TESTS | environment,
         timeout=seconds,
     )
     assert done.returncode == 0, done.stderr

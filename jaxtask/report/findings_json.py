@@ -141,18 +141,14 @@ class _Reader:
 
     def __init__(self, source: str, told: Mapping[str, Any]) -> None:
         self.source = source
-        about = told.get("about")
-        apart = told.get("separation")
-        tasks, layers, modules, grouped = (
-            len(found) if isinstance(found := part.get(key), list) else 0
-            for part, key in (
-                (told, "tasks"),
-                (about if isinstance(about, dict) else {}, "layers"),
-                (about if isinstance(about, dict) else {}, "modules"),
-                (apart if isinstance(apart, dict) else {}, "tasks"),
-            )
-        )
-        self.sizes = {"T": tasks, "T-1": tasks - 1, "L": layers, "M": modules, "N": grouped}
+        tasks = _length(told, "tasks")
+        self.sizes = {
+            "T": tasks,
+            "T-1": tasks - 1,
+            "L": _length(told, "about", "layers"),
+            "M": _length(told, "about", "modules"),
+            "N": _length(told, "separation", "tasks"),
+        }
 
     def error(self, where: str, found: Any, expected: str) -> AnalysisError:
         where = shown(where, 100)[1:-1]  # keys are what a file has
@@ -230,6 +226,13 @@ class _Reader:
         if kind is float and set(map(type, value)) <= {float, type(None)}:
             return value  # most lists, and NumPy makes NaN of None
         return [self.value(kind, item, where, "") for item in value]
+
+
+def _length(told: Any, *keys: str) -> int:
+    """Length of the list at these keys; 0 if there is none."""
+    for key in keys:
+        told = told.get(key) if isinstance(told, Mapping) else None
+    return len(told) if isinstance(told, list) else 0
 
 
 def _is_number(value: Any) -> bool:

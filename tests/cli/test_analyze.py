@@ -2,11 +2,10 @@
 
 import csv
 import json
+from functools import partial
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 import jaxtask as jt
 import shell
@@ -19,15 +18,7 @@ b: [topic-b1, topic-b2]
 """
 
 
-def run(*arguments):
-    """The command in this process: what it printed, or the error that is one line."""
-    app = typer.Typer()
-    app.command()(analyze)
-    done = CliRunner(env={"COLUMNS": "100"}).invoke(app, list(map(str, arguments)))
-    if isinstance(done.exception, jt.JaxtaskError):
-        return str(done.exception)
-    assert done.exit_code == 0, done.output
-    return done.output
+run = partial(shell.here, analyze)
 
 
 def lines(path):

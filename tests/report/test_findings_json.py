@@ -4,13 +4,13 @@ import json
 import math
 import shutil
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 import jaxtask as jt
+import shell
 from jaxtask.analysis.findings import check_origin
 from jaxtask.cli.report import report
 from jaxtask.report.findings import write_findings
@@ -180,15 +180,7 @@ def test_what_is_no_folder_of_findings_is_refused(tmp_path):
         jt.read_findings(tmp_path)
 
 
-def run(*arguments):
-    """The command in this process: what it printed, or the error that is one line."""
-    app = typer.Typer()
-    app.command()(report)
-    done = CliRunner(env={"COLUMNS": "100"}).invoke(app, list(map(str, arguments)))
-    if isinstance(done.exception, jt.JaxtaskError):
-        return str(done.exception)
-    assert done.exit_code == 0, done.output
-    return done.output
+run = partial(shell.here, report)
 
 
 def test_a_report_takes_findings(result, page, folder, tmp_path, monkeypatch):
